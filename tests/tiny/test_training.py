@@ -1,0 +1,214 @@
+"""The trainer on a handful of random images: it learns, resumes exactly, and exports what loads."""
+
+import contextlib
+import json
+import signal
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from tokenrank_guidance.tiny import denoiser as denoiser_module
+from tokenrank_guidance.tiny.architecture import LATENT_CHANNELS, build_autoencoder, build_pipeline
+from tokenrank_guidance.tiny.autoencoder import fold_whitening, train_autoencoder
+from tokenrank_guidance.tiny.checkpoint import TrainingState
+from tokenrank_guidance.tiny.dataset import LabelledImages, load_images, random_views
+from tokenrank_guidance.tiny.denoiser import (
+    all_captions,
+    caption_tokens,
+    draw_captions,
+    encode_views,
+    train_denoiser,
+)
+from tokenrank_guidance.tiny.export import export_pipeline
+from tokenrank_guidance.tiny.loader import load_folder
+from tokenrank_guidance.tiny.objective import RectifiedFlow, VPrediction
+from tokenrank_guidance.tiny.progress import Schedule
+from tokenrank_guidance.tiny.tokenizer import LABELS
+
+# Mixed precision on a CPU: torch remarks that it cannot fuse the norm.
+pytestmark = pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight:UserWarning")
+OBJECTIVES = {"tiny-flux": RectifiedFlow, "tiny-sd": VPrediction}
+
+
+@pytest.fixture
+def images():
+    draw = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (20, 3, 32, 32), dtype=torch.uint8, generator=draw)
+    return LabelledImages(pixels, torch.arange(20) % len(LABELS))
+
+
+@pytest.fixture
+def latents():
+    return torch.randn(4, 20, LATENT_CHANNELS, 8, 8, generator=torch.Generator().manual_seed(1)).half()
+
+
+def trained(name, latents, images, steps, checkpoint, total=4):
+    """Train `steps` of `total` steps from the checkpoint, as a run that is stopped within the next one."""
+    torch.manual_seed(0)
+    objective = OBJECTIVES[name](build_pipeline(name, 32))
+    stop_at = Schedule(images=4 * total, batch=4, rate=1e-3, warmup=2)
+    losses = []
+
+    class Stop(BaseException):
+        pass
+
+    real = objective.loss
+
+    def loss(*arguments):
+        if len(losses) == steps:
+            raise Stop
+        losses.append(0)
+        return real(*arguments)
+
+    objective.loss = loss
+    averaged = []
+    with contextlib.suppress(Stop):
+        run = train_denoiser(name, objective, latents, images, stop_at, checkpoint, "cpu")
+        averaged = [modules for _, modules in run]
+    return objective.modules | {f"{key}_ema": module for key, module in (averaged or [{}])[-1].items()}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_stopped_run_resumes_to_the_same_weights(name, latents, images, tmp_path):
+    straight = trained(name, latents, images, 4, tmp_path / "straight.safetensors")
+    trained(name, latents, images, 2, tmp_path / "resumed.safetensors")
+    resumed = trained(name, latents, images, 2, tmp_path / "resumed.safetensors")
+    assert straight.keys() == resumed.keys()
+    for part, module in straight.items():
+        for key, value in module.state_dict().items():
+            assert torch.equal(value, resumed[part].state_dict()[key]), (part, key)
+
+
+def test_an_interrupt_waits_for_its_step(latents, images, tmp_path):
+    torch.manual_seed(0)
+    objective = RectifiedFlow(build_pipeline("tiny-flux", 32))
+    real, path = objective.loss, tmp_path / "c.safetensors"
+
+    def loss(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return real(*arguments)
+
+    objective.loss = loss
+    handler = signal.getsignal(signal.SIGTERM)
+    run = train_denoiser("tiny-flux", objective, latents, images, Schedule(64, 4, 1e-3), path, "cpu")
+    with pytest.raises(KeyboardInterrupt):
+        next(run)
+    assert signal.getsignal(signal.SIGTERM) is handler
+    with safe_open(path, "pt") as file:
+        assert file.metadata()["step"] == "1"
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_training_lowers_the_loss(name, images, tmp_path):
+    latents = torch.zeros(1, 20, LATENT_CHANNELS, 8, 8).half()  # learnable: the image is always black
+    torch.manual_seed(0)
+    objective = OBJECTIVES[name](build_pipeline(name, 32))
+    schedule = Schedule(images=8 * 20, batch=8, rate=3e-3, warmup=2)
+
+    def evaluate():
+        draw = torch.Generator().manual_seed(5)
+        with torch.no_grad():
+            batch = latents[0, :16].float()
+            return objective.loss(batch, caption_tokens(), torch.arange(16), draw).item()
+
+    before = evaluate()
+    for _ in train_denoiser(name, objective, latents, images, schedule, tmp_path / "c.safetensors", "cpu"):
+        pass
+    assert evaluate() < 0.9 * before
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(latents, images, tmp_path):
+    torch.manual_seed(0)
+    objective = RectifiedFlow(build_pipeline("tiny-flux", 32))
+    objective.loss = lambda *arguments: torch.tensor(float("nan"), requires_grad=True)
+    schedule = Schedule(images=8, batch=4, rate=1e-3)
+    with pytest.raises(FloatingPointError, match="resume with a lower --rate"):
+        next(
+            train_denoiser(
+                "tiny-flux", objective, latents, images, schedule, tmp_path / "c.safetensors", "cpu"
+            )
+        )
+    assert (tmp_path / "c.safetensors").exists()
+
+
+def test_captions_are_dropped_and_belong_to_their_labels():
+    labels = torch.arange(16).repeat(200)
+    rows = draw_captions(labels, torch.Generator().manual_seed(0))
+    texts = all_captions()
+    assert 0.08 < (rows == len(texts) - 1).float().mean() < 0.12
+    assert all(
+        texts[row] == "" or texts[row].endswith(LABELS[label])
+        for row, label in zip(rows, labels, strict=True)
+    )
+
+
+def test_folding_gives_latents_of_mean_0_and_variance_1():
+    torch.manual_seed(0)
+    model = build_autoencoder()
+    whiten = torch.nn.BatchNorm2d(LATENT_CHANNELS, affine=False).eval()
+    whiten.running_mean.copy_(torch.randn(LATENT_CHANNELS))
+    whiten.running_var.copy_(torch.rand(LATENT_CHANNELS) + 0.5)
+    x = torch.rand(2, 3, 24, 36) * 2 - 1
+    with torch.no_grad():
+        expected = whiten(model.encoder(x))
+        assert torch.allclose(fold_whitening(model, whiten).encode(x).latents, expected, atol=1e-5)
+
+
+def test_autoencoder_trains_and_encodes(images, tmp_path):
+    schedule = Schedule(images=16, batch=8, rate=1e-3, warmup=1)
+    model = train_autoencoder(images, 16, schedule, tmp_path / "autoencoder.safetensors", "cpu")
+    views = encode_views(model, images, 16, 0, "cpu")
+    assert views.shape == (4, 20, LATENT_CHANNELS, 4, 4)
+    assert torch.equal(views, encode_views(model, images, 16, 0, "cpu"))
+
+
+def test_views_are_in_range_and_mirrored(images):
+    views = random_views(images.pixels, 16, 0.5, torch.Generator().manual_seed(0))
+    assert views.shape == (20, 3, 16, 16)
+    assert views.min() >= -1
+    assert views.max() <= 1
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_export_loads_without_network_and_samples(name, tmp_path):
+    torch.manual_seed(0)
+    pipe = build_pipeline(name, 32)
+    facts = {"images": 0, "resolution": 32, "history": []}
+    export_pipeline(pipe, {}, facts, tmp_path / name)
+    loaded = load_folder(tmp_path / name)
+    loaded.set_progress_bar_config(disable=True)
+    image = loaded("a photo of a church", num_inference_steps=2).images[0]
+    assert image.size == (32, 32)
+    assert json.loads((tmp_path / name / "training.json").read_text()) == facts
+    assert sum(file.stat().st_size for file in (tmp_path / name).rglob("*") if file.is_file()) < 24 * 2**20
+
+
+def test_checkpoint_survives_a_failed_write(tmp_path, monkeypatch):
+    module = torch.nn.Linear(2, 2)
+    path = tmp_path / "c.safetensors"
+    state = TrainingState({"module": module}, [torch.optim.AdamW(module.parameters())])
+    state.save(path)
+    before = path.read_bytes()
+    monkeypatch.setattr(
+        "tokenrank_guidance.tiny.checkpoint.os.replace", lambda *_: (_ for _ in ()).throw(OSError)
+    )
+    with pytest.raises(OSError):  # noqa: PT011 - any will do
+        state.save(path)
+    assert path.read_bytes() == before
+
+
+def test_unknown_labels_and_missing_files_are_named(tmp_path):
+    with pytest.raises(ValueError, match="no data file at"):
+        load_images(tmp_path / "absent.parquet")
+    with pytest.raises(ValueError, match="unknown embedded model 'tiny-dit'"):
+        build_pipeline("tiny-dit", 64)
+
+
+def test_schedule_rises_stays_and_falls():
+    schedule = Schedule(images=1000, batch=10, rate=1.0, warmup=10, cooldown=0.25)
+    factors = [schedule.factor(step) for step in range(schedule.steps)]
+    assert factors[0] == pytest.approx(0.1)
+    assert factors[50] == 1.0
+    assert factors[-1] == pytest.approx(1 / 25)
+    assert denoiser_module.EMA_DECAY < 1

@@ -1,0 +1,10 @@
+"""Reading self-attention off a running model.
+
+`capture` is the context manager; `AttentionTap` is the same for a model that is called thousands of times.
+"""
+
+from tokenrank_guidance.capture.record import AttentionRecord
+from tokenrank_guidance.capture.session import Capture, capture
+from tokenrank_guidance.capture.tap import AttentionTap
+
+__all__ = ["AttentionRecord", "AttentionTap", "Capture", "capture"]

@@ -1,0 +1,113 @@
+"""Seeing the queries and keys of the attention layer that is running in this thread."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode, _push_mode
+
+from tokenrank_guidance.capture.layouts import TokenSpans
+from tokenrank_guidance.capture.record import AttentionRecord
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """What one call of `scaled_dot_product_attention` was given."""
+
+    q: Float[Tensor, "batch heads tokens dim"]
+    k: Float[Tensor, "batch heads keys dim"]
+    mask: Shaped[Tensor, "..."] | None
+    scale: float
+
+
+def read_call(
+    query: Float[Tensor, "..."],
+    key: Float[Tensor, "..."],
+    value: Float[Tensor, "..."],
+    attn_mask: Shaped[Tensor, "..."] | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> AttentionCall:
+    """Bind the arguments as torch does; write a causal mask out, and repeat grouped keys for each head."""
+    if is_causal:
+        shape = (query.shape[-2], key.shape[-2])
+        attn_mask = torch.ones(shape, dtype=torch.bool, device=query.device).tril()
+    if enable_gqa:
+        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
+    return AttentionCall(query, key, attn_mask, 1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+
+
+class Watch(TorchFunctionMode):
+    """A torch function mode that keeps the first fitting attention call between `enter` and `leave`.
+
+    One belongs to one thread, because torch's mode stacks do. `spans` holds, by layer name, what each layer's
+    call must look like in the running pass; `refused` is the shape of a call that did not fit.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paused = False
+        self.spans: dict[str, TokenSpans] = {}
+        self.layer: str | None = None
+        self.call: AttentionCall | None = None
+        self.refused: str | None = None
+        self._below: list[TorchFunctionMode] = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is scaled_dot_product_attention and self.layer in self.spans and self.call is None:
+            self._look(read_call(*args, **kwargs), self.spans[self.layer].total)
+        return func(*args, **kwargs)
+
+    def _look(self, call: AttentionCall, tokens: int) -> None:
+        # A processor may make a second call, as IP-Adapters do for their own keys: only the map itself fits.
+        if call.q.ndim == 4 and call.q.shape == call.k.shape and call.q.shape[2] == tokens:
+            self.call = call
+        else:
+            self.refused = f"q {tuple(call.q.shape)}, k {tuple(call.k.shape)}, expected {tokens} tokens"
+
+    def enter(self, layer: str) -> None:
+        self.clear()
+        self.layer, self.refused = layer, None
+        self._below = _get_current_function_mode_stack()
+        _push_mode(self)
+
+    def leave(self, detach: bool) -> AttentionRecord | None:
+        """Stop watching; the record of what was seen, or None."""
+        layer, call = self.layer, self.call
+        self.clear()
+        if layer is None or call is None:
+            return None
+        q, k = (call.q.detach(), call.k.detach()) if detach else (call.q, call.k)
+        spans = self.spans[layer]
+        return AttentionRecord(q, k, call.scale, call.mask, layer, spans.grid, spans.image, spans.text)
+
+    def clear(self) -> None:
+        """Forget the running layer and take this mode off this thread's stack, with any other that is done.
+
+        torch runs no forward hooks after KeyboardInterrupt, so a mode may have been left anywhere in it.
+        """
+        stack = _get_current_function_mode_stack()
+        stray = _stray(stack, self._below) if self.layer is not None and self not in stack else None
+        self.layer = self.call = None
+        kept = [mode for mode in stack if mode is not stray and not _is_done(mode)]
+        if len(kept) == len(stack):
+            return
+        for _ in stack:
+            _pop_mode()
+        for mode in kept:
+            _push_mode(mode)
+
+
+def _is_done(mode: TorchFunctionMode) -> bool:
+    return isinstance(mode, Watch) and mode.layer is None
+
+
+def _stray(stack: list[TorchFunctionMode], below: list[TorchFunctionMode]) -> TorchFunctionMode | None:
+    """The mode left in exchange for a watch that is gone: `__exit__` of a mode pops the topmost, whosever."""
+    return next((mode for mode in reversed(stack) if mode in below), None)

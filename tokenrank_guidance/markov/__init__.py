@@ -1,0 +1,42 @@
+"""Attention as a discrete-time Markov chain over tokens.
+
+A post-softmax attention map is row-stochastic, so it is a transition matrix ``P``: entry (i, j) is the
+probability to go from token i to token j. Distributions are row vectors and ``P`` acts from the left,
+``x @ P``. Axes are ``*batch heads n n``; every algorithm here talks to a `TransitionOperator`, never to a
+matrix, and accepts an operator, a row-stochastic tensor or a captured attention record.
+
+Results keep the dtype the chain computes in, float32 or float64: 1/n in half precision does not sum to 1.
+
+Source: Erel et al., *Attention (as Discrete-Time Markov) Chains*, NeurIPS 2025, arXiv 2507.17657.
+"""
+
+from tokenrank_guidance.markov.bounce import multi_bounce
+from tokenrank_guidance.markov.coerce import Maps, SupportsTransition, as_operator
+from tokenrank_guidance.markov.composite import MixtureTransition, RestrictedTransition
+from tokenrank_guidance.markov.dense import DenseTransition
+from tokenrank_guidance.markov.heads import HeadWeights, lambda2_head_weights, mix_heads
+from tokenrank_guidance.markov.operator import TransitionOperator
+from tokenrank_guidance.markov.score import column_sum, tokenrank, tokenrank_score
+from tokenrank_guidance.markov.spectrum import second_eigenvalue
+from tokenrank_guidance.markov.stationary import PowerIteration, Stationary, stationary_distribution
+
+__all__ = [
+    "DenseTransition",
+    "HeadWeights",
+    "Maps",
+    "MixtureTransition",
+    "PowerIteration",
+    "RestrictedTransition",
+    "Stationary",
+    "SupportsTransition",
+    "TransitionOperator",
+    "as_operator",
+    "column_sum",
+    "lambda2_head_weights",
+    "mix_heads",
+    "multi_bounce",
+    "second_eigenvalue",
+    "stationary_distribution",
+    "tokenrank",
+    "tokenrank_score",
+]

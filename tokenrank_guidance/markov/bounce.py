@@ -1,0 +1,59 @@
+"""Where attention leads in a few steps."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+
+from tokenrank_guidance.markov.coerce import Maps
+from tokenrank_guidance.markov.distribution import as_distribution, broadcasts
+from tokenrank_guidance.markov.heads import HeadWeights, mix_heads
+from tokenrank_guidance.markov.operator import TransitionOperator
+
+Direction = Literal["outgoing", "incoming"]
+
+
+def multi_bounce(
+    maps: Maps,
+    start: int | Int[Tensor, "*start"] | Float[Tensor, "*start tokens"] | Bool[Tensor, "*start tokens"],
+    n: int = 2,
+    direction: Direction = "outgoing",
+    head_weights: HeadWeights = None,
+) -> Float[Tensor, "*batch tokens"]:
+    """Distribution over tokens after ``n`` steps of the undamped chain, ``start @ P^n``.
+
+    ``start`` is a token index, an integer tensor of them, or weights or a mask ``(..., tokens)``, normalised;
+    leading axes broadcast with the batch. ``n=1`` is row select, or with ``direction="incoming"`` (``P_in``,
+    the column-normalised transpose) column select; ``n=0`` is the start. ``head_weights`` mixes heads before
+    the walk, as `mix_heads` does; ``None`` lets each head walk alone. ``ValueError`` for any other input.
+    Source: arXiv 2507.17657 (multi-bounce attention).
+    """
+    if direction not in ("outgoing", "incoming"):
+        raise ValueError(f"direction: got {direction!r}, expected 'outgoing' or 'incoming'")
+    if n < 0:
+        raise ValueError(f"n: got {n} bounces, expected 0 or more")
+    operator = mix_heads(maps, head_weights)
+    x = _start_distribution(start, operator)
+    x = x.expand(*torch.broadcast_shapes(x.shape[:-1], operator.batch_shape), operator.n)
+    for _ in range(n):
+        x = operator.apply(x) if direction == "outgoing" else operator.apply_incoming(x)
+    return x
+
+
+def _start_distribution(
+    start: int | Shaped[Tensor, "..."], operator: TransitionOperator
+) -> Float[Tensor, "..."]:
+    start = torch.as_tensor(start)
+    if start.is_floating_point() or start.dtype == torch.bool:
+        return as_distribution(start, operator, "start")
+    if start.numel() == 0 or not broadcasts(start.shape, operator.batch_shape):
+        raise ValueError(
+            f"start: indices of shape {tuple(start.shape)}, expected a shape that broadcasts with the "
+            f"chain's batch {operator.batch_shape}"
+        )
+    low, high = torch.stack(start.aminmax()).tolist()
+    if low < 0 or high >= operator.n:
+        raise ValueError(f"start: token {low if low < 0 else high} is not in [0, {operator.n - 1}]")
+    tokens = torch.arange(operator.n, device=operator.device)
+    return (start.to(operator.device).unsqueeze(-1) == tokens).to(operator.dtype)

@@ -1,0 +1,63 @@
+"""Checks that turn user input into distributions, each naming what was got and what was expected."""
+
+import math
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from tokenrank_guidance.markov.operator import TransitionOperator
+
+
+def normalise(values: Shaped[Tensor, "*batch k"], name: str) -> Float[Tensor, "*batch k"]:
+    """Divide by the sum over the last axis; ``ValueError`` unless finite, non-negative and not all zero."""
+    if values.numel() == 0:
+        raise ValueError(f"{name}: shape {tuple(values.shape)} holds no values")
+    peak = values.amax(-1, keepdim=True)  # NaN, if there is one
+    low, high, lowest_peak = torch.stack([*values.aminmax(), peak.min()]).tolist()
+    if not (low >= 0 and high < math.inf):
+        raise ValueError(f"{name}: values in [{low:.4g}, {high:.4g}], expected finite, non-negative ones")
+    if lowest_peak == 0:
+        raise ValueError(f"{name}: all zero, expected some positive weight to normalise")
+    scaled = values / peak  # the sum of huge or tiny weights stays in range
+    return scaled / scaled.sum(-1, keepdim=True)
+
+
+def as_distribution(
+    values: Shaped[Tensor, "..."], operator: TransitionOperator, name: str
+) -> Float[Tensor, "..."]:
+    """Normalise weights ``(..., n)`` over tokens, whose leading axes broadcast with the batch, to sum 1."""
+    if values.shape[-1:] != (operator.n,) or not broadcasts(values.shape[:-1], operator.batch_shape):
+        raise ValueError(
+            f"{name}: shape {tuple(values.shape)}, expected (..., {operator.n}) with leading axes that "
+            f"broadcast with the chain's batch {operator.batch_shape}"
+        )
+    return normalise(values.to(operator.device, operator.dtype), name)
+
+
+def as_head_weights(
+    weights: Shaped[Tensor, "..."], operator: TransitionOperator
+) -> Float[Tensor, "*batch heads"]:
+    """Normalise weights ``(heads,)`` or ``(*batch, heads)`` over heads, the operator's last batch axis."""
+    batch = operator.batch_shape
+    if not batch:
+        raise ValueError(
+            f"head_weights: chain of shape {operator.shape} has no head axis, expected (..., heads, n, n)"
+        )
+    if weights.shape[-1:] != batch[-1:] or not expands(weights.shape, batch):
+        raise ValueError(f"head_weights: shape {tuple(weights.shape)}, expected ({batch[-1]},) or {batch}")
+    return normalise(weights.to(operator.device, operator.dtype), "head_weights").expand(batch)
+
+
+def broadcasts(left: tuple[int, ...], right: tuple[int, ...]) -> bool:
+    """Whether two shapes broadcast with each other."""
+    try:
+        torch.broadcast_shapes(left, right)
+    except RuntimeError:
+        return False
+    return True
+
+
+def expands(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Whether ``shape`` broadcasts to exactly ``target``."""
+    return broadcasts(shape, target) and torch.broadcast_shapes(shape, target) == torch.Size(target)

@@ -1,0 +1,144 @@
+"""The embedded models' parts: real diffusers and transformers classes, in miniature."""
+
+from __future__ import annotations
+
+from diffusers import (
+    AutoencoderTiny,
+    DDIMScheduler,
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+
+from tokenrank_guidance.tiny.tokenizer import MAX_TOKENS, SPECIAL, build_tokenizer, vocabulary
+
+LATENT_CHANNELS = 8
+TEXT_WIDTH = 128
+PIXELS_PER_LATENT = 4
+
+
+def build_autoencoder() -> AutoencoderTiny:
+    """Autoencoder of 3×H×W images and 8×H/4×W/4 latents with unit variance (0.8 M parameters)."""
+    return AutoencoderTiny(
+        encoder_block_out_channels=(48, 48, 48),
+        decoder_block_out_channels=(48, 48, 48),
+        num_encoder_blocks=(1, 1, 3),
+        num_decoder_blocks=(3, 2, 1),
+        latent_channels=LATENT_CHANNELS,
+        scaling_factor=1.0,
+        shift_factor=0.0,
+    )
+
+
+def build_clip() -> CLIPTextModel:
+    """CLIP text encoder of two layers and width 128 over the caption vocabulary."""
+    ids = {name.strip("<>"): i for i, name in enumerate(SPECIAL)}
+    config = CLIPTextConfig(
+        vocab_size=len(vocabulary()),
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=2 * TEXT_WIDTH,
+        projection_dim=TEXT_WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=MAX_TOKENS,
+        pad_token_id=ids["pad"],
+        bos_token_id=ids["bos"],
+        eos_token_id=ids["eos"],
+    )
+    return CLIPTextModel(config)
+
+
+def build_t5() -> T5EncoderModel:
+    """T5 encoder of two layers and width 128 over the caption vocabulary."""
+    config = T5Config(
+        vocab_size=len(vocabulary()),
+        d_model=TEXT_WIDTH,
+        d_kv=TEXT_WIDTH // 4,
+        d_ff=2 * TEXT_WIDTH,
+        num_layers=2,
+        num_heads=4,
+        dropout_rate=0.0,
+        pad_token_id=SPECIAL.index("<pad>"),
+        eos_token_id=SPECIAL.index("<eos>"),
+    )
+    return T5EncoderModel(config)
+
+
+def build_flux_transformer() -> FluxTransformer2DModel:
+    """FLUX transformer of two double and four single blocks, eight heads of 32 (9 M parameters)."""
+    return FluxTransformer2DModel(
+        patch_size=1,
+        in_channels=4 * LATENT_CHANNELS,
+        num_layers=2,
+        num_single_layers=4,
+        attention_head_dim=32,
+        num_attention_heads=8,
+        joint_attention_dim=TEXT_WIDTH,
+        pooled_projection_dim=TEXT_WIDTH,
+        guidance_embeds=False,
+        axes_dims_rope=(4, 14, 14),
+    )
+
+
+def build_unet(sample_size: int) -> UNet2DConditionModel:
+    """UNet with self-attention at full and half latent resolution and in its middle (9.5 M parameters)."""
+    return UNet2DConditionModel(
+        sample_size=sample_size,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        block_out_channels=(96, 192),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=(3, 6),  # heads of 32: diffusers reads this as the number of heads
+        norm_num_groups=16,
+    )
+
+
+def build_flux() -> FluxPipeline:
+    """An untrained `tiny-flux`: rectified flow with joint attention over caption and image tokens."""
+    return FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
+        vae=build_autoencoder(),
+        text_encoder=build_clip(),
+        tokenizer=build_tokenizer(),
+        text_encoder_2=build_t5(),
+        tokenizer_2=build_tokenizer(),
+        transformer=build_flux_transformer(),
+    )
+
+
+def build_stable_diffusion(resolution: int) -> StableDiffusionPipeline:
+    """An untrained `tiny-sd`: Stable Diffusion's schedule, v-prediction, no safety checker."""
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+    return StableDiffusionPipeline(
+        vae=build_autoencoder(),
+        text_encoder=build_clip(),
+        tokenizer=build_tokenizer(),
+        unet=build_unet(resolution // PIXELS_PER_LATENT),
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def build_pipeline(name: str, resolution: int) -> DiffusionPipeline:
+    """The untrained pipeline of that name for square images of `resolution` pixels."""
+    builders = {"tiny-flux": lambda: build_flux(), "tiny-sd": lambda: build_stable_diffusion(resolution)}
+    if name not in builders:
+        raise ValueError(f"unknown embedded model {name!r}; expected one of {', '.join(builders)}")
+    return builders[name]()

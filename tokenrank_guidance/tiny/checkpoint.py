@@ -1,0 +1,71 @@
+"""Training state as one safetensors file, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+@dataclass
+class TrainingState:
+    """What a run needs to go on as if it had never stopped.
+
+    Random numbers are no part of it: each step draws from a generator seeded by (seed, step).
+    """
+
+    modules: dict[str, torch.nn.Module]
+    optimizers: list[Optimizer] = field(default_factory=list)
+    step: int = 0
+    history: list[list[float]] = field(default_factory=list)
+
+    def save(self, path: Path) -> None:
+        """Write every module's and optimizer's tensors to `path` by way of a temporary name."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        metadata = {"step": str(self.step), "history": json.dumps(self.history)}
+        save_file(self._tensors(), temporary, metadata)
+        os.replace(temporary, path)
+
+    def load(self, path: Path) -> None:
+        """Read back what `save` wrote, into the same modules and optimizers."""
+        with safe_open(path, "pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+            metadata = file.metadata()
+        for name, module in self.modules.items():
+            module.load_state_dict(_under(tensors, f"module.{name}."))
+        for i, optimizer in enumerate(self.optimizers):
+            _load_optimizer(optimizer, _under(tensors, f"optimizer.{i}."))
+        self.step = int(metadata["step"])
+        self.history = json.loads(metadata["history"])
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {}
+        for name, module in self.modules.items():
+            tensors |= {f"module.{name}.{key}": value for key, value in module.state_dict().items()}
+        for i, optimizer in enumerate(self.optimizers):
+            for index, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{i}.{index}.{key}": torch.as_tensor(v) for key, v in state.items()}
+        return {
+            key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for key, value in tensors.items()
+        }
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _load_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

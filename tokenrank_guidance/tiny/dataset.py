@@ -1,0 +1,65 @@
+"""The training images as tensors: labelled pictures from one parquet file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
+from torch import Generator, Tensor
+
+from tokenrank_guidance.tiny.tokenizer import LABELS
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Square RGB images with the index of each one's label in `LABELS`."""
+
+    pixels: UInt8[Tensor, "n 3 side side"]
+    labels: Int[Tensor, " n"]
+
+    def weights(self) -> Float[Tensor, " n"]:
+        """Sampling weight ∝ 1/√(images of the same label): rare labels are seen more, not equally often."""
+        counts = torch.bincount(self.labels, minlength=len(LABELS)).clamp(min=1)
+        return counts[self.labels].float().rsqrt()
+
+
+def load_images(path: Path) -> LabelledImages:
+    """Read a parquet file with columns `image` (square, one size) and `label` (a name in `LABELS`)."""
+    import datasets  # not needed to use the models
+
+    if not path.is_file():
+        raise ValueError(f"no data file at {path}; expected objects16_train128.parquet")
+    rows = datasets.load_dataset("parquet", data_files=str(path), split="train")
+    unknown = sorted(set(rows["label"]) - set(LABELS))
+    if unknown:
+        raise ValueError(f"labels {unknown} in {path} are not among the known ones: {', '.join(LABELS)}")
+    pixels = np.stack([np.asarray(image.convert("RGB")) for image in rows["image"]])
+    labels = torch.tensor([LABELS.index(label) for label in rows["label"]])
+    return LabelledImages(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), labels)
+
+
+def to_signed(pixels: UInt8[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Pixels 0…255 as floats in [−1, 1]."""
+    return pixels.float() / 127.5 - 1.0
+
+
+def resize(images: Float[Tensor, "b 3 h w"], side: int) -> Float[Tensor, "b 3 side side"]:
+    """Antialiased resampling to side×side."""
+    return F.interpolate(images, size=(side, side), mode="bicubic", antialias=True).clamp(-1, 1)
+
+
+def random_views(
+    pixels: UInt8[Tensor, "b 3 s s"], side: int, smallest: float, generator: Generator
+) -> Float[Tensor, "b 3 side side"]:
+    """One random square crop for the whole batch, at least `smallest` of the full side, mirrored by half."""
+    full = pixels.shape[-1]
+    crop = int(full * (smallest + (1 - smallest) * torch.rand((), generator=generator).item()))
+    top, left = (int(torch.randint(full - crop + 1, (), generator=generator)) for _ in range(2))
+    views = to_signed(pixels[..., top : top + crop, left : left + crop])
+    mirrored = torch.rand(len(views), generator=generator) < 0.5
+    views[mirrored] = views[mirrored].flip(-1)
+    return resize(views, side)

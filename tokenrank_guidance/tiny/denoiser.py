@@ -1,0 +1,118 @@
+"""Training of an embedded pipeline's denoiser and text encoders on the autoencoder's latents."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderTiny
+from jaxtyping import Float, Int
+from torch import Generator, Tensor, nn
+from tqdm import tqdm
+
+from tokenrank_guidance.tiny.checkpoint import TrainingState
+from tokenrank_guidance.tiny.dataset import LabelledImages, random_views, resize, to_signed
+from tokenrank_guidance.tiny.objective import Objective
+from tokenrank_guidance.tiny.progress import Schedule, step_generator, training_loop
+from tokenrank_guidance.tiny.tokenizer import LABELS, TEMPLATES, build_tokenizer
+
+CAPTION_ODDS = (0.6, 0.15, 0.15, 0.10)  # the three templates, and no caption at all
+EMA_DECAY = 0.9995
+
+
+def all_captions() -> list[str]:
+    """Every caption of training: each template with each label, label fastest, and the empty one last."""
+    return [template.format(label=label) for template in TEMPLATES for label in LABELS] + [""]
+
+
+def caption_tokens() -> Int[Tensor, "m tokens"]:
+    """`all_captions`, tokenised and padded."""
+    return build_tokenizer()(all_captions(), padding="max_length", return_tensors="pt").input_ids
+
+
+def draw_captions(labels: Int[Tensor, " b"], draw: Generator) -> Int[Tensor, " b"]:
+    """For each label the row of a random caption of it in `all_captions`, or of the empty caption."""
+    kind = torch.multinomial(torch.tensor(CAPTION_ODDS), len(labels), replacement=True, generator=draw)
+    empty = len(TEMPLATES) * len(LABELS)
+    return torch.where(kind < len(TEMPLATES), kind * len(LABELS) + labels, empty)
+
+
+@torch.no_grad()
+def encode_views(
+    vae: AutoencoderTiny, images: LabelledImages, resolution: int, seed: int, device: str
+) -> Float[Tensor, "views n c h w"]:
+    """Latents of every image (fp16): whole, mirrored, and two random crops of at least 80 % of the side."""
+
+    def encode(views: Float[Tensor, "b 3 side side"]) -> Tensor:
+        return vae.encode(views.to(device)).latents.half().cpu()
+
+    batches = []
+    for start in tqdm(range(0, len(images.pixels), 256), desc="latents", unit="batch", mininterval=5.0):
+        pixels = images.pixels[start : start + 256]
+        whole = resize(to_signed(pixels), resolution)
+        crops = [random_views(pixels, resolution, 0.8, step_generator(seed, start + i)) for i in range(2)]
+        batches.append(torch.stack([encode(views) for views in (whole, whole.flip(-1), *crops)]))
+    return torch.cat(batches, dim=1)
+
+
+def split_parameters(modules: dict[str, nn.Module]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """(hidden matrices, all else): matrices inside the blocks learn by Muon, the rest by AdamW."""
+    hidden, other = [], []
+    for module in modules.values():
+        for name, parameter in module.named_parameters():
+            inside = "block" in name or ".layer" in name
+            (hidden if inside and parameter.ndim == 2 else other).append(parameter)
+    return hidden, other
+
+
+def build_optimizers(modules: dict[str, nn.Module], rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the hidden matrices, scaled to AdamW's step size, and AdamW for everything else."""
+    hidden, other = split_parameters(modules)
+    return [
+        torch.optim.Muon(hidden, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(other, lr=rate, betas=(0.9, 0.99), weight_decay=0.01),
+    ]
+
+
+def train_denoiser(
+    name: str,
+    objective: Objective,
+    latents: Float[Tensor, "views n c h w"],
+    images: LabelledImages,
+    schedule: Schedule,
+    checkpoint: Path,
+    device: str,
+) -> Iterator[tuple[TrainingState, dict[str, nn.Module]]]:
+    """Train until `schedule` ends; after each checkpoint, yield the state and the averaged (EMA) modules."""
+    for module in objective.modules.values():
+        module.to(device).train()
+    averaged = {key: copy.deepcopy(module).eval() for key, module in objective.modules.items()}
+    modules = objective.modules | {f"{key}_ema": module for key, module in averaged.items()}
+    state = TrainingState(modules, build_optimizers(objective.modules, schedule.rate))
+    captions, weights = caption_tokens().to(device), images.weights()
+
+    def average(*_: object) -> None:
+        update_average(averaged, objective.modules, min(EMA_DECAY, (1 + state.step) / (10 + state.step)))
+
+    state.optimizers[-1].register_step_post_hook(average)
+
+    def step_loss(step: int) -> Tensor:
+        draw = step_generator(schedule.seed, step)
+        chosen = torch.multinomial(weights, schedule.batch, generator=draw)
+        view = torch.randint(len(latents), (schedule.batch,), generator=draw)
+        which = draw_captions(images.labels[chosen], draw).to(device)
+        batch = latents[view, chosen].to(device, torch.float32)
+        with torch.autocast(device, torch.bfloat16):
+            return objective.loss(batch, captions, which, draw)
+
+    for _ in training_loop(name, state, schedule, checkpoint, step_loss):
+        yield state, averaged
+
+
+@torch.no_grad()
+def update_average(averaged: dict[str, nn.Module], modules: dict[str, nn.Module], decay: float) -> None:
+    """Exponential moving average of every parameter: ā ← decay·ā + (1 − decay)·a."""
+    for key, module in modules.items():
+        torch._foreach_lerp_(list(averaged[key].parameters()), list(module.parameters()), 1 - decay)

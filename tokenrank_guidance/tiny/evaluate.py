@@ -1,0 +1,166 @@
+"""How good is an embedded model?
+
+`python -m tokenrank_guidance.tiny.evaluate tiny-flux --classifier DIR --data FILE` prints JSON. An ImageNet
+classifier, restricted to the ten Imagenette classes, names 500 samples; the share it gets right stands beside
+the same share for real held-out images at the model's resolution, as they are and after a pass through its
+autoencoder, and beside chance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import diffusers
+import numpy as np
+import torch
+import torch.nn.functional as F
+import transformers
+from diffusers import DiffusionPipeline
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+from tokenrank_guidance.tiny.dataset import resize
+from tokenrank_guidance.tiny.loader import available_models, load_folder, load_pipeline
+from tokenrank_guidance.tiny.sampling import sample_images
+
+IMAGENETTE = {
+    "tench": 0,
+    "English springer": 217,
+    "cassette player": 482,
+    "chain saw": 491,
+    "church": 497,
+    "French horn": 566,
+    "garbage truck": 569,
+    "gas pump": 571,
+    "golf ball": 574,
+    "parachute": 701,
+}
+BATCH = 50
+
+
+@dataclass(frozen=True)
+class Share:
+    """k of n right, with the 95 % Wilson interval of the share."""
+
+    right: int
+    n: int
+
+    def to_json(self) -> dict[str, object]:
+        share, z = self.right / self.n, 1.959964
+        centre = (share + z * z / (2 * self.n)) / (1 + z * z / self.n)
+        half = z / (1 + z * z / self.n) * (share * (1 - share) / self.n + (z / (2 * self.n)) ** 2) ** 0.5
+        return {"accuracy": share, "ci": [centre - half, centre + half], "n": self.n}
+
+
+class Classifier:
+    """An ImageNet-1k classifier that chooses among the ten Imagenette classes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model = AutoModelForImageClassification.from_pretrained(folder, dtype=torch.float32).eval()
+        self.processor = AutoImageProcessor.from_pretrained(folder)
+
+    @torch.no_grad()
+    def __call__(self, images: Float[Tensor, "b 3 h w"]) -> Int[Tensor, " b"]:
+        """Position in `IMAGENETTE` of the likeliest class; images are in [−1, 1] and upscaled first."""
+        side = self.processor.size["height"]
+        large = (
+            F.interpolate(images, size=(side, side), mode="bicubic", antialias=True).clamp(-1, 1) / 2 + 0.5
+        )
+        mean, std = (
+            torch.tensor(values).view(3, 1, 1)
+            for values in (self.processor.image_mean, self.processor.image_std)
+        )
+        logits = self.model((large - mean) / std).logits
+        return logits[:, list(IMAGENETTE.values())].argmax(-1)
+
+
+def to_tensor(images: Sequence[Image.Image]) -> Float[Tensor, "b 3 h w"]:
+    pixels = np.stack([np.asarray(image.convert("RGB"), dtype=np.float32) for image in images])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
+
+
+def held_out(path: Path, resolution: int) -> Iterator[tuple[Float[Tensor, "b 3 s s"], Int[Tensor, " b"]]]:
+    """Batches of Imagenette validation images, centre-cropped to `resolution`, and their classes."""
+    import datasets
+
+    rows = datasets.load_dataset("parquet", data_files=str(path), split="train")
+    wnids = sorted(set(rows["wnid"]))  # ImageNet's class order is that of the sorted WordNet ids
+    if len(wnids) != len(IMAGENETTE):
+        raise ValueError(f"{path} holds {len(wnids)} classes; expected Imagenette's {len(IMAGENETTE)}")
+    for batch in rows.iter(BATCH):
+        crops = [resize(to_tensor([_square(image)]), resolution) for image in batch["image"]]
+        yield torch.cat(crops), torch.tensor([wnids.index(wnid) for wnid in batch["wnid"]])
+
+
+def _square(image: Image.Image) -> Image.Image:
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def samples(
+    pipe: DiffusionPipeline, n: int, seed: int, scale: float
+) -> Iterator[tuple[Float[Tensor, "b 3 s s"], Int[Tensor, " b"]]]:
+    """Batches of samples, the classes taking turns, image i from seed + i."""
+    for start in range(0, n, BATCH):
+        classes = [i % len(IMAGENETTE) for i in range(start, min(start + BATCH, n))]
+        prompts = [f"a photo of a {list(IMAGENETTE)[i]}" for i in classes]
+        yield to_tensor(sample_images(pipe, prompts, seed + start, scale=scale)), torch.tensor(classes)
+
+
+@torch.no_grad()
+def evaluate(
+    pipe: DiffusionPipeline, classifier: Classifier, options: argparse.Namespace
+) -> dict[str, object]:
+    resolution = pipe.default_sample_size * pipe.vae_scale_factor
+    autoencode: Callable[[Tensor], Tensor] = lambda x: pipe.vae(x).sample.clamp(-1, 1)  # noqa: E731
+    real = list(held_out(options.data, resolution))
+    arms = {
+        "samples": samples(pipe, options.n, options.seed, options.scale),
+        "held_out": iter(real),
+        "autoencoded": ((autoencode(images), classes) for images, classes in real),
+    }
+    results: dict[str, object] = {"chance": 1 / len(IMAGENETTE)}
+    for name, batches in arms.items():
+        hits = [classifier(images) == classes for images, classes in tqdm(batches, desc=name, unit="batch")]
+        right = torch.cat(hits)
+        results[name] = Share(int(right.sum()), len(right)).to_json()
+    errors = [F.mse_loss(autoencode(images), images).item() for images, _ in real]
+    results["autoencoder_psnr_db"] = float(10 * np.log10(4 / np.mean(errors)))
+    return results
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tokenrank_guidance.tiny.evaluate", description=__doc__)
+    parser.add_argument("model", help=f"{', '.join(available_models()) or 'a shipped model'}, or a folder")
+    parser.add_argument("--classifier", type=Path, required=True, help="folder of an ImageNet-1k classifier")
+    parser.add_argument("--data", type=Path, required=True, help="imagenette_val1000.parquet")
+    parser.add_argument("--n", type=int, default=500)
+    parser.add_argument("--scale", type=float, default=4.0, help="classifier-free guidance scale")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    for path in (options.classifier, options.data):
+        if not path.exists():
+            parser.error(f"{path} does not exist")
+    folder = Path(options.model)
+    pipe = load_folder(folder) if folder.is_dir() else load_pipeline(options.model)
+    results = evaluate(pipe, Classifier(options.classifier), options)
+    config = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
+    versions = {module.__name__: module.__version__ for module in (torch, diffusers, transformers)}
+    versions["python"] = platform.python_version()
+    json.dump({"results": results, "config": config, "versions": versions}, sys.stdout, indent=1)
+    print()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

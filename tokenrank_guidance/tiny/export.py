@@ -1,0 +1,54 @@
+"""Write a trained embedded pipeline in diffusers' format, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import logging
+from torch import nn
+
+SIZE_LIMIT = 24 * 2**20
+
+
+def export_pipeline(
+    pipe: DiffusionPipeline, trained: dict[str, nn.Module], facts: dict[str, object], folder: Path
+) -> None:
+    """Save `pipe` with the `trained` modules' weights as fp16 safetensors, and `facts` as training.json.
+
+    The folder's other files (model card, pictures) stay. Raises ValueError above 24 MB.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for name, module in trained.items():
+        getattr(pipe, name).load_state_dict(module.state_dict())
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        fresh = Path(temporary) / folder.name
+        save_half(pipe, fresh)
+        _drop_derived(fresh / "vae" / "config.json")
+        (fresh / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
+        size = sum(file.stat().st_size for file in fresh.rglob("*") if file.is_file())
+        if size > SIZE_LIMIT:
+            raise ValueError(f"{folder.name} takes {size / 2**20:.1f} MB; expected at most 24 MB")
+        shutil.copytree(fresh, folder, dirs_exist_ok=True)
+
+
+def save_half(pipe: DiffusionPipeline, folder: Path) -> None:
+    """Save with every weight rounded to fp16; the pipeline itself goes on with the rounded weights."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # casting warns of an empty list of modules to keep in float32
+    try:
+        pipe.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+        pipe.to(torch.float32)
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _drop_derived(config: Path) -> None:
+    """`AutoencoderTiny` writes an attribute that it derives itself, and warns when it reads it back."""
+    values = json.loads(config.read_text())
+    values.pop("block_out_channels", None)
+    config.write_text(json.dumps(values, indent=2) + "\n")

@@ -1,0 +1,119 @@
+"""Train an embedded model: `python -m tokenrank_guidance.tiny.train tiny-flux --data FILE`.
+
+First the autoencoder, then the denoiser on its latents. Both stages resume from their checkpoints, which lie
+outside the repository; ask for more `--images` to go on training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderTiny, DiffusionPipeline
+
+from tokenrank_guidance.tiny.architecture import build_pipeline
+from tokenrank_guidance.tiny.autoencoder import train_autoencoder
+from tokenrank_guidance.tiny.dataset import LabelledImages, load_images
+from tokenrank_guidance.tiny.denoiser import encode_views, train_denoiser
+from tokenrank_guidance.tiny.export import export_pipeline
+from tokenrank_guidance.tiny.objective import Objective, RectifiedFlow, VPrediction
+from tokenrank_guidance.tiny.progress import Schedule
+from tokenrank_guidance.tiny.sampling import sample_images
+from tokenrank_guidance.tiny.sheet import loss_curve, sample_sheet
+
+OBJECTIVES: dict[str, type[Objective]] = {"tiny-flux": RectifiedFlow, "tiny-sd": VPrediction}
+SHEET_EVERY = 5  # checkpoints between two sample sheets
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tokenrank_guidance.tiny.train", description=__doc__)
+    parser.add_argument("name", choices=sorted(OBJECTIVES))
+    parser.add_argument("--data", type=Path, required=True, help="objects16_train128.parquet")
+    parser.add_argument("--checkpoints", type=Path, default=Path.home() / ".cache/tokenrank-training")
+    parser.add_argument("--start-from", type=Path, help="folder of a trained pipeline to go on from")
+    parser.add_argument("--out", type=Path, help="write the trained pipeline here at the end")
+    parser.add_argument("--resolution", type=int, default=64, help="side of the training images in pixels")
+    parser.add_argument("--images", type=int, default=500_000, help="images seen by the denoiser in all")
+    parser.add_argument("--autoencoder-images", type=int, default=48_000)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    return parser.parse_args(arguments)
+
+
+def obtain_autoencoder(options: argparse.Namespace, images: LabelledImages, folder: Path) -> AutoencoderTiny:
+    """The autoencoder of `--start-from`, or the one trained in the checkpoint folder (here, if need be)."""
+    if options.start_from:
+        return AutoencoderTiny.from_pretrained(options.start_from / "vae").to(options.device)
+    schedule = Schedule(options.autoencoder_images, batch=32, rate=2e-3, seed=options.seed)
+    path = folder / "autoencoder.safetensors"
+    return train_autoencoder(images, options.resolution, schedule, path, options.device)
+
+
+def starting_pipeline(options: argparse.Namespace, vae: AutoencoderTiny) -> DiffusionPipeline:
+    """A pipeline with that autoencoder and the weights of `--start-from`, or random ones."""
+    torch.manual_seed(options.seed)
+    pipe = build_pipeline(options.name, options.resolution)
+    pipe.vae.load_state_dict(vae.state_dict())
+    if options.start_from:
+        for name in OBJECTIVES[options.name](pipe).modules:
+            module = getattr(pipe, name)
+            module.load_state_dict(type(module).from_pretrained(options.start_from / name).state_dict())
+    return pipe
+
+
+def cached_latents(
+    options: argparse.Namespace, vae: AutoencoderTiny, images: LabelledImages, folder: Path
+) -> torch.Tensor:
+    """`encode_views`, kept beside the checkpoints."""
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "latents.safetensors"
+    if not path.exists():
+        latents = encode_views(vae, images, options.resolution, options.seed, options.device)
+        save_file({"latents": latents.contiguous()}, path.with_suffix(".tmp"))
+        path.with_suffix(".tmp").replace(path)
+    return load_file(path)["latents"]
+
+
+def train(options: argparse.Namespace) -> None:
+    folder = options.checkpoints / str(options.resolution)
+    folder.mkdir(parents=True, exist_ok=True)
+    images = load_images(options.data)
+    vae = obtain_autoencoder(options, images, folder)
+    latents = cached_latents(options, vae, images, folder)
+    pipe = starting_pipeline(options, vae)
+    schedule = Schedule(options.images, options.batch, options.rate, options.seed)
+    checkpoint = folder / f"{options.name}.safetensors"
+    objective = OBJECTIVES[options.name](pipe)
+    run = train_denoiser(options.name, objective, latents, images, schedule, checkpoint, options.device)
+    for saves, (state, averaged) in enumerate(run):
+        if saves % SHEET_EVERY == 0 or state.step == schedule.steps:
+            shown = starting_pipeline(options, vae).to(options.device)
+            facts = {"images": state.step * options.batch, "seed": options.seed, "batch": options.batch}
+            facts |= {"resolution": options.resolution, "rate": options.rate, "history": state.history}
+            export_pipeline(shown, averaged, facts, options.out or folder / options.name)
+            sheet = sample_sheet(shown, sample_images, columns=8, seed=options.seed)
+            sheet.save(folder / f"{options.name}-{facts['images']:08d}.png")
+            loss_curve(state.history, f"{options.name}: training loss", folder / f"{options.name}-loss.png")
+
+
+def main() -> int:
+    options = parse_arguments()
+    try:
+        train(options)
+    except KeyboardInterrupt:
+        print("interrupted; the checkpoint is written, run the same command to go on", file=sys.stderr)
+        return 130
+    except (ValueError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
