@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.utils import logging
 from torch import nn
+
+from tokenrank_guidance.quiet import quiet_libraries
 
 SIZE_LIMIT = 24 * 2**20
 
@@ -38,13 +39,9 @@ def export_pipeline(
 
 def save_half(pipe: DiffusionPipeline, folder: Path) -> None:
     """Save with every weight rounded to fp16; the pipeline itself goes on with the rounded weights."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # casting warns of an empty list of modules to keep in float32
-    try:
+    with quiet_libraries():
         pipe.to(torch.float16).save_pretrained(folder, safe_serialization=True)
         pipe.to(torch.float32)
-    finally:
-        logging.set_verbosity(verbosity)
 
 
 def _drop_derived(config: Path) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.utils import logging as diffusers_logging
-from transformers.utils import logging as transformers_logging
 
+from tokenrank_guidance.quiet import quiet_libraries
 from tokenrank_guidance.tiny.architecture import PIXELS_PER_LATENT
 from tokenrank_guidance.tiny.tokenizer import CaptionTokenizer
 
@@ -31,6 +28,8 @@ def load_pipeline(name: str | None = None, *, dtype: torch.dtype = torch.float32
     unknown name.
     """
     models = available_models()
+    if not models:
+        raise ValueError(f"no trained weights are in {WEIGHTS}; train a model, see README")
     name = name or models[0]
     if name not in models:
         raise ValueError(f"no embedded model is called {name!r}; expected one of {', '.join(models)}")
@@ -44,25 +43,8 @@ def load_folder(folder: Path, *, dtype: torch.dtype = torch.float32) -> Diffusio
         for part in ("tokenizer", "tokenizer_2")
         if (folder / part).is_dir()
     }
-    with _quiet():
+    with quiet_libraries():
         pipe = DiffusionPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True, **tokenizers)
     facts = json.loads((folder / "training.json").read_text())
     pipe.default_sample_size = facts["resolution"] // PIXELS_PER_LATENT  # FLUX's own default is 512 px here
     return pipe
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No loading bars, and no remark that the autoencoder is an AutoencoderTiny."""
-    verbosity = diffusers_logging.get_verbosity()
-    diffusers_logging.set_verbosity_error()
-    bars = diffusers_logging.is_progress_bar_enabled(), transformers_logging.is_progress_bar_enabled()
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        diffusers_logging.set_verbosity(verbosity)
-        for module, shown in zip((diffusers_logging, transformers_logging), bars, strict=True):
-            if shown:
-                module.enable_progress_bar()

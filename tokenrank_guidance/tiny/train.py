@@ -25,7 +25,7 @@ from tokenrank_guidance.tiny.sampling import sample_images
 from tokenrank_guidance.tiny.sheet import loss_curve, sample_sheet
 
 OBJECTIVES: dict[str, type[Objective]] = {"tiny-flux": RectifiedFlow, "tiny-sd": VPrediction}
-SHEET_EVERY = 5  # checkpoints between two sample sheets
+SHEET_EVERY = 12  # checkpoints from one sample sheet to the next
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -92,7 +92,7 @@ def train(options: argparse.Namespace) -> None:
     objective = OBJECTIVES[options.name](pipe)
     run = train_denoiser(options.name, objective, latents, images, schedule, checkpoint, options.device)
     for saves, (state, averaged) in enumerate(run):
-        if saves % SHEET_EVERY == 0 or state.step == schedule.steps:
+        if saves % SHEET_EVERY == SHEET_EVERY - 1 or state.step == schedule.steps:
             shown = starting_pipeline(options, vae).to(options.device)
             facts = {"images": state.step * options.batch, "seed": options.seed, "batch": options.batch}
             facts |= {"resolution": options.resolution, "rate": options.rate, "history": state.history}

@@ -1,0 +1,42 @@
+"""Blurring the chosen tokens of a clean sample."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def gaussian_kernel(size: int, sigma: float, like: Tensor) -> Float[Tensor, " size"]:
+    """Gaussian weights of odd `size` (pixels) and standard deviation `sigma` (pixels), summing to 1."""
+    offsets = torch.arange(size, device=like.device, dtype=like.dtype) - (size - 1) / 2
+    weights = torch.exp(-0.5 * (offsets / sigma).square())
+    return weights / weights.sum()
+
+
+def reflected(length: int, pad: int, device: torch.device) -> Int[Tensor, " padded"]:
+    """Indices of a signal of `length` mirrored at its ends (edges not doubled), by any `pad`."""
+    if length == 1:
+        return torch.zeros(1 + 2 * pad, dtype=torch.long, device=device)
+    index = torch.arange(-pad, length + pad, device=device) % (2 * (length - 1))
+    return torch.minimum(index, 2 * (length - 1) - index)
+
+
+def gaussian_blur(images: Float[Tensor, "b c h w"], size: int, sigma: float) -> Float[Tensor, "b c h w"]:
+    """Separable Gaussian blur with mirrored borders; any height and width, 1 included."""
+    height, width = images.shape[-2:]
+    channels, pad = images.shape[1], size // 2
+    kernel = gaussian_kernel(size, sigma, images)
+    rows = images[..., reflected(height, pad, images.device), :]
+    rows = F.conv2d(rows, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
+    both = rows[..., reflected(width, pad, images.device)]
+    return F.conv2d(both, kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
+
+
+def blur_tokens(
+    clean: Float[Tensor, "b c h w"], mask: Bool[Tensor, "b gh gw"], size: int, sigma: float
+) -> Float[Tensor, "b c h w"]:
+    """Blur where the mask, resized to the sample by nearest neighbour, is true (Hong et al. 2023, eq. 14)."""
+    chosen = F.interpolate(mask.unsqueeze(1).to(clean.dtype), clean.shape[-2:]).bool()
+    return torch.where(chosen, gaussian_blur(clean, size, sigma), clean)

@@ -1,0 +1,101 @@
+"""What differs between denoisers: where the sample is, how time is counted, which half is unconditional."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tokenrank_guidance.errors import UnsupportedError
+
+Grid = tuple[int, int]
+Inputs = Mapping[str, Any]
+Edit = Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b c h w"]]
+
+
+def _edit_image(sample: Float[Tensor, "b c h w"], grid: Grid, edit: Edit) -> Float[Tensor, "b c h w"]:
+    return edit(sample)
+
+
+def _edit_packed(tokens: Float[Tensor, "b n 4c"], grid: Grid, edit: Edit) -> Float[Tensor, "b n 4c"]:
+    """FLUX packs 2×2 latent pixels into a token; reference images (Kontext) follow those of the grid."""
+    height, width = grid
+    image = tokens[:, : height * width].unflatten(1, grid).unflatten(-1, (-1, 2, 2))
+    image = image.permute(0, 3, 1, 4, 2, 5).flatten(2, 3).flatten(3, 4)
+    image = edit(image).unflatten(3, (width, 2)).unflatten(2, (height, 2))
+    edited = image.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+    return torch.cat([edited, tokens[:, height * width :]], dim=1)
+
+
+def _never(pipe: Any, denoiser: nn.Module, inputs: Inputs) -> bool:
+    return False
+
+
+def _equal_halves(pipe: Any, denoiser: nn.Module, inputs: Inputs) -> bool:
+    """All there is where the pipeline does not tell; two images from equal noise look like one doubled."""
+    sample = inputs["sample"] if "sample" in inputs else inputs["hidden_states"]
+    return sample.shape[0] % 2 == 0 and torch.equal(*sample.chunk(2))
+
+
+def _as_pipeline_says(pipe: Any, denoiser: nn.Module, inputs: Inputs) -> bool:
+    """`pipe.do_classifier_free_guidance`, where it has one; SD3's skip-layer call is never doubled."""
+    says = getattr(pipe, "do_classifier_free_guidance", None)
+    if says is False or inputs.get("skip_layers") is not None:
+        return False
+    equal = _equal_halves(pipe, denoiser, inputs)
+    if says and not equal:
+        raise UnsupportedError(
+            f"{type(pipe).__name__} guides classifier-free, but its batch is not two equal halves; "
+            "a third part, as PAG and InstructPix2Pix have it, is not supported"
+        )
+    return equal
+
+
+def _null_labels(pipe: Any, denoiser: Any, inputs: Inputs) -> bool:
+    """DiT's pipeline does not tell, but labels its second half with the null class, one past the last."""
+    labels = inputs["class_labels"]
+    null = labels[labels.shape[0] // 2 :] == denoiser.config.num_embeds_ada_norm
+    return bool(null.all()) and _equal_halves(pipe, denoiser, inputs)
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a denoiser class is called.
+
+    `sample` is the name of its first argument; `channel_axis` holds the latent channels in input and output;
+    its timestep argument times `timestep_scale` is the scheduler's. `doubled` tells, of (pipeline, denoiser,
+    inputs by name), whether a batch holds both halves of classifier-free guidance, of which `unconditional`
+    (0 or 1) is the half without the prompt. `edit` applies a function of latent images to a sample.
+    """
+
+    sample: str
+    doubled: Callable[[Any, nn.Module, Inputs], bool]
+    unconditional: int = 0
+    channel_axis: int = 1
+    timestep_scale: float = 1.0
+    edit: Callable[[Tensor, Grid, Edit], Tensor] = _edit_image
+
+
+FAMILIES: dict[str, Family] = {
+    "UNet2DConditionModel": Family("sample", _as_pipeline_says),
+    "UNet2DModel": Family("sample", _never),
+    "DiTTransformer2DModel": Family("hidden_states", _null_labels, unconditional=1),
+    "PixArtTransformer2DModel": Family("hidden_states", _equal_halves),
+    "SD3Transformer2DModel": Family("hidden_states", _as_pipeline_says),
+    "FluxTransformer2DModel": Family(
+        "hidden_states", _never, channel_axis=-1, timestep_scale=1000.0, edit=_edit_packed
+    ),
+}
+
+
+def family_of(denoiser: nn.Module) -> Family:
+    """The entry for a denoiser's class or nearest listed base; raises UnsupportedError without one."""
+    for base in type(denoiser).__mro__:
+        if base.__name__ in FAMILIES:
+            return FAMILIES[base.__name__]
+    known = ", ".join(FAMILIES)
+    raise UnsupportedError(f"cannot guide {type(denoiser).__name__}; supported denoisers: {known}")

@@ -1,0 +1,158 @@
+"""Self-attention guidance, by TokenRank or by attention received, for any diffusers pipeline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from typing import Any, Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sag.families import family_of
+from sag.hook import GuidanceHook, GuidedStep
+from sag.noise import noise_formula
+from sag.scorers import ColumnSumScorer, Scorer, TokenRankScorer
+from tokenrank_guidance.capture import AttentionRecord, AttentionTap
+from tokenrank_guidance.errors import UnsupportedError
+
+Layers = str | int | Sequence[str | int]
+SCORERS = ("tokenrank", "sag")
+HEAD_WEIGHTS = ("mean", "lambda2")
+
+
+@dataclass
+class _State:
+    """What changes in a guidance: what to undo when it is disabled, and what its last run looked at."""
+
+    undo: ExitStack | None = None
+    steps: list[GuidedStep] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class SelfAttentionGuidance:
+    """Guides sampling away from what the model predicts once its most attended tokens are blurred.
+
+    At each step ε ← ε + s(ε − ε̂) with ε̂ the prediction for x̂ = α·blur_M(x̂₀) + σ·ε, M the tokens whose score
+    is above the threshold. `scorer="sag"` is Self-Attention Guidance (Hong et al., ICCV 2023), which scores
+    tokens by attention received; `"tokenrank"` scores them by N·π, π being the stationary distribution of
+    attention as a Markov chain (Erel et al., NeurIPS 2025). Both have mean 1.
+
+        with SelfAttentionGuidance(sag_scale=0.75)(pipe):
+            image = pipe(prompt).images[0]
+
+    scorer: "tokenrank", "sag", or a function of an `AttentionRecord` to (batch, tokens) scores with mean 1.
+    sag_scale: s ≥ 0; at 0 nothing is attached: the pipeline is the unguided one, bit for bit.
+    layers: "auto" (the middle block), a module's name or index, or several, whose scores are averaged.
+    damping, head_weights: TokenRank's d in (0, 1), and "mean" or "lambda2" mixing of heads.
+    threshold: scores above it are blurred. blur_kernel, blur_sigma: in latent pixels; the kernel is odd.
+    start, stop: guided part of the schedule, as fractions. every: guide each `every`-th of those steps.
+
+    Raises ValueError for values outside these ranges.
+    """
+
+    scorer: Literal["tokenrank", "sag"] | Scorer = "tokenrank"
+    sag_scale: float = 0.75
+    layers: Layers = "auto"
+    damping: float = 0.99
+    head_weights: Literal["mean", "lambda2"] = "mean"
+    threshold: float = 1.0
+    blur_kernel: int = 9
+    blur_sigma: float = 1.0
+    start: float = 0.0
+    stop: float = 1.0
+    every: int = 1
+    _state: _State = field(default_factory=_State, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        odd = _whole(self.blur_kernel) and self.blur_kernel % 2 == 1
+        starts = _finite(self.start) and 0 <= self.start < 1
+        stops = starts and _finite(self.stop) and self.start < self.stop <= 1
+        for name, holds, expected in (
+            ("scorer", callable(self.scorer) or self.scorer in SCORERS, f"one of {SCORERS}, or a function"),
+            ("sag_scale", _finite(self.sag_scale) and self.sag_scale >= 0, "a number ≥ 0"),
+            ("damping", _finite(self.damping) and 0 < self.damping < 1, "a number in (0, 1)"),
+            ("head_weights", self.head_weights in HEAD_WEIGHTS, f"one of {HEAD_WEIGHTS}"),
+            ("threshold", _finite(self.threshold), "a finite number"),
+            ("blur_kernel", odd, "an odd whole number ≥ 1"),
+            ("blur_sigma", _finite(self.blur_sigma) and self.blur_sigma > 0, "a number > 0"),
+            ("start", starts, "a number in [0, 1)"),
+            ("stop", stops, f"a number in ({self.start!r}, 1]"),
+            ("every", _whole(self.every), "a whole number ≥ 1"),
+        ):
+            if not holds:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected {expected}")
+
+    def enable(self, pipe: Any) -> SelfAttentionGuidance:
+        """Guide every call of `pipe` until `disable`; its scheduler may be exchanged in between.
+
+        Raises RuntimeError if this guidance is enabled already or another is on this pipeline, ValueError for
+        a layer that does not exist, and UnsupportedError for a denoiser or scheduler that cannot be guided.
+        """
+        denoiser = denoiser_of(pipe)
+        if self._state.undo is not None:
+            raise RuntimeError("this guidance is already enabled; call disable() first")
+        if any(isinstance(hook, GuidanceHook) for hook in denoiser._forward_hooks.values()):
+            raise RuntimeError(f"another guidance is enabled on this {type(pipe).__name__}: disable it first")
+        family_of(denoiser)
+        noise_formula(getattr(pipe, "scheduler", None))
+        tap = AttentionTap(denoiser, self.layers)
+        self._state.undo = ExitStack()
+        if self.sag_scale > 0:
+            self._state.undo.callback(tap.attach().detach)
+            hook = GuidanceHook(self, pipe, tap, self._state.steps)
+            self._state.undo.callback(denoiser.register_forward_hook(hook, with_kwargs=True).remove)
+        return self
+
+    def disable(self) -> None:
+        """Take every hook off; does nothing if guidance is not enabled. The last run's `steps` stay."""
+        if self._state.undo is not None:
+            self._state.undo.close()
+            self._state.undo = None
+
+    @contextmanager
+    def __call__(self, pipe: Any) -> Iterator[SelfAttentionGuidance]:
+        """Guide `pipe` inside a `with` block."""
+        self.enable(pipe)
+        try:
+            yield self
+        finally:
+            self.disable()
+
+    @property
+    def steps(self) -> list[GuidedStep]:
+        """Scores and masks of the last run's guided denoiser calls, in order: a new list each time."""
+        return list(self._state.steps)
+
+    def guides(self, number: int, total: int) -> bool:
+        """Whether sampling step `number` of `total` is guided: one with start ≤ number/total < stop."""
+        first, end = (math.ceil(fraction * total - 1e-9) for fraction in (self.start, self.stop))
+        return number in range(first, end, self.every)  # 1e-9: 0.07 * 100 is a little above 7
+
+    def score(self, record: AttentionRecord) -> Float[Tensor, "batch tokens"]:
+        """Score a record's image tokens with the chosen scorer; the mean over tokens is 1."""
+        if callable(self.scorer):
+            return self.scorer(record)
+        if self.scorer == "sag":
+            return ColumnSumScorer()(record)
+        return TokenRankScorer(self.damping, self.head_weights)(record)
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+
+
+def denoiser_of(pipe: Any) -> nn.Module:
+    """The pipeline's UNet or transformer, out of `torch.compile`'s wrapper; UnsupportedError without one."""
+    for name in ("unet", "transformer"):
+        module = getattr(pipe, name, None)
+        if isinstance(module, nn.Module):
+            return getattr(module, "_orig_mod", module)
+    raise UnsupportedError(f"{type(pipe).__name__} has no unet and no transformer to guide")

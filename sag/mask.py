@@ -1,0 +1,48 @@
+"""From token scores to the mask of tokens that guidance degrades."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from sag.scorers import Scorer
+from tokenrank_guidance.capture import AttentionRecord
+
+
+@torch.no_grad()
+def score_image(records: Sequence[AttentionRecord], scorer: Scorer) -> Float[Tensor, "b h w"]:
+    """Mean over layers of the image tokens' scores, each with mean 1, on the finest layer's grid.
+
+    Raises ValueError for a scorer that returns another shape or something not finite.
+    """
+    scores = [_on_grid(record, scorer(record)) for record in records]
+    height, width = max((score.shape[-2:] for score in scores), key=lambda grid: grid[0] * grid[1])
+    if len(scores) == 1:
+        return scores[0]
+    return torch.stack([_resize(score, (height, width)) for score in scores]).mean(0)
+
+
+def _on_grid(record: AttentionRecord, score: Float[Tensor, "b n"]) -> Float[Tensor, "b h w"]:
+    if record.grid is None:
+        raise ValueError(f"{record.module} does not know its grid of image tokens; choose another layer")
+    expected = (record.batch, record.grid[0] * record.grid[1])
+    shape = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
+    if shape != expected:
+        raise ValueError(f"the scorer returned {shape}; expected a tensor (batch, tokens) {expected}")
+    if not torch.isfinite(score).all():
+        raise ValueError(f"the scorer returned values that are not finite at {record.module}")
+    return score.unflatten(1, record.grid)
+
+
+def _resize(score: Float[Tensor, "b h w"], grid: tuple[int, int]) -> Float[Tensor, "b gh gw"]:
+    fine = F.interpolate(score.unsqueeze(1), grid, mode="bilinear", align_corners=False).squeeze(1)
+    return fine / fine.mean(dim=(1, 2), keepdim=True)
+
+
+def salient(score: Float[Tensor, "b h w"], threshold: float) -> Bool[Tensor, "b h w"]:
+    """Tokens whose score is above `threshold`; 1 is the mean (Hong et al. 2023, eq. 13)."""
+    return score > threshold

@@ -1,0 +1,110 @@
+"""One guided denoiser call in plain loops: the method once more, sharing no code with `sag`.
+
+Nothing here knows hooks, operators or schedulers: attention is a softmax written out, TokenRank a linear
+system, the blur one convolution with a two-dimensional kernel, the noise level each paper's formula of time.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tokenrank_guidance import AttentionRecord, capture
+
+SAMPLE = {"sd": "sample", "sdxl": "sample", "ddpm": "sample"}
+
+
+def mean_map(record: AttentionRecord, row: int) -> Tensor:
+    """(tokens, tokens): the heads' mean of one image's map, over its image tokens alone."""
+    heads = []
+    for q, k in zip(record.q[row], record.k[row], strict=True):
+        q, k = q[record.image].double(), k[record.image].double()
+        weights = torch.exp(q @ k.T * record.scale)
+        heads.append(weights / weights.sum(1, keepdim=True))
+    return sum(heads) / len(heads)
+
+
+def token_score(matrix: Tensor, scorer: str, damping: float = 0.99) -> Tensor:
+    """(tokens,): attention received, or n·π with π = d·πP + (1 − d)/n solved as a linear system."""
+    n = matrix.shape[0]
+    if scorer == "sag":
+        return matrix.sum(0)
+    system = torch.eye(n, dtype=matrix.dtype) - damping * matrix.T
+    return n * torch.linalg.solve(system, torch.full((n,), (1 - damping) / n, dtype=matrix.dtype))
+
+
+def blurred(image: Tensor, size: int = 9, sigma: float = 1.0) -> Tensor:
+    """(c, h, w): convolution with the outer product of two Gaussians, borders mirrored by `F.pad`."""
+    offsets = torch.arange(size, dtype=image.dtype) - size // 2
+    line = torch.exp(-(offsets**2) / (2 * sigma**2))
+    kernel = torch.outer(line, line) / line.sum() ** 2
+    padded = F.pad(image, [size // 2] * 4, mode="reflect")
+    return torch.stack([F.conv2d(channel[None, None], kernel[None, None])[0, 0] for channel in padded])
+
+
+def unpacked(tokens: Tensor, height: int, width: int) -> Tensor:
+    """FLUX's (h·w, 4c) tokens as a (c, 2h, 2w) image."""
+    channels = tokens.shape[1] // 4
+    image = tokens.new_empty(channels, 2 * height, 2 * width)
+    for i in range(height):
+        for j in range(width):
+            image[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2] = tokens[i * width + j].view(channels, 2, 2)
+    return image
+
+
+def packed(image: Tensor, height: int, width: int) -> Tensor:
+    tiles = [
+        image[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].reshape(-1)
+        for i in range(height)
+        for j in range(width)
+    ]
+    return torch.stack(tiles)
+
+
+def degraded(name: str, x: Tensor, output: Tensor, mask: Tensor, level: tuple[float, float]) -> Tensor:
+    """One image's input with the masked tokens of its predicted clean part blurred and noised again."""
+    alpha, sigma = level
+    flow = name in ("sd3", "flux")
+    clean = x - sigma * output if flow else (x - sigma * output) / alpha
+    noise = x + (1 - sigma) * output if flow else output
+    image = unpacked(clean, *mask.shape) if name == "flux" else clean
+    rows, columns = image.shape[1] // mask.shape[0], image.shape[2] // mask.shape[1]
+    fine = mask.repeat_interleave(rows, 0).repeat_interleave(columns, 1)
+    image = torch.where(fine, blurred(image), image)
+    return alpha * (packed(image, *mask.shape) if name == "flux" else image) + sigma * noise
+
+
+def noise_level(name: str, timestep: Tensor, alphas_cumprod: Tensor | None) -> tuple[float, float]:
+    """(α, σ): rectified flow counts σ itself as time (SD3 in thousandths), DDPM looks ᾱ up."""
+    time = timestep.flatten()[0].item()
+    if name in ("sd3", "flux"):
+        sigma = time / 1000 if name == "sd3" else time
+        return 1 - sigma, sigma
+    alpha2 = alphas_cumprod[int(time)].item()
+    return math.sqrt(alpha2), math.sqrt(1 - alpha2)
+
+
+@torch.no_grad()
+def shift(
+    name: str, model: nn.Module, inputs: dict[str, Any], cfg: bool, scorer: str, scale: float, table: Tensor
+) -> Tensor:
+    """s·(ε − ε̂) of each image, by running `model` twice on its unconditional half (or on all of a batch)."""
+    key = SAMPLE.get(name, "hidden_states")
+    batch = inputs[key].shape[0]
+    chosen = list(range(batch))
+    if cfg and name not in ("flux", "ddpm"):
+        chosen = chosen[batch // 2 :] if name == "dit" else chosen[: batch // 2]
+    level = noise_level(name, torch.as_tensor(inputs["timestep"]), table)
+    with capture(model) as maps:
+        output = model(**inputs | {"return_dict": False})[0]
+    channels = slice(None) if name == "flux" else slice(inputs[key].shape[1])
+    x = inputs[key].clone()
+    for row in chosen:
+        score = token_score(mean_map(maps[-1], row), scorer).view(maps[-1].grid)
+        x[row] = degraded(name, x[row], output[row][channels], score > 1, level)
+    again = model(**inputs | {key: x, "return_dict": False})[0]
+    return torch.stack([scale * (output[row] - again[row])[channels] for row in chosen])

@@ -1,0 +1,55 @@
+"""Every family's guided denoiser output against the plain-loop oracle, and its number of denoiser calls."""
+
+import pytest
+import torch
+
+from sag import SelfAttentionGuidance
+from tests.sag import oracle
+from tests.sag.helpers import EVERY_FAMILY, recorded
+from tests.tiny_models import FIXED_SIZE, Call, denoiser, pipeline, run
+
+STEPS, SCALE = 2, 0.6
+
+
+def call(name, cfg, **options):
+    size = {} if name in FIXED_SIZE else {"height": 32, "width": 48}
+    return Call(cfg=cfg, steps=STEPS, **size, **options)
+
+
+def expected(model, name, inputs, shift):
+    """The unguided output with `shift` on the latent channels of every row."""
+    output = model(**inputs | {"return_dict": False})[0].detach().clone()
+    channels = slice(None) if name == "flux" else slice(shift.shape[1])
+    output[:, channels] += torch.cat([shift] * (len(output) // len(shift)))
+    return output
+
+
+def error(found, wanted):
+    """Largest difference, relative to the largest value wanted."""
+    return ((found - wanted).abs().max() / wanted.abs().max()).item()
+
+
+def test_guidances_own_call_is_not_recorded():
+    pipe = pipeline("sd")
+    with SelfAttentionGuidance()(pipe):
+        run("sd", pipe)
+        (hook,) = pipe.unet._forward_hooks.values()
+    assert hook.tap.records == []
+
+
+@pytest.mark.parametrize("scorer", ["tokenrank", "sag"])
+@pytest.mark.parametrize(("name", "cfg"), EVERY_FAMILY)
+def test_guided_outputs_are_the_oracles(name, cfg, scorer):
+    pipe = pipeline(name, dtype=torch.float64)
+    model, table = denoiser(pipe), getattr(pipe.scheduler, "alphas_cumprod", None)
+    with SelfAttentionGuidance(scorer, SCALE)(pipe), recorded(model) as calls:
+        run(name, pipe, call(name, cfg, batch=2))
+    per_step = 3 if (name, cfg) == ("flux", True) else 2
+    assert len(calls) == per_step * STEPS
+    for first in range(0, len(calls), per_step):
+        _, *halves = calls[first : first + per_step]  # guidance's own call ends before the one it guides
+        shift = oracle.shift(name, model, halves[0].inputs, cfg, scorer, SCALE, table)
+        for half in halves:
+            wanted = expected(model, name, half.inputs, shift)
+            assert error(half.output, wanted) <= 1e-7  # float32 timesteps of SD3 and FLUX
+    assert shift.abs().max() > 1e-4  # at the last step; the first of rectified flow has no signal to blur

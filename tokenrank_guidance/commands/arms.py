@@ -1,0 +1,101 @@
+"""Drawing the same images without guidance, with SAG and with TokenRank."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+
+from sag.guidance import SelfAttentionGuidance, denoiser_of
+from tokenrank_guidance.commands.calls import Job, Sampling, call_arguments
+from tokenrank_guidance.commands.overlap import StepMasks, intersection_over_union, join, paired_scorer
+
+ARMS = ("none", "sag", "tokenrank")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of guiding, and what came of it; `seconds` and denoiser `calls` are those of all images."""
+
+    name: str
+    images: list[Image.Image]
+    steps: list[StepMasks]
+    seconds: float
+    calls: int
+
+    @property
+    def overlap(self) -> Float[Tensor, "steps images"] | None:
+        """IoU of the SAG and TokenRank masks; None where nothing was guided."""
+        if not self.steps:
+            return None
+        return torch.stack([intersection_over_union(step.own, step.other) for step in self.steps])
+
+
+@dataclass(frozen=True)
+class Study:
+    """All that the arms have in common; `guidance` has every setting but the scorer."""
+
+    pipe: Any
+    sampling: Sampling
+    guidance: SelfAttentionGuidance
+    jobs: Sequence[Job]
+    batch_size: int
+
+    @property
+    def per_prompt(self) -> int:
+        """Images of each prompt."""
+        return len(self.jobs) // len({job.prompt for job in self.jobs})
+
+    def check(self, arms: Sequence[str]) -> None:
+        """Raise now what sampling would raise: for a pipeline, scheduler or layer that does not do."""
+        call_arguments(self.pipe, self.sampling, self.jobs)
+        if set(arms) != {"none"}:
+            with self.guidance(self.pipe):
+                pass
+
+    def draw(self, arm: str) -> Arm:
+        """Draw every job's image, in batches, each from its own generator."""
+        images, batches, started = [], [], time.perf_counter()
+        with _counted(denoiser_of(self.pipe)) as calls:
+            for first in range(0, len(self.jobs), self.batch_size):
+                batch = self.jobs[first : first + self.batch_size]
+                done = f"{arm} {first + len(batch)}/{len(self.jobs)}"
+                self.pipe.set_progress_bar_config(desc=done, leave=False)
+                drawn, masks = self._draw_batch(arm, batch)
+                images += drawn
+                batches.append(masks)
+        return Arm(arm, images, join(batches), time.perf_counter() - started, calls[0])
+
+    def _draw_batch(self, arm: str, jobs: Sequence[Job]) -> tuple[list[Image.Image], list[StepMasks]]:
+        arguments = call_arguments(self.pipe, self.sampling, jobs)
+        device = self.pipe.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(jobs[0].seed)  # DiT gives a stochastic scheduler no generator
+            if arm == "none":
+                return self.pipe(**arguments).images, []
+            scorer = paired_scorer(arm, self.guidance)
+            with replace(self.guidance, scorer=scorer)(self.pipe) as guidance:
+                images = self.pipe(**arguments).images
+        return images, scorer.masks(guidance.steps, guidance.threshold)
+
+
+@contextmanager
+def _counted(denoiser: nn.Module) -> Iterator[list[int]]:
+    """Counts the denoiser's calls in the list's one number."""
+    calls = [0]
+
+    def count(*_: object) -> None:
+        calls[0] += 1
+
+    handle = denoiser.register_forward_pre_hook(count)
+    try:
+        yield calls
+    finally:
+        handle.remove()

@@ -1,0 +1,86 @@
+"""Which pipeline `--model` means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import DiffusionPipeline
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from tokenrank_guidance.quiet import quiet_libraries
+from tokenrank_guidance.tiny.loader import available_models, load_folder, load_pipeline
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded pipeline; `embedded` ones are the package's own miniatures, whose captions are known."""
+
+    name: str
+    pipe: DiffusionPipeline
+    embedded: bool
+
+
+def load_model(name: str | None, device: str, dtype: torch.dtype) -> Model:
+    """Load an embedded model (by default the better one), a pipeline's folder, or one from the Hub.
+
+    Raises ValueError for what is none of them, and OSError where loading fails.
+    """
+    shipped = available_models()
+    if name is None and not shipped:
+        raise ValueError("this installation lacks the embedded models' weights; choose a --model")
+    name = name or shipped[0]
+    folder = Path(name)
+    embedded = name in shipped or (folder / "training.json").is_file()
+    if name in shipped:
+        pipe = load_pipeline(name, dtype=dtype)
+    elif embedded:
+        pipe = load_folder(folder, dtype=dtype)
+    else:
+        pipe = _pretrained(name, dtype)
+    return Model(name, pipe.to(device), embedded)
+
+
+def usable_device(name: str) -> str:
+    """`name`, or for "auto" the GPU where there is one; ValueError for a device that does not work here."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name).tolist()
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return name
+
+
+def _pretrained(name: str, dtype: torch.dtype) -> DiffusionPipeline:
+    if not Path(name).is_dir():
+        _check_hub_id(name)
+    try:
+        with quiet_libraries():
+            return DiffusionPipeline.from_pretrained(name, dtype=dtype, use_safetensors=True)
+    except (OSError, HfHubHTTPError) as error:
+        raise OSError(f"cannot load {name!r} as a diffusers pipeline: {_root(error)}") from error
+
+
+def _root(error: BaseException) -> str:
+    """The first line of what an error comes from: diffusers wraps it in advice to read the traceback."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip().splitlines()[0]
+
+
+def _check_hub_id(name: str) -> None:
+    try:
+        validate_repo_id(name)
+        known = "/" in name
+    except HFValidationError:
+        known = False
+    if not known:
+        models = ", ".join(available_models())
+        raise ValueError(
+            f"no model {name!r}; expected one of {models}, a pipeline's folder or a Hub id OWNER/NAME"
+        )

@@ -1,0 +1,93 @@
+"""What `tokenrank sample` prints: everything that was asked for, and what it came to."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from tokenrank_guidance.commands.arms import Arm, Study
+from tokenrank_guidance.commands.calls import Job
+from tokenrank_guidance.commands.models import Model
+from tokenrank_guidance.commands.overlap import LEVEL, bootstrap_interval
+
+Json = dict[str, Any]
+PACKAGES = ("tokenrank-guidance", "torch", "diffusers", "transformers")
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in PACKAGES}
+
+
+def sample_report(
+    arguments: Namespace, model: Model, study: Study, drawn: Mapping[str, Arm], files: Mapping[str, list[str]]
+) -> Json:
+    """Configuration as it was resolved, versions, `n` images per arm, and what each arm came to."""
+    width, height = next(iter(drawn.values())).images[0].size
+    resolved = {
+        "model": model.name,
+        "device": str(study.pipe.device),
+        "scheduler": type(study.pipe.scheduler).__name__,
+        "prompt": list(dict.fromkeys(job.prompt for job in study.jobs)),
+        "cfg": study.sampling.cfg,
+        "n": study.per_prompt,
+        "width": width,
+        "height": height,
+        "blur_kernel": study.guidance.blur_kernel,
+        "out": str(arguments.out),
+    }
+    given = {name: value for name, value in vars(arguments).items() if name not in ("run", "command")}
+    return {
+        "command": arguments.command,
+        "config": given | resolved,
+        "seed": arguments.seed,
+        "n": len(study.jobs),
+        "versions": _versions(),
+        "arms": {name: _arm_report(arm, study.jobs, files[name]) for name, arm in drawn.items()},
+    }
+
+
+def _arm_report(arm: Arm, jobs: Sequence[Job], files: Sequence[str]) -> Json:
+    """An arm's cost and overlap; the seconds include scoring for the other arm, which the overlap needs.
+
+    Steps count from 1; a second-order scheduler guides twice in one.
+    """
+    return {
+        "images": _images(arm, jobs, files),
+        "seconds_per_image": round(arm.seconds / len(arm.images), 4),
+        "denoiser_calls": arm.calls,
+        "mean_iou": _mean_overlap(arm),
+        "steps": _steps(arm),
+    }
+
+
+def _images(arm: Arm, jobs: Sequence[Job], files: Sequence[str]) -> list[Json]:
+    overlaps = [None] * len(jobs) if arm.overlap is None else arm.overlap.mean(0).tolist()
+    return [
+        {"file": file, "prompt": job.prompt, "seed": job.seed, "iou": overlap}
+        for file, job, overlap in zip(files, jobs, overlaps, strict=True)
+    ]
+
+
+def _mean_overlap(arm: Arm) -> Json | None:
+    """Mean IoU over images, each being the mean over steps, with its bootstrap interval."""
+    if arm.overlap is None:
+        return None
+    images = arm.overlap.mean(0)
+    low, high = bootstrap_interval(images) or (None, None)
+    return {"value": images.mean().item(), "low": low, "high": high, "level": LEVEL, "n": len(images)}
+
+
+def _steps(arm: Arm) -> list[Json]:
+    if arm.overlap is None:
+        return []
+    return [
+        {
+            "step": step.number + 1,
+            "timestep": step.timestep,
+            "iou": overlap.mean().item(),
+            "masked_fraction": step.own.double().mean().item(),
+        }
+        for step, overlap in zip(arm.steps, arm.overlap, strict=True)
+    ]
