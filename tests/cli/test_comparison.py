@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from tokenrank_guidance.calls import Job
 from tokenrank_guidance.commands.arms import Arm
-from tokenrank_guidance.commands.calls import Job
 from tokenrank_guidance.commands.comparison import Comparison
 from tokenrank_guidance.commands.overlap import StepMasks
 from tokenrank_guidance.commands.tiles import COLOURS, contact_sheet, distance, token_tile

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from sag import SelfAttentionGuidance
+from tokenrank_guidance.calls import Job, Sampling, call_arguments
 from tokenrank_guidance.commands import models
-from tokenrank_guidance.commands.calls import Job, Sampling, call_arguments
 from tokenrank_guidance.commands.models import load_model
 from tokenrank_guidance.tiny.loader import load_folder
 

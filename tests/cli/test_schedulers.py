@@ -5,8 +5,8 @@ import pytest
 from sag import SelfAttentionGuidance
 from sag.noise import SCHEDULERS as GUIDED
 from tests.tiny_models import pipeline
+from tokenrank_guidance.calls import Job, Sampling
 from tokenrank_guidance.commands.arms import Study
-from tokenrank_guidance.commands.calls import Job, Sampling
 from tokenrank_guidance.commands.schedulers import FLOW, SCHEDULERS, exchange_scheduler
 from tokenrank_guidance.errors import UnsupportedError
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sag.guidance import SelfAttentionGuidance, denoiser_of
-from tokenrank_guidance.commands.calls import Job, Sampling, call_arguments
+from tokenrank_guidance.calls import Job, Sampling, call_arguments
 from tokenrank_guidance.commands.overlap import StepMasks, intersection_over_union, join, paired_scorer
 
 ARMS = ("none", "sag", "tokenrank")

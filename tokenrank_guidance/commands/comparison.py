@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
+from tokenrank_guidance.calls import Job
 from tokenrank_guidance.commands.arms import Arm
-from tokenrank_guidance.commands.calls import Job
 from tokenrank_guidance.commands.overlap import bootstrap_interval
 from tokenrank_guidance.commands.tiles import COLOURS, NAMES, distance, fitted, font, heat, token_tile
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
+from tokenrank_guidance.calls import Job
 from tokenrank_guidance.commands.arms import Arm, Study
-from tokenrank_guidance.commands.calls import Job
 from tokenrank_guidance.commands.models import Model
 from tokenrank_guidance.commands.overlap import LEVEL, bootstrap_interval
 

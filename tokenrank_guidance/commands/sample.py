@@ -10,8 +10,8 @@ from pathlib import Path
 from PIL import Image
 
 from sag.guidance import HEAD_WEIGHTS, SelfAttentionGuidance
+from tokenrank_guidance.calls import Sampling, jobs_for
 from tokenrank_guidance.commands.arms import ARMS, Arm, Study
-from tokenrank_guidance.commands.calls import Sampling, jobs_for
 from tokenrank_guidance.commands.comparison import Comparison
 from tokenrank_guidance.commands.messages import say
 from tokenrank_guidance.commands.models import DTYPES, Model, load_model, usable_device

@@ -1,5 +1,8 @@
 """The embedded models' parts: real diffusers and transformers classes, in miniature."""
 
+# The libraries annotate the full-sized parts; these are their documented stand-ins.
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 from diffusers import (

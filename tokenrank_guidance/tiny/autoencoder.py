@@ -27,7 +27,8 @@ def train_autoencoder(
     encoder's last convolution, so latents have mean 0 and variance 1 and need no scaling factor.
     """
     torch.manual_seed(schedule.seed)
-    model = build_autoencoder().to(device, memory_format=torch.channels_last)
+    model = build_autoencoder()
+    model.to(device=torch.device(device), memory_format=torch.channels_last)
     whiten = nn.BatchNorm2d(LATENT_CHANNELS, affine=False, momentum=0.01).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=schedule.rate, betas=(0.9, 0.99), weight_decay=0.01)
     state = TrainingState({"model": model, "whiten": whiten}, [optimizer])
@@ -60,9 +61,10 @@ def reconstruction_loss(decoded: Float[Tensor, "b 3 h w"], target: Float[Tensor,
 
 def fold_whitening(model: AutoencoderTiny, whiten: nn.BatchNorm2d) -> AutoencoderTiny:
     """Scale and shift the encoder's last convolution so that it gives z' = (z − mean) / std itself."""
-    last = model.encoder.layers[-1]
-    scale = torch.rsqrt(whiten.running_var + whiten.eps)
+    last, mean, variance = model.encoder.layers[-1], whiten.running_mean, whiten.running_var
+    assert isinstance(last, nn.Conv2d) and last.bias is not None and mean is not None and variance is not None
+    scale = torch.rsqrt(variance + whiten.eps)
     with torch.no_grad():
         last.weight.mul_(scale.view(-1, 1, 1, 1))
-        last.bias.sub_(whiten.running_mean).mul_(scale)
+        last.bias.sub_(mean).mul_(scale)
     return model

@@ -46,7 +46,8 @@ def encode_views(
     """Latents of every image (fp16): whole, mirrored, and two random crops of at least 80 % of the side."""
 
     def encode(views: Float[Tensor, "b 3 side side"]) -> Tensor:
-        return vae.encode(views.to(device)).latents.half().cpu()
+        (latents,) = vae.encode(views.to(device), return_dict=False)
+        return latents.half().cpu()
 
     batches = []
     for start in tqdm(range(0, len(images.pixels), 256), desc="latents", unit="batch", mininterval=5.0):

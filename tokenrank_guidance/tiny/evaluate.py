@@ -96,7 +96,8 @@ def held_out(path: Path, resolution: int) -> Iterator[tuple[Float[Tensor, "b 3 s
     wnids = sorted(set(rows["wnid"]))  # ImageNet's class order is that of the sorted WordNet ids
     if len(wnids) != len(IMAGENETTE):
         raise ValueError(f"{path} holds {len(wnids)} classes; expected Imagenette's {len(IMAGENETTE)}")
-    for batch in rows.iter(BATCH):
+    for start in range(0, len(rows), BATCH):
+        batch = rows[start : start + BATCH]
         crops = [resize(to_tensor([_square(image)]), resolution) for image in batch["image"]]
         yield torch.cat(crops), torch.tensor([wnids.index(wnid) for wnid in batch["wnid"]])
 

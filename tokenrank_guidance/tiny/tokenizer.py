@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
 
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordLevel
@@ -47,7 +46,7 @@ class CaptionTokenizer(PreTrainedTokenizerFast):
     padding would drown the words.
     """
 
-    def __call__(self, text: str | Sequence[str] = "", *args, max_length: int | None = None, **options):
+    def __call__(self, text: str | list[str] = "", *args, max_length: int | None = None, **options):
         known = self.get_vocab()
         words = _WORD.findall(" ".join([text] if isinstance(text, str) else text).lower())
         unknown = sorted({word for word in words if word not in known} - _WARNED)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny, DiffusionPipeline
@@ -24,7 +25,7 @@ from tokenrank_guidance.tiny.progress import Schedule
 from tokenrank_guidance.tiny.sampling import sample_images
 from tokenrank_guidance.tiny.sheet import loss_curve, sample_sheet
 
-OBJECTIVES: dict[str, type[Objective]] = {"tiny-flux": RectifiedFlow, "tiny-sd": VPrediction}
+OBJECTIVES: dict[str, Callable[[Any], Objective]] = {"tiny-flux": RectifiedFlow, "tiny-sd": VPrediction}
 SHEET_EVERY = 12  # checkpoints from one sample sheet to the next
 
 
