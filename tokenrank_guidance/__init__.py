@@ -3,6 +3,7 @@
 from tokenrank_guidance.capture import AttentionRecord, AttentionTap, capture
 from tokenrank_guidance.errors import CaptureError, ConvergenceError, TokenRankError, UnsupportedError
 from tokenrank_guidance.markov import (
+    AttentionTransition,
     DenseTransition,
     MixtureTransition,
     TransitionOperator,
@@ -17,6 +18,7 @@ from tokenrank_guidance.markov import (
 __all__ = [
     "AttentionRecord",
     "AttentionTap",
+    "AttentionTransition",
     "CaptureError",
     "ConvergenceError",
     "DenseTransition",

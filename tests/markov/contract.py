@@ -8,6 +8,7 @@ from tokenrank_guidance.markov import (
     MixtureTransition,
     PowerIteration,
     RestrictedTransition,
+    SelectedTransition,
     TransitionOperator,
     multi_bounce,
     stationary_distribution,
@@ -123,6 +124,17 @@ class OperatorContract:
         operator, _ = self.make()
         with pytest.raises(ValueError, match=message):
             operator.restrict(tokens)
+
+    def test_select_takes_chains_of_the_flattened_batch(self):
+        operator, matrix = self.make()
+        stack = matrix.reshape(-1, *matrix.shape[-2:]).double()
+        chains = torch.tensor([len(stack) - 1, 0])[: len(stack)]
+        for part in (operator.select(chains), SelectedTransition(operator, chains)):
+            assert part.shape == tuple(stack[chains].shape)
+            self.close(part.to_dense(), stack[chains])
+            for x in (random_weights(operator.n), random_weights(3, len(chains), operator.n)):
+                self.close(part.apply(x), (x.unsqueeze(-2) @ stack[chains]).squeeze(-2))
+                self.close(part.apply_transpose(x), (stack[chains] @ x.unsqueeze(-1)).squeeze(-1))
 
     def test_mix_is_the_weighted_sum_of_matrices(self):
         operator, matrix = self.make()

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from tokenrank_guidance.markov import DenseTransition
+from tokenrank_guidance.markov import HELD_BYTES, AttentionTransition
 
 Subset = Literal["all", "image", "text"]
 EVERYTHING = slice(None)
@@ -71,12 +71,14 @@ class AttentionRecord:
             return logits.masked_fill(~self.mask, -torch.inf).softmax(-1)
         return (logits + self.mask.to(dtype)).softmax(-1)
 
-    def transition(self, tokens: Subset = "all") -> DenseTransition:
+    def transition(self, tokens: Subset = "all", memory: int = HELD_BYTES) -> AttentionTransition:
         """The map as a Markov chain over `tokens`: softmax over their keys alone.
 
-        That equals restricting the whole chain and renormalising its rows.
+        That equals restricting the whole chain and renormalising its rows. The chain holds matrices where
+        they fit in `memory` bytes, and else works from the queries and keys: see `AttentionTransition`.
         """
-        return DenseTransition(self.restrict(tokens).maps())
+        part = self.restrict(tokens)
+        return AttentionTransition(part.q, part.k, part.scale, part.mask, memory)
 
     def restrict(self, tokens: Subset) -> "AttentionRecord":
         """The record of the queries and keys of `tokens` alone ("all", "image" or "text").

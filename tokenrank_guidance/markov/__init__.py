@@ -10,23 +10,33 @@ Results keep the dtype the chain computes in, float32 or float64: 1/n in half pr
 Source: Erel et al., *Attention (as Discrete-Time Markov) Chains*, NeurIPS 2025, arXiv 2507.17657.
 """
 
+from tokenrank_guidance.markov.attention import HELD_BYTES, AttentionTransition
 from tokenrank_guidance.markov.bounce import multi_bounce
 from tokenrank_guidance.markov.coerce import Maps, SupportsTransition, as_operator
-from tokenrank_guidance.markov.composite import MixtureTransition, RestrictedTransition
+from tokenrank_guidance.markov.composite import MixtureTransition, RestrictedTransition, SelectedTransition
 from tokenrank_guidance.markov.dense import DenseTransition
 from tokenrank_guidance.markov.heads import HeadWeights, lambda2_head_weights, mix_heads
+from tokenrank_guidance.markov.krylov import Arnoldi
 from tokenrank_guidance.markov.operator import TransitionOperator
 from tokenrank_guidance.markov.score import column_sum, tokenrank, tokenrank_score
-from tokenrank_guidance.markov.spectrum import second_eigenvalue
-from tokenrank_guidance.markov.stationary import PowerIteration, Stationary, stationary_distribution
+from tokenrank_guidance.markov.solvers import MinimalResidual, PowerIteration, Solver, Stationary
+from tokenrank_guidance.markov.spectrum import SecondEigenvalue, second_eigenvalue, solve_second_eigenvalue
+from tokenrank_guidance.markov.stationary import stationary_distribution
 
 __all__ = [
+    "HELD_BYTES",
+    "Arnoldi",
+    "AttentionTransition",
     "DenseTransition",
     "HeadWeights",
     "Maps",
+    "MinimalResidual",
     "MixtureTransition",
     "PowerIteration",
     "RestrictedTransition",
+    "SecondEigenvalue",
+    "SelectedTransition",
+    "Solver",
     "Stationary",
     "SupportsTransition",
     "TransitionOperator",
@@ -36,6 +46,7 @@ __all__ = [
     "mix_heads",
     "multi_bounce",
     "second_eigenvalue",
+    "solve_second_eigenvalue",
     "stationary_distribution",
     "tokenrank",
     "tokenrank_score",

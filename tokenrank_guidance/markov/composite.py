@@ -1,5 +1,7 @@
 """Chains made from other chains, without a matrix."""
 
+import math
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -21,8 +23,15 @@ class _Derived(TransitionOperator):
     def device(self) -> torch.device:
         return self._operator.device
 
+    @property
+    def requires_grad(self) -> bool:
+        return self._operator.requires_grad
+
     def restrict(self, tokens: Int[Tensor, " k"] | Bool[Tensor, " n"]) -> "RestrictedTransition":
         return RestrictedTransition(self, tokens)
+
+    def select(self, chains: Int[Tensor, " k"]) -> "SelectedTransition":
+        return SelectedTransition(self, chains)
 
     def mix(self, head_weights: Float[Tensor, "*weights heads"]) -> "MixtureTransition":
         return MixtureTransition(self, head_weights)
@@ -42,6 +51,10 @@ class MixtureTransition(_Derived):
     @property
     def shape(self) -> tuple[int, ...]:
         return (*self._operator.batch_shape[:-1], *self._operator.shape[-2:])
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._operator.requires_grad or self._weights.requires_grad
 
     def apply(self, x: Float[Tensor, "*x n"]) -> Float[Tensor, "*out n"]:
         return (self._weights * self._operator.apply(self._as_vector(x).unsqueeze(-2))).sum(-2)
@@ -82,3 +95,35 @@ class RestrictedTransition(_Derived):
 
     def _scatter(self, x: Float[Tensor, "*x k"]) -> Float[Tensor, "*x n"]:
         return x.new_zeros(*x.shape[:-1], self._operator.n).index_copy(-1, self._index, x)
+
+
+class SelectedTransition(_Derived):
+    """Some chains of any operator's flattened batch, ``(k, n, n)``; each product still costs one with all."""
+
+    def __init__(self, operator: TransitionOperator, chains: Int[Tensor, " k"]) -> None:
+        self._operator = operator
+        self._chains = chains.to(operator.device)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self._chains), *self._operator.shape[-2:])
+
+    def apply(self, x: Float[Tensor, "*x n"]) -> Float[Tensor, "*out n"]:
+        return self._gather(self._operator.apply(self._scatter(self._as_vector(x))))
+
+    def apply_transpose(self, y: Float[Tensor, "*y n"]) -> Float[Tensor, "*out n"]:
+        return self._gather(self._operator.apply_transpose(self._scatter(self._as_vector(y))))
+
+    def to_dense(self) -> Float[Tensor, "k n n"]:
+        return self._operator.to_dense().reshape(-1, self.n, self.n)[self._chains]
+
+    def _scatter(self, x: Float[Tensor, "*x n"]) -> Float[Tensor, "*whole n"]:
+        batch = self._operator.batch_shape
+        x = x.expand(*torch.broadcast_shapes(x.shape[:-1], self.batch_shape), self.n)
+        whole = x.new_zeros(*x.shape[:-2], math.prod(batch), self.n).index_copy(-2, self._chains, x)
+        return whole.view(*x.shape[:-2], *batch, self.n)
+
+    def _gather(self, whole: Float[Tensor, "*whole n"]) -> Float[Tensor, "*out n"]:
+        batch = self._operator.batch_shape
+        lead = whole.shape[: whole.ndim - 1 - len(batch)]
+        return whole.reshape(*lead, -1, self.n).index_select(-2, self._chains)

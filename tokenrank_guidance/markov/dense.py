@@ -28,6 +28,13 @@ class DenseTransition(TransitionOperator):
         _check_stochastic(matrix, sums)
         self._matrix = exact / sums
 
+    @classmethod
+    def trusted(cls, matrix: Float[Tensor, "*batch n n"]) -> "DenseTransition":
+        """Hold a matrix whose rows are known to sum to 1, in float32 or float64, unchecked and uncopied."""
+        self = cls.__new__(cls)
+        self._matrix = matrix
+        return self
+
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self._matrix.shape)
@@ -40,18 +47,25 @@ class DenseTransition(TransitionOperator):
     def device(self) -> torch.device:
         return self._matrix.device
 
+    @property
+    def requires_grad(self) -> bool:
+        return self._matrix.requires_grad
+
     def apply(self, x: Float[Tensor, "*x n"]) -> Float[Tensor, "*out n"]:
         with full_precision(self.device):
             return (self._as_vector(x).unsqueeze(-2) @ self._matrix).squeeze(-2)
 
     def apply_transpose(self, y: Float[Tensor, "*y n"]) -> Float[Tensor, "*out n"]:
         with full_precision(self.device):
-            return (self._matrix @ self._as_vector(y).unsqueeze(-1)).squeeze(-1)
+            return (self._as_vector(y).unsqueeze(-2) @ self._matrix.mT).squeeze(-2)
 
     def restrict(self, tokens: Int[Tensor, " k"] | Bool[Tensor, " n"]) -> "DenseTransition":
         index = token_index(tokens, self.n).to(self.device)
         block = self._matrix[..., index[:, None], index]
         return DenseTransition(block / restricted_mass(block.sum(-1))[..., None])
+
+    def select(self, chains: Int[Tensor, " k"]) -> "DenseTransition":
+        return DenseTransition.trusted(self._matrix.reshape(-1, self.n, self.n)[chains])
 
     def mix(self, head_weights: Float[Tensor, "*weights heads"]) -> "DenseTransition":
         """Mix the matrices once, so that each later step costs one head and not all of them."""

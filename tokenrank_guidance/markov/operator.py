@@ -47,12 +47,21 @@ class TransitionOperator(ABC):
         """
 
     @abstractmethod
+    def select(self, chains: Int[Tensor, " k"]) -> "TransitionOperator":
+        """The chains at these positions of the flattened batch, as a batch ``(k,)``."""
+
+    @abstractmethod
     def mix(self, head_weights: Float[Tensor, "*weights heads"]) -> "TransitionOperator":
         """``sum_h w_h P_h`` over the last batch axis; weights are normalised to sum 1."""
 
     @abstractmethod
     def to_dense(self) -> Float[Tensor, "*batch n n"]:
         """The matrices themselves; ``n**2`` memory each."""
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether a derivative with respect to the chain itself is wanted."""
+        return False
 
     @property
     def n(self) -> int:

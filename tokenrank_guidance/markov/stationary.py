@@ -1,58 +1,19 @@
 """Where a damped walk over the tokens spends its time."""
 
-import math
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from tokenrank_guidance.errors import ConvergenceError
 from tokenrank_guidance.markov.coerce import Maps, as_operator
 from tokenrank_guidance.markov.distribution import as_distribution, broadcasts
+from tokenrank_guidance.markov.implicit import ImplicitGradient
 from tokenrank_guidance.markov.operator import TransitionOperator
+from tokenrank_guidance.markov.solvers import MinimalResidual, Solver, Stationary
 
-
-@dataclass(frozen=True)
-class PowerIteration:
-    """When to stop iterating, and what to do when that fails.
-
-    ``tol`` bounds the L1 distance between two successive iterates, not the error: that is at most
-    ``damping / (1 - damping)`` times as large, and rounding adds some ``eps / (1 - damping)`` on a chain that
-    mixes slowly. As distances shrink by ``damping`` a step, the default ``max_steps`` suffices for
-    ``tol=1e-12`` at damping 0.999. Every ``check_every`` steps the host asks the device if all is done (a
-    sync; ``None``: each step on a CPU, every 8th elsewhere); results do not change with it.
-    """
-
-    tol: float = 1e-6
-    max_steps: int = 30_000
-    check_every: int | None = None
-    raise_on_failure: bool = True
-
-    def __post_init__(self) -> None:
-        if not 0 < self.tol < math.inf:
-            raise ValueError(f"tol: got {self.tol}, expected a positive number")
-        if self.max_steps < 1:
-            raise ValueError(f"max_steps: got {self.max_steps}, expected at least 1")
-        if self.check_every is not None and self.check_every < 1:
-            raise ValueError(f"check_every: got {self.check_every}, expected at least 1")
-
-
-DEFAULT_SOLVER = PowerIteration()
-
-
-@dataclass(frozen=True)
-class Stationary:
-    """Stationary distributions and how each was reached.
-
-    ``residual`` is the L1 distance of the last step that the chain took, ``steps`` how many it took. A chain
-    stops for itself once ``residual <= tol``, so its result does not depend on the others in its batch.
-    """
-
-    value: Float[Tensor, "*batch n"]
-    converged: Bool[Tensor, "*batch"]
-    steps: Int[Tensor, "*batch"]
-    residual: Float[Tensor, "*batch"]
+DEFAULT_SOLVER = MinimalResidual()
 
 
 def stationary_distribution(
@@ -61,15 +22,13 @@ def stationary_distribution(
     damping: float = 0.99,
     personalization: Float[Tensor, "*v n"] | None = None,
     start: Float[Tensor, "*x n"] | None = None,
-    solver: PowerIteration = DEFAULT_SOLVER,
+    solver: Solver = DEFAULT_SOLVER,
 ) -> Stationary:
     """Iterate ``x <- d x P + (1 - d) v`` to its fixed point, one distribution per chain of the batch.
 
-    What is iterated is the change, ``c <- d c P`` and ``x <- x + c``. The iterates are the same, but ``c``
-    always shrinks, where a float32 ``x`` of a near-periodic chain stalls at changes of ``eps / (1 - d)``.
-
     ``v`` is uniform, or ``personalization`` normalised; ``start`` is a warm start, else ``v``. Both are
-    ``(..., n)`` with leading axes that broadcast with the batch. No gradient flows through the iteration.
+    ``(..., n)`` with leading axes that broadcast with the batch. The value is differentiable once with
+    respect to the chain and to ``v``, by one more solve (`ImplicitGradient`), not with respect to ``start``.
 
     `ConvergenceError` where ``solver`` runs out of steps; ``ValueError`` for damping outside the open
     interval (0, 1), for a malformed distribution, or for a ``tol`` below the resolution of the dtype.
@@ -83,35 +42,30 @@ def stationary_distribution(
     first = teleport if start is None else as_distribution(start, operator, "start")
     if not broadcasts(first.shape, teleport.shape):
         raise ValueError(f"start: shape {tuple(first.shape)} against personalization {tuple(teleport.shape)}")
-    result = _iterate(operator, first, damping, teleport, solver)
+    result = _solve(operator, first, damping, teleport, solver)
     if solver.raise_on_failure and not result.converged.all():
         raise ConvergenceError(_failure(result, solver))
+    if torch.is_grad_enabled() and (operator.requires_grad or teleport.requires_grad):
+        stepped = damping * operator.apply(result.value) + (1 - damping) * teleport
+        value = ImplicitGradient.apply(stepped, result.value, operator, damping, solver)
+        return replace(result, value=value)
     return result
 
 
 @torch.no_grad()
-def _iterate(
-    operator: TransitionOperator, first: Tensor, damping: float, teleport: Tensor, solver: PowerIteration
+def _solve(
+    operator: TransitionOperator, first: Tensor, damping: float, teleport: Tensor, solver: Solver
 ) -> Stationary:
+    def propagate(x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+        # Less the mass that arrives: a change keeps the sum 0, where mass gained by rounding would leave only
+        # at 1 - d a step.
+        x = damping * operator.apply(x)
+        return x - x.sum(-1, keepdim=True) * teleport
+
     batch = torch.broadcast_shapes(first.shape[:-1], teleport.shape[:-1], operator.batch_shape)
-    x = first.expand(*batch, operator.n)
-    residual = x.new_full(batch, math.inf)
-    steps = torch.zeros(batch, dtype=torch.long, device=x.device)
-    active = torch.ones(batch, dtype=torch.bool, device=x.device)
-    check_every = solver.check_every or (1 if x.device.type == "cpu" else 8)
-    change = damping * operator.apply(x) + (1 - damping) * teleport - x
-    for step in range(1, solver.max_steps + 1):
-        # A change sums to 0. Mass gained by rounding would leave only at 1 - d a step, so it goes now.
-        change = change - change.sum(-1, keepdim=True) * teleport
-        x = torch.where(active.unsqueeze(-1), x + change, x)
-        residual = torch.where(active, change.abs().sum(-1), residual)
-        steps = steps + active
-        active = active & ~(residual <= solver.tol)  # a NaN stays active, and is reported
-        if step % check_every == 0 and not active.any():
-            break
-        change = damping * operator.apply(change)
-    x = x.clamp_min(0)
-    return Stationary(value=x / x.sum(-1, keepdim=True), converged=~active, steps=steps, residual=residual)
+    result = solver.run(propagate, teleport, first.expand(*batch, operator.n))
+    value = result.value.clamp_min(0)
+    return replace(result, value=value / value.sum(-1, keepdim=True))
 
 
 def _teleport(personalization: Tensor | None, operator: TransitionOperator) -> Float[Tensor, "..."]:
@@ -120,7 +74,7 @@ def _teleport(personalization: Tensor | None, operator: TransitionOperator) -> F
     return torch.full((operator.n,), 1 / operator.n, dtype=operator.dtype, device=operator.device)
 
 
-def _check_resolution(solver: PowerIteration, dtype: torch.dtype) -> None:
+def _check_resolution(solver: Solver, dtype: torch.dtype) -> None:
     if solver.tol < torch.finfo(dtype).eps:
         raise ValueError(
             f"tol: {solver.tol:g} is below what {dtype} resolves ({torch.finfo(dtype).eps:.2g}); "
@@ -128,11 +82,12 @@ def _check_resolution(solver: PowerIteration, dtype: torch.dtype) -> None:
         )
 
 
-def _failure(result: Stationary, solver: PowerIteration) -> str:
+def _failure(result: Stationary, solver: Solver) -> str:
     failed = ~result.converged
+    name = type(solver).__name__
     return (
-        f"power iteration: {int(failed.sum())} of {failed.numel()} chains did not reach tol={solver.tol:g} "
+        f"{name}: {int(failed.sum())} of {failed.numel()} chains did not reach tol={solver.tol:g} "
         f"in {solver.max_steps} steps, largest residual {float(result.residual[failed].max()):.3g} (L1, "
         f"{result.value.dtype}); raise max_steps or tol, lower damping, or pass "
-        "solver=PowerIteration(raise_on_failure=False) to get the last iterate"
+        f"solver={name}(raise_on_failure=False) to get the last iterate"
     )

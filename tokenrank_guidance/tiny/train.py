@@ -26,7 +26,8 @@ from tokenrank_guidance.tiny.sampling import sample_images
 from tokenrank_guidance.tiny.sheet import loss_curve, sample_sheet
 
 OBJECTIVES: dict[str, Callable[[Any], Objective]] = {"tiny-flux": RectifiedFlow, "tiny-sd": VPrediction}
-SHEET_EVERY = 12  # checkpoints from one sample sheet to the next
+SHEET_EVERY = 20  # checkpoints from one sample sheet to the next
+SHEET_COLUMNS = 3
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -98,7 +99,7 @@ def train(options: argparse.Namespace) -> None:
             facts = {"images": state.step * options.batch, "seed": options.seed, "batch": options.batch}
             facts |= {"resolution": options.resolution, "rate": options.rate, "history": state.history}
             export_pipeline(shown, averaged, facts, options.out or folder / options.name)
-            sheet = sample_sheet(shown, sample_images, columns=8, seed=options.seed)
+            sheet = sample_sheet(shown, sample_images, columns=SHEET_COLUMNS, seed=options.seed)
             sheet.save(folder / f"{options.name}-{facts['images']:08d}.png")
             loss_curve(state.history, f"{options.name}: training loss", folder / f"{options.name}-loss.png")
 

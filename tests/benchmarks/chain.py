@@ -1,0 +1,181 @@
+"""What a chain costs: `python -m tests.benchmarks.chain` prints a table and saves it as JSON and as a plot.
+
+Time and peak memory of TokenRank, of the second eigenvalue and of single passes by each method, against the
+number of tokens. Methods take turns in rounds; ratios are medians over the rounds of one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from tests.benchmarks.chain_inputs import INPUTS, InputMissingError, Pair
+from tests.benchmarks.chain_methods import BASELINE, METHODS, Method
+from tests.benchmarks.memory import peak_extra_mib
+
+HEADER = ("method", "ms", "times baseline", "steps", "extra MiB")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one input: median seconds, its baseline's over its own, products, MiB beside q and k."""
+
+    input: str
+    heads: int
+    n: int
+    group: str
+    method: str
+    seconds: float
+    speedup: float | None
+    steps: int
+    extra_mib: float | None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--inputs", nargs="+", default=["gaussian", "vit"], choices=list(INPUTS))
+    parser.add_argument("--tokens", nargs="+", type=int, default=[256, 1024, 4096, 16384])
+    parser.add_argument("--heads", type=int, default=8, help="above 4,096 tokens one head is taken")
+    parser.add_argument("--groups", nargs="+", default=list(BASELINE), choices=list(BASELINE))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--out", type=Path, default=Path("chain_benchmark"))
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    save(list(measure_all(options)), vars(options))
+
+
+def measure_all(options: argparse.Namespace) -> Iterator[Row]:
+    for name in options.inputs:
+        for n in options.tokens:
+            try:
+                pair = INPUTS[name](options.heads if n <= 4096 else 1, n)
+            except InputMissingError as error:
+                print(f"{name}, {n} tokens: skipped, {error}", file=sys.stderr)
+                continue
+            q, k = (side.to(options.device, getattr(torch, options.dtype)) for side in pair)
+            for group in options.groups:
+                rows = measure(name, group, (q, k), options.rounds)
+                print(table(rows), flush=True)
+                yield from rows
+
+
+@torch.no_grad()
+def measure(name: str, group: str, pair: Pair, rounds: int) -> list[Row]:
+    """Time every method of a group that is not too slow for the input, after one run to warm up."""
+    heads, n = pair[0].shape[:2]
+    methods = {
+        title: method
+        for title, method in METHODS.items()
+        if method.group == group and heads * n * n <= method.most
+    }
+    first = {title: _first(method, pair) for title, method in methods.items()}
+    times = {title: [] for title in methods}
+    for _ in range(rounds):
+        for title, method in methods.items():
+            times[title].append(_seconds(lambda method=method: method.run(*pair), pair[0].device))
+    rows = []
+    for title in methods:
+        steps, extra = first[title]
+        row = Row(name, heads, n, group, title, median(times[title]), None, steps, extra)
+        baseline = times.get(BASELINE[group])
+        if baseline:
+            ratios = [theirs / own for theirs, own in zip(baseline, times[title], strict=True)]
+            row = replace(row, speedup=median(ratios))
+        rows.append(row)
+    return rows
+
+
+def _first(method: Method, pair: Pair) -> tuple[int, float | None]:
+    steps = 0
+
+    def run() -> None:
+        nonlocal steps
+        steps = method.run(*pair)[1]
+
+    extra = peak_extra_mib(run, pair[0].device)
+    return steps, extra
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    synchronize()
+    start = time.perf_counter()
+    work()
+    synchronize()
+    return time.perf_counter() - start
+
+
+def table(rows: list[Row]) -> str:
+    """A Markdown table of one group on one input."""
+    first = rows[0]
+    lines = [
+        f"\n### {first.group}: {first.heads} × {first.n} tokens, {first.input}\n",
+        "| " + " | ".join(HEADER) + " |",
+        "|---" * len(HEADER) + "|",
+    ]
+    for row in rows:
+        cells = (
+            row.method,
+            f"{1e3 * row.seconds:.1f}",
+            "" if row.speedup is None else f"{row.speedup:.3g}",
+            "" if row.steps < 0 else str(row.steps),
+            "" if row.extra_mib is None else f"{row.extra_mib:.0f}",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def save(rows: list[Row], config: dict) -> None:
+    """``chain.json`` and ``chain.png`` in the folder ``out``."""
+    out = config["out"]
+    out.mkdir(parents=True, exist_ok=True)
+    device = torch.cuda.get_device_name() if config["device"] == "cuda" else _cpu()
+    report = {
+        "config": {**config, "out": str(out)},
+        "torch": torch.__version__,
+        "device": device,
+        "rows": [asdict(row) for row in rows],
+    }
+    (out / "chain.json").write_text(json.dumps(report, indent=1))
+    plot(rows, out / "chain.png")
+    print(f"\nsaved {out / 'chain.json'} and {out / 'chain.png'}")
+
+
+def _cpu() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "cpu")
+
+
+def plot(rows: list[Row], path: Path) -> None:
+    """Time over tokens, a panel for each group and input."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    panels = sorted({(row.group, row.input) for row in rows})
+    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4.5), squeeze=False)
+    for axis, (group, name) in zip(axes[0], panels, strict=True):
+        chosen = [row for row in rows if (row.group, row.input) == (group, name)]
+        for method in dict.fromkeys(row.method for row in chosen):
+            points = [(row.n, row.seconds) for row in chosen if row.method == method]
+            axis.loglog(*zip(*points, strict=True), marker="o", label=method)
+        axis.set(title=f"{group}, {name}", xlabel="tokens", ylabel="seconds")
+        axis.legend(fontsize=6)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    main()

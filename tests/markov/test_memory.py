@@ -1,0 +1,62 @@
+"""Peak memory of chains from queries and keys, each in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import torch
+torch.set_num_threads(1)
+from tests.benchmarks.memory import peak_extra_mib
+{imports}
+
+def inputs(*shape):
+    g = torch.Generator().manual_seed(0)
+    return torch.randn(*shape, generator=g), torch.randn(*shape, generator=g)
+
+{setup}
+print("MiB", peak_extra_mib(lambda: {work}, torch.device("cpu")))
+"""
+
+
+def peak_mib(imports, setup, work):
+    script = SCRIPT.format(imports=imports, setup=setup, work=work)
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True)
+    answer = done.stdout.split("MiB")[-1].strip()
+    if answer == "None":
+        pytest.skip("the system does not tell peak memory")
+    return float(answer)
+
+
+def test_16384_tokens_where_the_matrix_would_be_1_gib():
+    """A pass for the row normalisers and a bounce more."""
+    peak = peak_mib(
+        "from tokenrank_guidance.markov import AttentionTransition",
+        "q, k = inputs(16384, 64)\nx = torch.rand(16384)\n"
+        "AttentionTransition(q[:64], k[:64], 0.125).apply(x[:64])",
+        "AttentionTransition(q, k, 0.125).apply(AttentionTransition(q, k, 0.125).apply(x))",
+    )
+    assert peak <= 96
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_scoring_a_guided_step(images):
+    """The finest self-attention layer of an SD-1.5-sized UNet at 512 px, whose maps are half a GiB an image.
+
+    One mixed chain of 64 MiB is held; two are not.
+    """
+    peak = peak_mib(
+        "from sag import TokenRankScorer\nfrom tokenrank_guidance.capture import AttentionRecord",
+        f"q, k = inputs({images}, 8, 4096, 40)\n"
+        "record = AttentionRecord(q=q, k=k, scale=40**-0.5, grid=(64, 64))\n"
+        "small = AttentionRecord(q=q[:, :, :64], k=k[:, :, :64], scale=40**-0.5, grid=(8, 8))\n"
+        "TokenRankScorer()(small)",
+        "TokenRankScorer()(record)",
+    )
+    assert peak <= 128

@@ -1,0 +1,146 @@
+"""A chain known by its queries and keys."""
+
+import math
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+
+from tokenrank_guidance.markov.chunked import ChunkedProducts
+from tokenrank_guidance.markov.composite import MixtureTransition
+from tokenrank_guidance.markov.dense import DenseTransition
+from tokenrank_guidance.markov.distribution import as_head_weights
+from tokenrank_guidance.markov.logits import Logits
+from tokenrank_guidance.markov.mask import Mask
+from tokenrank_guidance.markov.operator import TransitionOperator, token_index
+from tokenrank_guidance.markov.precision import compute_dtype, full_precision
+from tokenrank_guidance.markov.products import HeldProducts, LeftProduct, Products, RightProduct
+from tokenrank_guidance.markov.vectors import per_chain
+
+# The size rule. A product with a matrix in memory takes a tenth of the time of one from Q and K, and making
+# the matrix takes as long as one or two of these: so a chain holds its matrices as long as they fit in here.
+# That is 8 heads of 1,448 tokens, or one chain of 4,096, such as the mixture of any number of heads.
+HELD_BYTES = 64 * 2**20
+
+
+class AttentionTransition(TransitionOperator):
+    """``softmax(scale * q k.T + mask)`` from q and k: exact, in O(n) memory, one pass over them a product.
+
+    ``q`` and ``k`` are ``(*batch, n, dim)``; ``mask`` broadcasts to ``(*batch, n, n)`` and is bool (True: may
+    attend) or added to the logits. Products run in float32 or better, on a GPU in the precision of q and k
+    with float32 sums, and have first derivatives with respect to q, k and the vector. Where the matrices fit
+    in ``memory`` bytes they are made at the first product and held; 0 never holds one.
+
+    ``ValueError`` for queries and keys that differ in shape (cross-attention is no chain), that are not
+    floating or not finite, and for a mask that leaves a row no token. Costs a few host syncs to build.
+    """
+
+    def __init__(
+        self,
+        q: Float[Tensor, "*batch n dim"],
+        k: Float[Tensor, "*batch n dim"],
+        scale: float,
+        mask: Shaped[Tensor, "..."] | Mask | None = None,
+        memory: int = HELD_BYTES,
+    ) -> None:
+        _check(q, k)
+        self._q, self._k, self._scale, self._memory = q, k, scale, memory
+        self._mask = Mask.of(mask, tuple(q.shape[:-2]), q.shape[-2]) if isinstance(mask, Tensor) else mask
+        self._chunked = ChunkedProducts(Logits(q, k, scale, self._mask))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*self._q.shape[:-1], self._q.shape[-2])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return compute_dtype(self._q.dtype)
+
+    @property
+    def device(self) -> torch.device:
+        return self._q.device
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._q.requires_grad or self._k.requires_grad
+
+    @property
+    def holds_matrices(self) -> bool:
+        """Whether products come from matrices in memory: the size rule's answer for this chain."""
+        return self._fits(self.shape)
+
+    def apply(self, x: Float[Tensor, "*x n"]) -> Float[Tensor, "*out n"]:
+        def product(stack: Float[Tensor, "chains m n"]) -> Float[Tensor, "chains m n"]:
+            return LeftProduct.apply(self._q, self._k, stack, self._products, self._chunked)
+
+        return per_chain(product, self._as_vector(x), self.batch_shape)
+
+    def apply_transpose(self, y: Float[Tensor, "*y n"]) -> Float[Tensor, "*out n"]:
+        def product(stack: Float[Tensor, "chains m n"]) -> Float[Tensor, "chains m n"]:
+            return RightProduct.apply(self._q, self._k, stack, self._products, self._chunked)
+
+        return per_chain(product, self._as_vector(y), self.batch_shape)
+
+    def restrict(self, tokens: Int[Tensor, " k"] | Bool[Tensor, " n"]) -> "AttentionTransition":
+        """The same queries and keys without the others: softmax over those keys alone."""
+        index = token_index(tokens, self.n).to(self.device)
+        mask = None if self._mask is None else self._mask.restrict(index)
+        q, k = self._q.index_select(-2, index), self._k.index_select(-2, index)
+        return AttentionTransition(q, k, self._scale, mask, self._memory)
+
+    def select(self, chains: Int[Tensor, " k"]) -> TransitionOperator:
+        source = self._source
+        if isinstance(source, HeldProducts) and not self.requires_grad:
+            return DenseTransition.trusted(source.matrix(self.dtype)[chains])
+        q, k = (side.reshape(-1, *side.shape[-2:])[chains] for side in (self._q, self._k))
+        mask = None if self._mask is None else self._mask.select(chains)
+        return AttentionTransition(q, k, self._scale, mask, self._memory)
+
+    def mix(self, head_weights: Float[Tensor, "*weights heads"]) -> TransitionOperator:
+        """One matrix of the mixture, made in one pass, where it fits in ``memory`` and needs no gradient."""
+        weights = as_head_weights(head_weights, self)
+        shape = (*self.batch_shape[:-1], self.n, self.n)
+        if self.requires_grad or weights.requires_grad or not self._fits(shape):
+            return MixtureTransition(self, weights)
+        with torch.no_grad(), full_precision(self.device):
+            mixed = self._source.mixed(weights.reshape(-1, self.batch_shape[-1]))
+            return DenseTransition.trusted(mixed.view(shape))
+
+    def to_dense(self) -> Float[Tensor, "*batch n n"]:
+        """The matrices; without a gradient, as no product with a vector needs them."""
+        with torch.no_grad(), full_precision(self.device):
+            return self._source.matrix(self.dtype).view(self.shape)
+
+    def _fits(self, shape: tuple[int, ...]) -> bool:
+        return math.prod(shape) * self.dtype.itemsize <= self._memory
+
+    @property
+    def _source(self) -> ChunkedProducts | HeldProducts:
+        """Where matrices are made from: those in memory, if they have been made, else Q and K."""
+        made = self.__dict__.get("_products")
+        return made if isinstance(made, HeldProducts) else self._chunked
+
+    @cached_property
+    def _products(self) -> Products:
+        if self.holds_matrices:
+            with torch.no_grad(), full_precision(self.device):
+                return HeldProducts(self._chunked.matrix(self.dtype))
+        if self.device.type == "cuda" and not self._chunked.in_float64:
+            from tokenrank_guidance.markov.fused import FusedProducts  # a third of a second to import
+
+            return FusedProducts(self._q, self._k, self._scale, self._mask)
+        return self._chunked
+
+
+def _check(q: Tensor, k: Tensor) -> None:
+    shapes = f"{tuple(q.shape)} and {tuple(k.shape)}"
+    if not (q.is_floating_point() and q.dtype == k.dtype):
+        raise ValueError(f"q and k: dtypes {q.dtype} and {k.dtype}, expected one floating-point dtype")
+    if q.shape != k.shape:
+        raise ValueError(
+            f"q and k: shapes {shapes}, expected the same (..., n, dim) for both; only self-attention or "
+            "joint attention is a chain, cross-attention is not"
+        )
+    if q.ndim < 2 or q.numel() == 0:
+        raise ValueError(f"q and k: shapes {shapes}, expected (..., n, dim) with at least one token")

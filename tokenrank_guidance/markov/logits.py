@@ -1,0 +1,76 @@
+"""Attention logits, never more than a chunk of rows at a time."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tokenrank_guidance.markov.mask import LOG2_E, Mask
+from tokenrank_guidance.markov.precision import compute_dtype
+
+# On a CPU a chunk should stay in the cache between the four passes over it; elsewhere launches cost more.
+CPU_CHUNK_BYTES = 4 * 2**20
+CHUNK_BYTES = 32 * 2**20
+# A float32 logit of this size is off by up to 3e-5, and so is its probability; larger ones take float64.
+SATURATED = 512.0
+
+
+class Logits:
+    """``log2(e) * (scale * q k.T + mask)``, ``(chains, n, n)``, by chunks of whole rows.
+
+    To base 2, because exp2 takes a third of the time of exp on a CPU, and exp is 10 times slower again where
+    it underflows. In float32 or better; in float64 where ``scale * |q| |k|`` exceeds ``SATURATED``.
+    ``ValueError`` for queries and keys that are not finite.
+    """
+
+    def __init__(
+        self,
+        q: Float[Tensor, "*batch n dim"],
+        k: Float[Tensor, "*batch n dim"],
+        scale: float,
+        mask: Mask | None = None,
+    ) -> None:
+        n = q.shape[-2]
+        saturated = _largest_logit(q, k, scale) > SATURATED
+        dtype = torch.float64 if saturated else compute_dtype(q.dtype)
+        self.scale = scale
+        self.q = q.detach().reshape(-1, n, q.shape[-1]).to(dtype) * (scale * LOG2_E)
+        self.k = k.detach().reshape(-1, n, q.shape[-1]).to(dtype)
+        self._mask = mask
+
+    @property
+    def chains(self) -> int:
+        return self.q.shape[0]
+
+    @property
+    def n(self) -> int:
+        return self.q.shape[1]
+
+    def chunks(self) -> Iterator[tuple[slice, slice, Float[Tensor, "chains rows n"]]]:
+        """Chains, rows and their logits, rows in the outer loop; the next chunk overwrites the tensor."""
+        per_chunk, rows = self._chunk_shape()
+        buffer = self.q.new_empty(per_chunk * rows * self.n)
+        for i in range(0, self.n, rows):
+            for chain in range(0, self.chains, per_chunk):
+                chains, span = slice(chain, chain + per_chunk), slice(i, i + rows)
+                q, k = self.q[chains, span], self.k[chains]
+                out = buffer[: q.shape[0] * q.shape[1] * self.n].view(*q.shape[:2], self.n)
+                torch.bmm(q, k.mT, out=out)
+                if self._mask is not None:
+                    self._mask.apply_(out, chains, span)
+                yield chains, span, out
+
+    def _chunk_shape(self) -> tuple[int, int]:
+        limit = CPU_CHUNK_BYTES if self.q.device.type == "cpu" else CHUNK_BYTES
+        most_rows = max(1, limit // (self.n * self.q.element_size()))
+        return min(self.chains, max(1, most_rows // self.n)), min(self.n, most_rows)
+
+
+def _largest_logit(q: Tensor, k: Tensor, scale: float) -> float:
+    norms = [torch.linalg.vector_norm(side.detach(), dim=-1, dtype=compute_dtype(q.dtype)) for side in (q, k)]
+    bound = abs(scale) * math.prod(torch.stack([norm.max() for norm in norms]).tolist())
+    if not math.isfinite(bound):
+        raise ValueError(f"q and k: |scale| * |q| * |k| is up to {bound}, expected finite queries and keys")
+    return bound

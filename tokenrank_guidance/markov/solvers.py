@@ -1,0 +1,189 @@
+"""How the damped chain is brought to its fixed point."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Stationary:
+    """Stationary distributions and how each was reached.
+
+    ``residual`` is the L1 distance of the last step that the chain took, ``steps`` how many it took, each one
+    product with the chain. A chain stops for itself once ``residual <= tol``, so its result does not depend
+    on the others in its batch.
+    """
+
+    value: Float[Tensor, "*batch n"]
+    converged: Bool[Tensor, "*batch"]
+    steps: Int[Tensor, "*batch"]
+    residual: Float[Tensor, "*batch"]
+
+
+Propagate = Callable[[Float[Tensor, "*batch n"]], Float[Tensor, "*batch n"]]
+STUCK = 0.9
+
+
+@dataclass(frozen=True)
+class Solver(ABC):
+    """When to stop iterating, and what to do when that fails.
+
+    ``tol`` bounds the L1 distance between two successive iterates, not the error: that is at most
+    ``damping / (1 - damping)`` times as large, and rounding adds some ``eps / (1 - damping)`` on a chain that
+    mixes slowly. As distances shrink by ``damping`` a step, the default ``max_steps`` suffices for
+    ``tol=1e-12`` at damping 0.999. Every ``check_every`` steps the host asks the device if all is done (a
+    sync; ``None``: each step on a CPU, every 8th elsewhere); results do not change with it.
+    """
+
+    tol: float = 1e-6
+    max_steps: int = 30_000
+    check_every: int | None = None
+    raise_on_failure: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tol < math.inf:
+            raise ValueError(f"tol: got {self.tol}, expected a positive number")
+        if self.max_steps < 1:
+            raise ValueError(f"max_steps: got {self.max_steps}, expected at least 1")
+        if self.check_every is not None and self.check_every < 1:
+            raise ValueError(f"check_every: got {self.check_every}, expected at least 1")
+
+    @abstractmethod
+    def run(
+        self,
+        propagate: Propagate,
+        constant: Float[Tensor, "*batch n"],
+        x: Float[Tensor, "*batch n"],
+    ) -> Stationary:
+        """Bring ``x`` to where ``x = propagate(x) + constant``; ``propagate`` is linear."""
+
+
+class Progress:
+    """Which chains still move, for the loop of a `Solver`."""
+
+    def __init__(self, solver: Solver, change: Float[Tensor, "*batch n"]) -> None:
+        batch, device = change.shape[:-1], change.device
+        self._solver = solver
+        self._check_every = solver.check_every or (1 if device.type == "cpu" else 8)
+        self.active = torch.ones(batch, dtype=torch.bool, device=device)
+        self.steps = torch.zeros(batch, dtype=torch.long, device=device)
+        self.residual = change.new_full(batch, math.inf)
+
+    def record(self, step: int, change: Float[Tensor, "*batch n"]) -> bool:
+        """Count a step of ``change`` and return whether to stop."""
+        self.residual = torch.where(self.active, change.abs().sum(-1), self.residual)
+        self.steps = self.steps + self.active
+        self.active = self.active & ~(self.residual <= self._solver.tol)  # a NaN stays, and is reported
+        if step == self._solver.max_steps:
+            return True
+        return step % self._check_every == 0 and not self.active.any()
+
+    def result(self, value: Float[Tensor, "*batch n"]) -> Stationary:
+        return Stationary(value, ~self.active, self.steps, self.residual)
+
+
+@dataclass(frozen=True)
+class PowerIteration(Solver):
+    """The chain's own steps; what is iterated is the change, ``c <- propagate(c)`` and ``x <- x + c``.
+
+    The iterates are the same, but ``c`` always shrinks, where a float32 ``x`` of a near-periodic chain stalls
+    at changes of ``eps / (1 - d)``. See `Solver` for the numbers.
+    """
+
+    def run(
+        self, propagate: Propagate, constant: Float[Tensor, "*batch n"], x: Float[Tensor, "*batch n"]
+    ) -> Stationary:
+        change = propagate(x) + constant - x
+        progress = Progress(self, change)
+        for step in range(1, self.max_steps + 1):
+            x = torch.where(progress.active.unsqueeze(-1), x + change, x)
+            if progress.record(step, change):
+                break
+            change = propagate(change)
+        return progress.result(x)
+
+
+@dataclass(frozen=True)
+class MinimalResidual(Solver):
+    """Steps that make the change as short as it can be over ``depth`` directions, then anew from there.
+
+    Restarted generalised conjugate residuals, the same as GMRES(depth): on chains that mix slowly a small
+    part of the steps of `PowerIteration`, on others as many. Between two rounds the chain makes a step of its
+    own, and its change is computed afresh. Holds ``2 * depth`` vectors.
+    Source: Eisenstat, Elman and Schultz 1983.
+    """
+
+    depth: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.depth < 1:
+            raise ValueError(f"depth: got {self.depth}, expected at least 1")
+
+    def run(
+        self, propagate: Propagate, constant: Float[Tensor, "*batch n"], x: Float[Tensor, "*batch n"]
+    ) -> Stationary:
+        change = torch.zeros_like(x)
+        progress = Progress(self, change)
+        space = _Directions(self.depth, change)
+        for step in range(1, self.max_steps + 1):
+            active = progress.active.unsqueeze(-1)
+            if space.full or step == 1:
+                x = torch.where(active, x + change, x)
+                change = torch.where(active, propagate(x) + constant - x, change)
+                space.restart(change)
+            else:
+                direction, image = space.extend(propagate)
+                length = (change * image).sum(-1, keepdim=True) * active
+                x, change = x + length * direction, change - length * image
+                space.aim(change)
+            if progress.record(step, change):
+                break
+        return progress.result(x + change)
+
+
+class _Directions:
+    """Directions and their images under ``x - propagate(x)``, the images orthonormal."""
+
+    def __init__(self, depth: int, like: Float[Tensor, "*batch n"]) -> None:
+        self._directions = like.new_zeros(*like.shape[:-1], depth, like.shape[-1])
+        self._images = torch.zeros_like(self._directions)
+        self._seed = self._change = like
+        self._used = 0
+
+    @property
+    def full(self) -> bool:
+        return self._used == self._images.shape[-2]
+
+    def restart(self, change: Float[Tensor, "*batch n"]) -> None:
+        self._directions.zero_()
+        self._images.zero_()
+        self._seed = self._change = change
+        self._used = 0
+
+    def extend(self, propagate: Propagate) -> tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch n"]]:
+        """Add one direction; one product."""
+        direction, image = self._seed, self._seed - propagate(self._seed)
+        before = image.norm(dim=-1, keepdim=True)
+        for _ in range(2):  # once leaves a remainder where the image is nearly in the span
+            shares = image.unsqueeze(-2) @ self._images.mT
+            image = image - (shares @ self._images).squeeze(-2)
+            direction = direction - (shares @ self._directions).squeeze(-2)
+        norm = image.norm(dim=-1, keepdim=True)
+        new = norm > 10 * torch.finfo(norm.dtype).eps * before  # else what is left is rounding
+        scale = torch.where(new, 1 / norm, 0.0)
+        direction, image = direction * scale, image * scale
+        self._directions[..., self._used, :], self._images[..., self._used, :] = direction, image
+        self._used += 1
+        return direction, image
+
+    def aim(self, change: Float[Tensor, "*batch n"]) -> None:
+        """Go on from the new change, or from the last image where the change has hardly become shorter."""
+        stuck = change.norm(dim=-1, keepdim=True) > STUCK * self._change.norm(dim=-1, keepdim=True)
+        self._seed = torch.where(stuck, self._images[..., self._used - 1, :], change)
+        self._change = change
