@@ -20,7 +20,12 @@ from tokenrank_guidance.markov.krylov import Arnoldi
 from tokenrank_guidance.markov.operator import TransitionOperator
 from tokenrank_guidance.markov.score import column_sum, tokenrank, tokenrank_score
 from tokenrank_guidance.markov.solvers import MinimalResidual, PowerIteration, Solver, Stationary
-from tokenrank_guidance.markov.spectrum import SecondEigenvalue, second_eigenvalue, solve_second_eigenvalue
+from tokenrank_guidance.markov.spectrum import (
+    Eigvals,
+    SecondEigenvalue,
+    second_eigenvalue,
+    solve_second_eigenvalue,
+)
 from tokenrank_guidance.markov.stationary import stationary_distribution
 
 __all__ = [
@@ -28,6 +33,7 @@ __all__ = [
     "Arnoldi",
     "AttentionTransition",
     "DenseTransition",
+    "Eigvals",
     "HeadWeights",
     "Maps",
     "MinimalResidual",

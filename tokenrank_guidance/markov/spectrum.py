@@ -15,6 +15,11 @@ DEFAULT_ARNOLDI = Arnoldi()
 
 
 @dataclass(frozen=True)
+class Eigvals:
+    """Every eigenvalue of the matrix itself, by LAPACK in float64: exact, n³ time and n² memory."""
+
+
+@dataclass(frozen=True)
 class SecondEigenvalue:
     """Moduli of second eigenvalues and how each was reached.
 
@@ -28,7 +33,7 @@ class SecondEigenvalue:
     residual: Float[Tensor, "*batch"]
 
 
-def second_eigenvalue(maps: Maps, solver: Arnoldi = DEFAULT_ARNOLDI) -> Float[Tensor, "*batch"]:
+def second_eigenvalue(maps: Maps, solver: Arnoldi | Eigvals = DEFAULT_ARNOLDI) -> Float[Tensor, "*batch"]:
     """Modulus of the second-largest eigenvalue of the undamped ``P``, without a gradient.
 
     One eigenvalue, the largest, is 1 and is left out; a complex pair counts by its modulus. A reducible or
@@ -40,19 +45,30 @@ def second_eigenvalue(maps: Maps, solver: Arnoldi = DEFAULT_ARNOLDI) -> Float[Te
 
 
 @torch.no_grad()
-def solve_second_eigenvalue(maps: Maps, solver: Arnoldi = DEFAULT_ARNOLDI) -> SecondEigenvalue:
+def solve_second_eigenvalue(maps: Maps, solver: Arnoldi | Eigvals = DEFAULT_ARNOLDI) -> SecondEigenvalue:
     """Modulus of the second-largest eigenvalue of the undamped ``P``, and how it was found.
 
     It is the largest eigenvalue of ``P - 1 u`` for any distribution u: of P on vectors that sum to 0.
     Arnoldi's method finds it from one fixed random start, with thick restarts; a complex pair counts by its
-    modulus, a multiple eigenvalue once. `ConvergenceError` where ``solver`` runs out of steps.
+    modulus, a multiple eigenvalue once. `ConvergenceError` where ``solver`` runs out of steps. `Eigvals`
+    takes the dense matrix instead, and its second modulus as it is.
     Source: Stewart 2001 (Krylov-Schur), Wu and Simon 2000 (thick restart); arXiv 2507.17657.
     """
     operator = as_operator(maps)
+    if isinstance(solver, Eigvals):
+        return _dense(operator)
     result = _iterate(operator, solver)
     if solver.raise_on_failure and not result.converged.all():
         raise ConvergenceError(_failure(result, solver))
     return result
+
+
+def _dense(operator: TransitionOperator) -> SecondEigenvalue:
+    moduli = torch.linalg.eigvals(operator.to_dense().double().cpu()).abs().sort(-1, descending=True).values
+    second = moduli[..., 1] if operator.n > 1 else torch.zeros(operator.batch_shape, dtype=torch.float64)
+    value = second.clamp(max=1).to(operator.device, operator.dtype)  # a float32 row sums to 1 up to rounding
+    steps = torch.zeros(operator.batch_shape, dtype=torch.long, device=operator.device)
+    return SecondEigenvalue(value, torch.ones_like(steps, dtype=torch.bool), steps, torch.zeros_like(value))
 
 
 def _iterate(operator: TransitionOperator, solver: Arnoldi) -> SecondEigenvalue:

@@ -144,4 +144,11 @@ def build_pipeline(name: str, resolution: int) -> DiffusionPipeline:
     builders = {"tiny-flux": lambda: build_flux(), "tiny-sd": lambda: build_stable_diffusion(resolution)}
     if name not in builders:
         raise ValueError(f"unknown embedded model {name!r}; expected one of {', '.join(builders)}")
-    return builders[name]()
+    pipe = builders[name]()
+    set_resolution(pipe, resolution)
+    return pipe
+
+
+def set_resolution(pipe: DiffusionPipeline, resolution: int) -> None:
+    """Make square images of `resolution` pixels the pipeline's default; FLUX's own would be 512 px here."""
+    pipe.default_sample_size = resolution // PIXELS_PER_LATENT

@@ -9,7 +9,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from tokenrank_guidance.quiet import quiet_libraries
-from tokenrank_guidance.tiny.architecture import PIXELS_PER_LATENT
+from tokenrank_guidance.tiny.architecture import set_resolution
 from tokenrank_guidance.tiny.tokenizer import CaptionTokenizer
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -45,6 +45,5 @@ def load_folder(folder: Path, *, dtype: torch.dtype = torch.float32) -> Diffusio
     }
     with quiet_libraries():
         pipe = DiffusionPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True, **tokenizers)
-    facts = json.loads((folder / "training.json").read_text())
-    pipe.default_sample_size = facts["resolution"] // PIXELS_PER_LATENT  # FLUX's own default is 512 px here
+    set_resolution(pipe, json.loads((folder / "training.json").read_text())["resolution"])
     return pipe

@@ -7,6 +7,7 @@ outside the repository; ask for more `--images` to go on training.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,9 +15,12 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny, DiffusionPipeline
+from safetensors.torch import load_file, save, save_file
+from torch import nn
 
 from tokenrank_guidance.tiny.architecture import build_pipeline
 from tokenrank_guidance.tiny.autoencoder import train_autoencoder
+from tokenrank_guidance.tiny.checkpoint import TrainingState
 from tokenrank_guidance.tiny.dataset import LabelledImages, load_images
 from tokenrank_guidance.tiny.denoiser import encode_views, train_denoiser
 from tokenrank_guidance.tiny.export import export_pipeline
@@ -27,7 +31,6 @@ from tokenrank_guidance.tiny.sheet import loss_curve, sample_sheet
 
 OBJECTIVES: dict[str, Callable[[Any], Objective]] = {"tiny-flux": RectifiedFlow, "tiny-sd": VPrediction}
 SHEET_EVERY = 20  # checkpoints from one sample sheet to the next
-SHEET_COLUMNS = 3
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -71,10 +74,10 @@ def starting_pipeline(options: argparse.Namespace, vae: AutoencoderTiny) -> Diff
 def cached_latents(
     options: argparse.Namespace, vae: AutoencoderTiny, images: LabelledImages, folder: Path
 ) -> torch.Tensor:
-    """`encode_views`, kept beside the checkpoints."""
-    from safetensors.torch import load_file, save_file
-
-    path = folder / "latents.safetensors"
+    """`encode_views`, kept beside the checkpoints under a digest of the autoencoder's weights."""
+    weights = {name: value.cpu().contiguous() for name, value in vae.state_dict().items()}
+    digest = hashlib.sha256(save(weights)).hexdigest()[:12]
+    path = folder / f"latents-{digest}.safetensors"
     if not path.exists():
         latents = encode_views(vae, images, options.resolution, options.seed, options.device)
         save_file({"latents": latents.contiguous()}, path.with_suffix(".tmp"))
@@ -94,18 +97,32 @@ def train(options: argparse.Namespace) -> None:
     objective = OBJECTIVES[options.name](pipe)
     run = train_denoiser(options.name, objective, latents, images, schedule, checkpoint, options.device)
     for saves, (state, averaged) in enumerate(run):
-        if saves % SHEET_EVERY == SHEET_EVERY - 1 or state.step == schedule.steps:
-            shown = starting_pipeline(options, vae).to(options.device)
-            facts = {"images": state.step * options.batch, "seed": options.seed, "batch": options.batch}
-            facts |= {"resolution": options.resolution, "rate": options.rate, "history": state.history}
-            export_pipeline(shown, averaged, facts, options.out or folder / options.name)
-            sheet = sample_sheet(shown, sample_images, columns=SHEET_COLUMNS, seed=options.seed)
-            sheet.save(folder / f"{options.name}-{facts['images']:08d}.png")
-            loss_curve(state.history, f"{options.name}: training loss", folder / f"{options.name}-loss.png")
+        if state.step == schedule.steps or saves % SHEET_EVERY == SHEET_EVERY - 1:
+            last = state.step == schedule.steps
+            out = options.out if last and options.out else folder / options.name
+            write_results(options, vae, state, averaged, out, columns=8 if last else 3)
 
 
-def main() -> int:
-    options = parse_arguments()
+def write_results(
+    options: argparse.Namespace,
+    vae: AutoencoderTiny,
+    state: TrainingState,
+    averaged: dict[str, nn.Module],
+    out: Path,
+    columns: int,
+) -> None:
+    """The pipeline with its averaged weights, its history, a sample sheet and the loss curve."""
+    pipe = starting_pipeline(options, vae).to(options.device)
+    seen = state.step * options.batch
+    facts = {"images": seen, "seed": options.seed, "batch": options.batch, "rate": options.rate}
+    facts |= {"resolution": options.resolution, "history": state.history}
+    export_pipeline(pipe, averaged, facts, out)
+    sample_sheet(pipe, sample_images, columns, options.seed).save(out / "samples.png", optimize=True)
+    loss_curve(state.history, f"{options.name}: training loss", out / "loss.png")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse_arguments(arguments)
     try:
         train(options)
     except KeyboardInterrupt:

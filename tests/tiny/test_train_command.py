@@ -1,0 +1,52 @@
+"""The trainer's command from pictures to a pipeline that loads, and on from there."""
+
+import json
+from functools import partial
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+
+from tokenrank_guidance.tiny import train as trainer
+from tokenrank_guidance.tiny.loader import load_folder
+from tokenrank_guidance.tiny.sampling import sample_images
+from tokenrank_guidance.tiny.tokenizer import LABELS
+
+pytestmark = pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight:UserWarning")
+
+
+@pytest.fixture
+def data(tmp_path):
+    draw = np.random.default_rng(0)
+    images = [Image.fromarray(draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in 2 * LABELS]
+    path = tmp_path / "pictures.parquet"
+    datasets.disable_progress_bars()
+    datasets.Dataset.from_dict({"image": images, "label": 2 * list(LABELS)}).to_parquet(path)
+    return path
+
+
+def command(data, folder, *more):
+    sizes = ("--resolution", "32", "--images", "8", "--batch", "4", "--autoencoder-images", "32")
+    return ["tiny-flux", "--data", str(data), "--checkpoints", str(folder), *sizes, *map(str, more)]
+
+
+def test_a_run_leaves_a_pipeline_its_pictures_and_checkpoints(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "sample_images", partial(sample_images, steps=1))
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert trainer.main(command(data, tmp_path / "checkpoints", "--out", first)) == 0
+    assert json.loads((first / "training.json").read_text())["images"] == 8
+    with Image.open(first / "samples.png") as sheet:
+        assert sheet.height == len(LABELS) * 34  # at the pipeline's own size
+    assert (first / "loss.png").stat().st_size > 0
+    assert load_folder(first)("a church", num_inference_steps=1).images[0].size == (32, 32)
+    onward = command(data, tmp_path / "onward", "--out", second, "--start-from", first)
+    assert trainer.main(onward) == 0
+    assert (second / "vae" / "diffusion_pytorch_model.safetensors").read_bytes() == (
+        first / "vae" / "diffusion_pytorch_model.safetensors"
+    ).read_bytes()
+
+
+def test_a_missing_file_is_one_line(tmp_path, capsys):
+    assert trainer.main(command(tmp_path / "absent.parquet", tmp_path)) == 1
+    assert capsys.readouterr().err.startswith("error: no data file at")
