@@ -26,13 +26,18 @@ def data(tmp_path):
     return path
 
 
-def command(data, folder, *more):
+def autoencoder(folder):
+    return (folder / "vae" / "diffusion_pytorch_model.safetensors").read_bytes()
+
+
+def command(data, folder, *more, name="tiny-flux"):
     sizes = ("--resolution", "32", "--images", "8", "--batch", "4", "--autoencoder-images", "32")
-    return ["tiny-flux", "--data", str(data), "--checkpoints", str(folder), *sizes, *map(str, more)]
+    return [name, "--data", str(data), "--checkpoints", str(folder), *sizes, *map(str, more)]
 
 
 def test_a_run_leaves_a_pipeline_its_pictures_and_checkpoints(data, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "sample_images", partial(sample_images, steps=1))
+    monkeypatch.setattr(trainer, "FINAL_COLUMNS", 1)
     first, second = tmp_path / "first", tmp_path / "second"
     assert trainer.main(command(data, tmp_path / "checkpoints", "--out", first)) == 0
     assert json.loads((first / "training.json").read_text())["images"] == 8
@@ -40,11 +45,10 @@ def test_a_run_leaves_a_pipeline_its_pictures_and_checkpoints(data, tmp_path, mo
         assert sheet.height == len(LABELS) * 34  # at the pipeline's own size
     assert (first / "loss.png").stat().st_size > 0
     assert load_folder(first)("a church", num_inference_steps=1).images[0].size == (32, 32)
-    onward = command(data, tmp_path / "onward", "--out", second, "--start-from", first)
-    assert trainer.main(onward) == 0
-    assert (second / "vae" / "diffusion_pytorch_model.safetensors").read_bytes() == (
-        first / "vae" / "diffusion_pytorch_model.safetensors"
-    ).read_bytes()
+    for name, option in (("tiny-flux", "--start-from"), ("tiny-sd", "--autoencoder")):
+        onward = command(data, tmp_path / name, "--out", second / name, option, first, name=name)
+        assert trainer.main(onward) == 0
+        assert autoencoder(second / name) == autoencoder(first)
 
 
 def test_a_missing_file_is_one_line(tmp_path, capsys):

@@ -30,6 +30,7 @@ from tokenrank_guidance.tiny.sampling import sample_images
 from tokenrank_guidance.tiny.sheet import loss_curve, sample_sheet
 
 OBJECTIVES: dict[str, Callable[[Any], Objective]] = {"tiny-flux": RectifiedFlow, "tiny-sd": VPrediction}
+FINAL_COLUMNS = 8  # samples of each label
 SHEET_EVERY = 20  # checkpoints from one sample sheet to the next
 
 
@@ -39,6 +40,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--data", type=Path, required=True, help="objects16_train128.parquet")
     parser.add_argument("--checkpoints", type=Path, default=Path.home() / ".cache/tokenrank-training")
     parser.add_argument("--start-from", type=Path, help="folder of a trained pipeline to go on from")
+    parser.add_argument(
+        "--autoencoder", type=Path, help="folder of a trained pipeline whose autoencoder to share"
+    )
     parser.add_argument("--out", type=Path, help="write the trained pipeline here at the end")
     parser.add_argument("--resolution", type=int, default=64, help="side of the training images in pixels")
     parser.add_argument("--images", type=int, default=500_000, help="images seen by the denoiser in all")
@@ -51,9 +55,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def obtain_autoencoder(options: argparse.Namespace, images: LabelledImages, folder: Path) -> AutoencoderTiny:
-    """The autoencoder of `--start-from`, or the one trained in the checkpoint folder (here, if need be)."""
-    if options.start_from:
-        return AutoencoderTiny.from_pretrained(options.start_from / "vae").to(options.device)
+    """That of `--autoencoder` or `--start-from`, or the checkpoint folder's, trained here if need be."""
+    source = options.autoencoder or options.start_from
+    if source:
+        return AutoencoderTiny.from_pretrained(source / "vae").to(options.device)
     schedule = Schedule(options.autoencoder_images, batch=32, rate=2e-3, seed=options.seed)
     path = folder / "autoencoder.safetensors"
     return train_autoencoder(images, options.resolution, schedule, path, options.device)
@@ -100,7 +105,7 @@ def train(options: argparse.Namespace) -> None:
         if state.step == schedule.steps or saves % SHEET_EVERY == SHEET_EVERY - 1:
             last = state.step == schedule.steps
             out = options.out if last and options.out else folder / options.name
-            write_results(options, vae, state, averaged, out, columns=8 if last else 3)
+            write_results(options, vae, state, averaged, out, columns=FINAL_COLUMNS if last else 3)
 
 
 def write_results(
