@@ -28,7 +28,7 @@ def train_autoencoder(
     """
     torch.manual_seed(schedule.seed)
     model = build_autoencoder()
-    model.to(device=torch.device(device), memory_format=torch.channels_last)
+    model.to(device=torch.device(device), memory_format=torch.channels_last)  # pyright: ignore
     whiten = nn.BatchNorm2d(LATENT_CHANNELS, affine=False, momentum=0.01).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=schedule.rate, betas=(0.9, 0.99), weight_decay=0.01)
     state = TrainingState({"model": model, "whiten": whiten}, [optimizer])
