@@ -152,9 +152,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for path in (options.classifier, options.data):
         if not path.exists():
             parser.error(f"{path} does not exist")
+    if options.n < 1:
+        parser.error(f"--n is {options.n}; expected at least 1")
     folder = Path(options.model)
-    pipe = load_folder(folder) if folder.is_dir() else load_pipeline(options.model)
-    results = evaluate(pipe, Classifier(options.classifier), options)
+    try:
+        pipe = load_folder(folder) if folder.is_dir() else load_pipeline(options.model)
+        results = evaluate(pipe, Classifier(options.classifier), options)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
     config = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
     versions = {module.__name__: module.__version__ for module in (torch, diffusers, transformers)}
     versions["python"] = platform.python_version()

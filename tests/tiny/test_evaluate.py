@@ -1,0 +1,24 @@
+import pytest
+
+from tokenrank_guidance.tiny.evaluate import Share, main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tiny-dit"], "no embedded model is called 'tiny-dit'"),
+        (["tiny-flux", "--n", "0"], "--n is 0; expected at least 1"),
+        (["tiny-flux", "--data", "absent.parquet"], "absent.parquet does not exist"),
+    ],
+)
+def test_a_mistake_is_named_and_ends_with_2(arguments, message, tmp_path, capsys):
+    given = ["--classifier", str(tmp_path), "--data", str(tmp_path), *arguments]
+    with pytest.raises(SystemExit, match="2"):
+        main(given)
+    assert message in capsys.readouterr().err
+
+
+def test_wilson_interval():
+    result = Share(335, 500).to_json()
+    assert result["accuracy"] == 0.67
+    assert result["ci"] == pytest.approx([0.6276, 0.7098], abs=1e-4)
