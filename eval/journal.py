@@ -1,0 +1,125 @@
+"""A record of finished items, so that interrupted work goes on where it stopped."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from eval.report import plain
+
+Json = dict[str, Any]
+
+
+class Journal:
+    """Finished items in a file of JSON lines: first the configuration, then `{"key", "record"}` of each.
+
+    `with Journal(path, config) as journal:` holds what an earlier run with the same configuration finished
+    in `journal.done`; `journal.add(key, record)` appends, and what it wrote survives the process being
+    killed. A last line that was torn by that is dropped.
+
+    Raises ValueError for a file of another configuration, naming what differs, and for one that is damaged
+    elsewhere; OSError while another process has it open.
+    """
+
+    def __init__(self, path: Path, config: Mapping[str, object]) -> None:
+        self.path, self.config = path, _round_trip(config)
+        self.done: dict[str, Json] = {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a+b", buffering=0)
+        try:
+            self._lock()
+            self._resume()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def add(self, key: str, record: Mapping[str, object]) -> None:
+        """Append a finished item; raises ValueError if it was finished before, OSError on a full disk."""
+        if key in self.done:
+            raise ValueError(f"{key!r} is already in {self.path}")
+        entry = _round_trip({"key": key, "record": record})
+        self._append(entry)
+        self.done[key] = entry["record"]
+
+    def close(self) -> None:
+        """Let other processes open the file."""
+        self._file.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OSError(
+                f"{self.path} is in use by another process; wait for it or choose another folder"
+            ) from error
+
+    def _resume(self) -> None:
+        lines = self._whole_lines()
+        if not lines:
+            self._append({"config": self.config})
+            return
+        self._check(self._parsed(1, lines[0], "config"))
+        for number, line in enumerate(lines[1:], 2):
+            entry = self._parsed(number, line, "record")
+            self.done[entry["key"]] = entry["record"]
+
+    def _whole_lines(self) -> list[bytes]:
+        """The file's lines; what follows the last line end is cut off, in the file too."""
+        self._file.seek(0)
+        content = self._file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            self._file.truncate(len(whole))
+        return whole.splitlines()
+
+    def _parsed(self, number: int, line: bytes, field: str) -> Json:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            entry = None
+        if not isinstance(entry, dict) or field not in entry:
+            raise ValueError(f"line {number} of {self.path} is damaged; remove the file to start anew")
+        return entry
+
+    def _check(self, header: Json) -> None:
+        before = header["config"]
+        differing = [
+            f"{key} was {before.get(key)!r}, is {self.config.get(key)!r}"
+            for key in dict.fromkeys((*before, *self.config))
+            if before.get(key) != self.config.get(key)
+        ]
+        if differing:
+            raise ValueError(
+                f"{self.path} has results of other settings ({'; '.join(differing)}); "
+                "use the same ones, choose another folder, or remove the file to start anew"
+            )
+
+    def _append(self, entry: Json) -> None:
+        """Write one line; where that fails half-way, as on a full disk, the file is as it was before."""
+        line = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
+        end = self._file.seek(0, os.SEEK_END)
+        try:
+            written = 0
+            while written < len(line):
+                written += self._file.write(line[written:]) or 0
+        except BaseException:
+            self._file.truncate(end)
+            raise
+
+
+def _round_trip(value: Mapping[str, object]) -> Json:
+    """What a reader of the file will get, so that a resumed run sees the same as the first."""
+    return json.loads(json.dumps(plain(value)))
