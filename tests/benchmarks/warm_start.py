@@ -39,7 +39,9 @@ def main() -> None:
 
 def measure(model: str, steps: int, layers: str, solver: str) -> dict[str, object]:
     """Mean number of products per sampling step, the first left out, by a cold and by a warm start."""
-    chains = [mix_heads(record.transition(tokens="image"), "mean") for record in sampled(model, steps, layers)]
+    chains = [
+        mix_heads(record.transition(tokens="image"), "mean") for record in sampled(model, steps, layers)
+    ]
     cold, warm, drift, previous = [], [], [], None
     for chain in chains:
         alone = stationary_distribution(chain, solver=SOLVERS[solver])
@@ -77,7 +79,7 @@ def sampled(model: str, steps: int, layers: str) -> list[AttentionRecord]:
         records = tap.pop()
     finally:
         tap.detach()
-    # FLUX calls its denoiser twice a step, conditional first; a batch of both has the unconditional half first.
+    # FLUX calls its denoiser twice a step, conditional first.
     return records[:: len(records) // steps]
 
 

@@ -86,6 +86,49 @@ def test_text_tokens_that_do_not_exist_are_an_error():
         record(text=None).transition("text")
 
 
+def vit_record(**changes):
+    """Of a class token, two registers, one other token and a grid of (2, 3)."""
+    return record(**{"text": None, "class_token": 0, "registers": slice(1, 3), **changes})
+
+
+@pytest.mark.parametrize("mask", [None, (10, 10), (1, 10), (3, 1, 1, 10), (3, 2, 10, 10), (10,)])
+def test_class_and_image_are_a_softmax_over_their_keys_alone(mask):
+    r = vit_record(mask=None if mask is None else randn(mask, generator=torch.Generator().manual_seed(2)))
+    kept = [0, 4, 5, 6, 7, 8, 9]
+    block = r.maps()[:, :, kept][..., kept]
+    part = r.restrict("class+image")
+    torch.testing.assert_close(part.maps(), block / block.sum(-1, keepdim=True))
+    torch.testing.assert_close(r.transition("class+image").to_dense(), part.maps())
+    assert (part.class_token, part.image, part.registers) == (0, slice(1, None), None)
+    assert (part.grid, part.module, part.tokens) == ((2, 3), "m", 7)
+
+
+def test_what_is_restricted_twice_is_restricted_once():
+    both = vit_record().restrict("class+image")
+    torch.testing.assert_close(both.restrict("class+image").maps(), both.maps(), rtol=0, atol=0)
+    torch.testing.assert_close(both.restrict("image").maps(), vit_record().restrict("image").maps())
+    image = both.restrict("image")
+    assert (image.class_token, image.registers) == (None, None)
+    with pytest.raises(ValueError, match=r"m has no 'class\+image' tokens: use 'all' or 'image'"):
+        image.restrict("class+image")
+
+
+def test_a_class_token_after_the_image_comes_first_when_restricted():
+    r = vit_record(image=slice(0, 6), class_token=9, registers=None)
+    torch.testing.assert_close(r.restrict("class+image").q, r.q[:, :, [9, 0, 1, 2, 3, 4, 5]])
+
+
+def test_part_of_the_batch_knows_its_class_and_registers():
+    part = vit_record().select(1)
+    assert (part.class_token, part.registers) == (0, slice(1, 3))
+
+
+@pytest.mark.parametrize("index", [-1, 10])
+def test_a_class_token_outside_the_record_is_an_error(index):
+    with pytest.raises(ValueError, match=rf"class token at {index} is outside the 10 tokens"):
+        vit_record(class_token=index)
+
+
 def test_shapes_that_contradict_each_other_are_an_error():
     with pytest.raises(ValueError, match=r"got \(3, 2, 10, 4\) and \(3, 2, 9, 4\)"):
         record(k=record().k[:, :, 1:])

@@ -2,7 +2,6 @@ import copy
 
 import pytest
 import torch
-from torch import no_grad
 from torch.overrides import _len_torch_function_stack
 
 from tests.capture.helpers import SD_MIDDLE, hook_counts, unet, unet_inputs
@@ -10,12 +9,6 @@ from tokenrank_guidance.capture import AttentionTap
 from tokenrank_guidance.errors import CaptureError
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
-
-
-@pytest.fixture
-def no_gradients():
-    with no_grad():
-        yield
 
 
 def test_a_forward_hook_can_take_records_and_make_an_extra_pass():

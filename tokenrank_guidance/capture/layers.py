@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 from torch import nn
 
-from tokenrank_guidance.capture.layouts import Layout
+from tokenrank_guidance.capture.layout import Layout
 
 Layers = str | int | Sequence[str | int]
 

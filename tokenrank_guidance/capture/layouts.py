@@ -1,191 +1,35 @@
-"""Where each model family keeps its self-attention and its image and text tokens.
+"""Every model family that is known, found by class name, so that no model class is imported here.
 
-A family is one `Layout` entry in `LAYOUTS`, found by class name, so that no model class is imported here. Its
-functions are small and pure: they read module names and the inputs of one forward call, nothing else.
+A family is one `Layout`; its functions are small and pure: they read module names and the inputs of one
+forward call, nothing else.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from torch import nn
 
-from jaxtyping import Shaped
-from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
-
+from tokenrank_guidance.capture.denoisers import DENOISERS
+from tokenrank_guidance.capture.layout import Layout
+from tokenrank_guidance.capture.vits import VITS
 from tokenrank_guidance.errors import UnsupportedError
 
-Grid = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class TokenSpans:
-    """Which tokens of one attention call are what: `image` spans `grid` = (h, w) in row-major order."""
-
-    total: int
-    grid: Grid | None
-    image: slice
-    text: slice | None = None
-
-
-@dataclass(frozen=True)
-class Layout:
-    """One model family.
-
-    `models`: class names. `order`: prefixes of module names in the order they run. `auto`: picks the default
-    layer from the ordered names. `source`: layer name -> name of the module whose inputs fix the grid ("" is
-    the model itself). `spans`: (model, layer name, those inputs by name) -> spans.
-    """
-
-    models: tuple[str, ...]
-    order: tuple[str, ...]
-    auto: Callable[[Sequence[str]], str]
-    source: Callable[[str], str]
-    spans: Callable[[nn.Module, str, Mapping[str, Any]], TokenSpans]
-
-    def attention(self, model: nn.Module) -> dict[str, bool]:
-        """Every attention layer by name in running order; the value says whether it is self-attention.
-
-        diffusers marks cross-attention on the module; equal numbers of queries and keys prove nothing, since
-        64 text tokens meet 64 pixels.
-        """
-        found = {
-            name: not getattr(module, "is_cross_attention", False)
-            for name, module in model.named_modules()
-            if hasattr(module, "set_processor")
-        }
-        return dict(sorted(found.items(), key=lambda item: self._place(item[0])))
-
-    def _place(self, name: str) -> int:
-        places = [i for i, prefix in enumerate(self.order) if name.startswith(f"{prefix}.")]
-        return places[0] if places else len(self.order)
+LAYOUTS: list[Layout] = [*DENOISERS, *VITS]
 
 
 def find_layout(model: nn.Module) -> Layout:
     """The layout of `model`'s class or of its nearest known base; UnsupportedError if there is none."""
     if not isinstance(model, nn.Module):
         raise TypeError(
-            f"expected a denoiser such as pipe.unet or pipe.transformer, got {type(model).__name__}"
+            "expected a network such as a vision transformer, pipe.unet or pipe.transformer, "
+            f"got {type(model).__name__}"
         )
     for base in type(model).__mro__:
         for layout in LAYOUTS:
-            if base.__name__ in layout.models:
+            if layout.fits(base):
                 return layout
-    known = ", ".join(name for layout in LAYOUTS for name in layout.models)
     raise UnsupportedError(
-        f"no token layout is known for {type(model).__name__}; known: {known}. "
+        f"no token layout is known for {type(model).__name__}; known: {', '.join(map(_names, LAYOUTS))}. "
         "Add a Layout to tokenrank_guidance.capture.layouts.LAYOUTS"
     )
 
 
-def _unet_auto(names: Sequence[str]) -> str:
-    """Self-Attention Guidance's layer, the middle's first; without one, the deepest."""
-    middle = [name for name in names if name.startswith("mid_block.")]
-    down = [name for name in names if name.startswith("down_blocks.")]
-    return [*middle, *reversed(down), *names][0]
-
-
-def _unet_source(name: str) -> str:
-    # The enclosing Transformer2DModel, or the layer itself in UNet2DModel: both are given (B, C, h, w). Read
-    # there, because the way down rounds odd sizes up or down as `downsample_padding` has it.
-    return name.partition(".transformer_blocks.")[0]
-
-
-def _unet_spans(model: nn.Module, layer: str, inputs: Mapping[str, Any]) -> TokenSpans:
-    height, width = inputs["hidden_states"].shape[-2:]
-    return _image_only((height, width))
-
-
-def _middle_block(names: Sequence[str]) -> str:
-    """The middle of the first stack; in SD3 the joint layers, in FLUX the double blocks."""
-    stack = names[0].partition(".")[0]
-    leaf = names[0].rpartition(".")[2]
-    same = [name for name in names if name.startswith(f"{stack}.") and name.endswith(f".{leaf}")]
-    return same[len(same) // 2]
-
-
-def _model(name: str) -> str:
-    return ""
-
-
-def _patch_spans(model: nn.Module, layer: str, inputs: Mapping[str, Any]) -> TokenSpans:
-    return _image_only(_patch_grid(model, inputs))
-
-
-def _sd3_spans(model: nn.Module, layer: str, inputs: Mapping[str, Any]) -> TokenSpans:
-    height, width = grid = _patch_grid(model, inputs)
-    if layer.endswith(".attn2"):  # SD3.5's second attention of a block
-        return _image_only(grid)
-    image = height * width
-    total = image + inputs["encoder_hidden_states"].shape[1]
-    return TokenSpans(total, grid, slice(0, image), slice(image, total))
-
-
-def _flux_spans(model: nn.Module, layer: str, inputs: Mapping[str, Any]) -> TokenSpans:
-    text = inputs["encoder_hidden_states"].shape[1]
-    count, grid = _flux_image(inputs["img_ids"])
-    total = text + inputs["hidden_states"].shape[1]
-    return TokenSpans(total, grid, slice(text, text + count), slice(0, text))
-
-
-# Reading positions waits for the GPU, and a pipeline gives the same tensor at every step.
-_flux_images: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-
-
-def _flux_image(ids: Shaped[Tensor, "..."]) -> tuple[int, Grid | None]:
-    """Number of generated image tokens and their grid, read once per version of `img_ids`."""
-    if ids.is_inference():  # such tensors do not count their versions
-        return _read_flux_image(ids)
-    if ids not in _flux_images or _flux_images[ids][0] != ids._version:
-        _flux_images[ids] = (ids._version, _read_flux_image(ids))
-    return _flux_images[ids][1]
-
-
-def _read_flux_image(ids: Shaped[Tensor, "..."]) -> tuple[int, Grid | None]:
-    """Columns are (image, row, column); Kontext's reference images follow under another image number."""
-    rows = (ids[0] if ids.ndim == 3 else ids).cpu().long()
-    count = int((rows[:, 0] == rows[0, 0]).cumprod(0).sum())
-    spread = rows[:count, 1:].amax(0) - rows[:count, 1:].amin(0) + 1
-    height, width = spread.tolist()
-    return count, (height, width) if height * width == count else None
-
-
-def _patch_grid(model: nn.Module, inputs: Mapping[str, Any]) -> Grid:
-    height, width = inputs["hidden_states"].shape[-2:]
-    config: Any = model.config
-    return height // config.patch_size, width // config.patch_size
-
-
-def _image_only(grid: Grid) -> TokenSpans:
-    total = grid[0] * grid[1]
-    return TokenSpans(total, grid, slice(0, total))
-
-
-UNET = Layout(
-    models=("UNet2DConditionModel", "UNet2DModel"),
-    order=("down_blocks", "mid_block", "up_blocks"),
-    auto=_unet_auto,
-    source=_unet_source,
-    spans=_unet_spans,
-)
-PATCHES = Layout(
-    models=("DiTTransformer2DModel", "PixArtTransformer2DModel"),
-    order=("transformer_blocks",),
-    auto=_middle_block,
-    source=_model,
-    spans=_patch_spans,
-)
-SD3 = Layout(
-    models=("SD3Transformer2DModel",),
-    order=("transformer_blocks",),
-    auto=_middle_block,
-    source=_model,
-    spans=_sd3_spans,
-)
-FLUX = Layout(
-    models=("FluxTransformer2DModel",),
-    order=("transformer_blocks", "single_transformer_blocks"),
-    auto=_middle_block,
-    source=_model,
-    spans=_flux_spans,
-)
-LAYOUTS: list[Layout] = [UNET, PATCHES, SD3, FLUX]
+def _names(layout: Layout) -> str:
+    return ", ".join(f"{layout.package}.{name}".lstrip(".") for name in layout.models)

@@ -1,5 +1,6 @@
 """One attention call, kept as its queries and keys."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from tokenrank_guidance.markov import HELD_BYTES, AttentionTransition
 
-Subset = Literal["all", "image", "text"]
+Subset = Literal["all", "image", "text", "class+image"]
 EVERYTHING = slice(None)
 
 
@@ -21,7 +22,8 @@ class AttentionRecord:
     (batch, heads, tokens, dim), after any norm and rotary embedding; `mask` broadcasts to (batch, heads,
     tokens, tokens) and is boolean (True: may attend) or added to the logits. `image` spans the `grid` of
     (h, w) tokens in row-major order; `text` spans the prompt's tokens where they share the map (SD3, FLUX);
-    what is in neither is special. Raises ValueError where the shapes contradict each other.
+    `class_token` is the index of a vision transformer's class token and `registers` spans its registers;
+    what is in none of them is special. Raises ValueError where the shapes contradict each other.
     """
 
     q: Float[Tensor, "batch heads tokens dim"]
@@ -32,6 +34,8 @@ class AttentionRecord:
     grid: tuple[int, int] | None = None
     image: slice = field(default_factory=lambda: EVERYTHING)  # slices are unhashable before Python 3.12
     text: slice | None = None
+    class_token: int | None = None
+    registers: slice | None = None
 
     def __post_init__(self) -> None:
         if self.q.ndim != 4 or self.q.shape != self.k.shape:
@@ -40,6 +44,8 @@ class AttentionRecord:
         length = len(range(*self.image.indices(self.tokens)))
         if self.grid is not None and self.grid[0] * self.grid[1] != length:
             raise ValueError(f"a grid of {self.grid} does not hold {length} image tokens")
+        if self.class_token is not None and not 0 <= self.class_token < self.tokens:
+            raise ValueError(f"a class token at {self.class_token} is outside the {self.tokens} tokens")
 
     @property
     def batch(self) -> int:
@@ -81,25 +87,36 @@ class AttentionRecord:
         return AttentionTransition(part.q, part.k, part.scale, part.mask, memory)
 
     def restrict(self, tokens: Subset) -> "AttentionRecord":
-        """The record of the queries and keys of `tokens` alone ("all", "image" or "text").
+        """The record of the queries and keys of `tokens` alone.
 
-        Raises ValueError for a subset that this record does not have.
+        `tokens`: "all", "image", "text" or "class+image", the class token followed by the image tokens and no
+        registers. Raises ValueError for a subset that this record does not have.
         """
         if tokens == "all":
             return self
-        chosen = {"image": self.image, "text": self.text}.get(tokens)
-        if chosen is None:
-            raise ValueError(f"{self.module or 'this record'} has no {tokens!r} tokens: use 'all' or 'image'")
+        chosen = self._spans(tokens)
+        has_class, has_image = tokens == "class+image", tokens != "text"
         return AttentionRecord(
-            q=self.q[:, :, chosen],
-            k=self.k[:, :, chosen],
+            q=_take(self.q, 2, chosen),
+            k=_take(self.k, 2, chosen),
             scale=self.scale,
             mask=_restrict_mask(self.mask, chosen),
             module=self.module,
-            grid=self.grid if tokens == "image" else None,
-            image=EVERYTHING if tokens == "image" else slice(0, 0),
+            grid=self.grid if has_image else None,
+            image=slice(int(has_class), None) if has_image else slice(0, 0),
             text=EVERYTHING if tokens == "text" else None,
+            class_token=0 if has_class else None,
         )
+
+    def _spans(self, tokens: Subset) -> list[slice]:
+        """Where `tokens` are, in the order in which the restricted record has them."""
+        class_token = None if self.class_token is None else slice(self.class_token, self.class_token + 1)
+        parts = {"image": [self.image], "text": [self.text], "class+image": [class_token, self.image]}
+        asked = parts.get(tokens, [None])
+        spans = [span for span in asked if span is not None]
+        if len(spans) < len(asked):
+            raise ValueError(f"{self.module or 'this record'} has no {tokens!r} tokens: use 'all' or 'image'")
+        return spans
 
     def select(self, batch: int | slice) -> "AttentionRecord":
         """The record of part of the batch, such as the unconditional half of classifier-free guidance.
@@ -119,10 +136,19 @@ def _one(index: int, length: int) -> slice:
     return slice(position, position + 1)
 
 
-def _restrict_mask(mask: Shaped[Tensor, "..."] | None, chosen: slice) -> Shaped[Tensor, "..."] | None:
+def _take(x: Shaped[Tensor, "..."], axis: int, spans: Sequence[slice]) -> Shaped[Tensor, "..."]:
+    """The entries of `spans` along `axis`, one after the other; a view where one span is all."""
+    bounds = [span.indices(x.shape[axis])[:2] for span in spans]
+    parts = [x.narrow(axis, start, stop - start) for start, stop in bounds]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, axis)
+
+
+def _restrict_mask(
+    mask: Shaped[Tensor, "..."] | None, chosen: Sequence[slice]
+) -> Shaped[Tensor, "..."] | None:
     """Take the rows and columns of `chosen`, leaving axes of size 1 to broadcast."""
     if mask is None:
         return None
     if mask.ndim >= 2 and mask.shape[-2] != 1:
-        mask = mask[..., chosen, :]
-    return mask if mask.shape[-1] == 1 else mask[..., chosen]
+        mask = _take(mask, -2, chosen)
+    return mask if mask.shape[-1] == 1 else _take(mask, -1, chosen)

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from tokenrank_guidance.capture.layers import Layers, choose_layers
+from tokenrank_guidance.capture.layout import ForwardPass
 from tokenrank_guidance.capture.layouts import find_layout
 from tokenrank_guidance.capture.record import AttentionRecord
 from tokenrank_guidance.capture.watch import Watch
@@ -20,11 +21,6 @@ from tokenrank_guidance.errors import CaptureError
 COMPILED = (
     "Compiled graphs cannot be seen into: use torch.compiler.set_stance('force_eager') while capturing, "
     "or compile afterwards"
-)
-SILENT = (
-    "Undo attention slicing or set_default_attn_processor() with "
-    "model.set_attn_processor(AttnProcessor2_0()); leave flex, xformers and similar backends with "
-    "model.set_attention_backend('native')"
 )
 
 
@@ -52,6 +48,7 @@ class AttentionTap:
         self.model: nn.Module = getattr(model, "_orig_mod", model)  # torch.compile's wrapper
         self._layout = find_layout(self.model)
         self.layers = choose_layers(self.model, self._layout, layers)
+        self._sources = {layer: self._layout.source(self.model, layer) for layer in self.layers}
         self._keep, self._reduce, self._detach = keep, reduce, detach
         self._handles: list[RemovableHandle] = []
         self._watches: dict[int, Watch] = {}
@@ -73,9 +70,9 @@ class AttentionTap:
         if self.attached:
             return self
         self._handles.append(self.model.register_forward_pre_hook(self._begin))
-        for source in dict.fromkeys(map(self._layout.source, self.layers)):
+        for source in dict.fromkeys(self._sources.values()):
             module = self.model.get_submodule(source)
-            layers = tuple(layer for layer in self.layers if self._layout.source(layer) == source)
+            layers = tuple(layer for layer in self.layers if self._sources[layer] == source)
             names = tuple(inspect.signature(type(module).forward).parameters)[1:]
             locate = partial(self._locate, layers, names)
             self._handles.append(module.register_forward_pre_hook(locate, with_kwargs=True))
@@ -118,7 +115,7 @@ class AttentionTap:
         """Raise CaptureError, saying why and what to do, if there is no record or a layer ran unseen."""
         if self._blind:
             reasons = "; ".join(f"{layer} {reason}" for layer, reason in self._blind.items())
-            raise CaptureError(f"attention was not seen: {reasons}. {SILENT}. {COMPILED}")
+            raise CaptureError(f"attention was not seen: {reasons}. {self._layout.advice}. {COMPILED}")
         if not self._taken:
             ran = "ran without reaching" if self._ran else "was not seen to run, nor"
             raise CaptureError(f"nothing was captured: the model {ran} {', '.join(self.layers)}. {COMPILED}")
@@ -151,7 +148,7 @@ class AttentionTap:
         inputs = {**dict(zip(names, args, strict=False)), **kwargs}
         spans = self._watch().spans
         for layer in layers:
-            spans[layer] = self._layout.spans(self.model, layer, inputs)
+            spans[layer] = self._layout.spans(ForwardPass(self.model, module, layer, inputs))
 
     def _enter(self, layer: str, module: nn.Module, args: tuple[Any, ...]) -> None:
         if not self._blocked():
@@ -178,5 +175,5 @@ class AttentionTap:
 def _reason(module: nn.Module, refused: str | None) -> str:
     if refused:
         return f"made an attention call of another size ({refused})"
-    processor = type(getattr(module, "processor", None)).__name__
-    return f"ran with {processor}, which did not call torch's scaled_dot_product_attention"
+    ran = type(getattr(module, "processor", module)).__name__
+    return f"ran with {ran}, which did not call torch's scaled_dot_product_attention"

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode, _push_mode
 
-from tokenrank_guidance.capture.layouts import TokenSpans
+from tokenrank_guidance.capture.layout import TokenSpans
 from tokenrank_guidance.capture.record import AttentionRecord
 
 
@@ -85,7 +85,18 @@ class Watch(TorchFunctionMode):
             return None
         q, k = (call.q.detach(), call.k.detach()) if detach else (call.q, call.k)
         spans = self.spans[layer]
-        return AttentionRecord(q, k, call.scale, call.mask, layer, spans.grid, spans.image, spans.text)
+        return AttentionRecord(
+            q,
+            k,
+            call.scale,
+            call.mask,
+            layer,
+            grid=spans.grid,
+            image=spans.image,
+            text=spans.text,
+            class_token=spans.class_token,
+            registers=spans.registers,
+        )
 
     def clear(self) -> None:
         """Forget the running layer and take this mode off this thread's stack, with any other that is done.
