@@ -83,3 +83,15 @@ def test_the_default_tolerance_ranks_tokens_as_the_exact_vector_does(heads):
     chain = AttentionTransition(q, k, 0.125).mix(torch.ones(heads))
     exact = damped_stationary(chain.to_dense(), 0.99)
     assert spearmanr(stationary_distribution(chain).value, exact).statistic >= 0.9999
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_chain_that_is_done_at_once_is_not_spoilt_by_one_that_takes_hundreds_of_steps(seed):
+    g = torch.Generator().manual_seed(seed)
+    fast = (1e-3 * torch.randn(64, 64, generator=g)).softmax(-1)
+    slow = (torch.eye(64).roll(1, 0) + 0.3 * torch.eye(64)) / 1.3
+    start = torch.rand(64, generator=g)
+    together = stationary_distribution(torch.stack([fast, slow]), personalization=start, damping=0.999)
+    alone = stationary_distribution(fast, personalization=start, damping=0.999)
+    assert together.steps[1] > 20 * together.steps[0]
+    torch.testing.assert_close(together.value[0], alone.value, atol=1e-8, rtol=0)

@@ -139,8 +139,10 @@ class MinimalResidual(Solver):
                 space.restart(change)
             else:
                 direction, image = space.extend(propagate)
-                length = (change * image).sum(-1, keepdim=True) * active
-                x, change = x + length * direction, change - length * image
+                length = (change * image).sum(-1, keepdim=True)
+                # A finished chain's directions are made of rounding and may overflow.
+                x = torch.where(active, x + length * direction, x)
+                change = torch.where(active, change - length * image, change)
                 space.aim(change)
             if progress.record(step, change):
                 break
