@@ -1,0 +1,55 @@
+"""How a masked picture is classified: its pixels filled, or its tokens dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from jaxtyping import Bool
+from torch import Tensor
+
+from eval.masking.classifier import Classifier, Images, Prediction
+from eval.masking.drop import check_droppable, dropped_patches
+from eval.masking.pixels import FILLS, fill_patches
+
+MASKS = (*FILLS, "drop")
+Masks = Bool[Tensor, "arms images patches"]
+Classify = Callable[[Masks], Prediction]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Normalised images (B, C, H, W) and the grid of their patches."""
+
+    images: Images
+    grid: tuple[int, int]
+
+
+def masked_classifier(mask: str, classifier: Classifier, pictures: Pictures) -> Classify:
+    """A function of masks (arms, B, patches) that classifies each masked picture, arm by arm.
+
+    `mask`: zero, mean, blur (see `pixels`) or drop (see `drop`). Raises ValueError for another one.
+    """
+    check_mask(mask, classifier)
+    if mask == "drop":
+        return partial(_classify_dropped, classifier, pictures)
+    return partial(_classify_filled, classifier, pictures, FILLS[mask](pictures.images))
+
+
+def check_mask(mask: str, classifier: Classifier) -> None:
+    """ValueError for an unknown `mask`, UnsupportedError for a model that cannot be masked so."""
+    if mask not in MASKS:
+        raise ValueError(f"mask: got {mask!r}, expected one of {', '.join(MASKS)}")
+    if mask == "drop":
+        check_droppable(classifier.model)
+
+
+def _classify_filled(classifier: Classifier, pictures: Pictures, fill: Images, masked: Masks) -> Prediction:
+    return classifier(fill_patches(pictures.images, fill, masked, pictures.grid).flatten(0, 1))
+
+
+def _classify_dropped(classifier: Classifier, pictures: Pictures, masked: Masks) -> Prediction:
+    images = pictures.images.expand(len(masked), *pictures.images.shape).flatten(0, 1)
+    with dropped_patches(classifier.model, masked.flatten(0, 1)):
+        return classifier(images)

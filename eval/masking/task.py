@@ -1,0 +1,133 @@
+"""What one run works on: the model, the images with their classes, and the rankings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from eval.data import ImageSource, open_images, rows
+from eval.labels import match_labels
+from eval.masking.arms import Ranker, choose_arms, fixed_arms
+from eval.masking.classifier import Classifier
+from eval.masking.floor import image_seed
+from eval.masking.loading import Request, load_classifier
+from eval.masking.measure import Measurement
+from eval.masking.preprocess import Preprocessing
+
+
+@dataclass(frozen=True)
+class Task:
+    """`classes` gives the class of each of the images `indices`; `unlabelled` have no label."""
+
+    classifier: Classifier
+    preprocessing: Preprocessing
+    source: ImageSource
+    indices: Sequence[int]
+    unlabelled: Sequence[int]
+    classes: Mapping[int, int]
+    ranker: Ranker
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.classifier.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.classifier.model.parameters()).dtype
+
+    def prepared(self, images: Sequence[int]) -> Float[Tensor, "images 3 height width"]:
+        """These images, all readable, as the classifier takes them."""
+        pictures = [self.preprocessing(self.source[i].image) for i in images]
+        return torch.stack(pictures).to(self.device, self.dtype)
+
+    def rankings(
+        self, measure: Measurement, images: Sequence[int], size: int = 8
+    ) -> tuple[Int[Tensor, "arms images patches"], tuple[int, int]]:
+        """Every arm's ranking of these images, made anew in batches of `size`, and the grid; on the CPU."""
+        parts, grid = [], (0, 0)
+        for first in range(0, len(images), size):
+            chosen = images[first : first + size]
+            seeds = [image_seed(measure.masking.seed, i) for i in chosen]
+            _, places, grid = measure.rank(self.prepared(chosen), seeds)
+            parts.append(places.short().cpu())
+        return torch.cat(parts, 1), grid
+
+
+def open_task(arguments: Namespace, device: str) -> Task:
+    """Open what the arguments name; ValueError for labels without a class, and for no labelled image."""
+    source = open_images(arguments.data, split=arguments.split)
+    chosen = rows(source, arguments.rows, arguments.limit)
+    labelled = [i for i in chosen if source.labels[i] is not None]
+    if not labelled:
+        raise ValueError(f"{arguments.data} has no labelled image in the rows asked for")
+    request = Request(
+        arguments.model,
+        arguments.head,
+        source.label_names,
+        getattr(torch, arguments.dtype),
+        device,
+        arguments.resize,
+    )
+    classifier, preprocessing = load_classifier(request)
+    return Task(
+        classifier,
+        preprocessing,
+        source,
+        labelled,
+        [i for i in chosen if source.labels[i] is None],
+        _classes(source, labelled, classifier),
+        _ranker(arguments, classifier.model),
+    )
+
+
+def _classes(source: ImageSource, labelled: Sequence[int], classifier: Classifier) -> dict[int, int]:
+    labels = {i: str(source.labels[i]) for i in labelled}
+    names = list(dict.fromkeys(labels.values()))
+    index = match_labels(names, dict(enumerate(classifier.labels)), source.label_wnids)
+    return {i: index[label] for i, label in labels.items()}
+
+
+def _ranker(arguments: Namespace, model: nn.Module) -> Ranker:
+    if arguments.layers_from is None:
+        return choose_arms(model, arguments.scorers, arguments.layers)
+    known = best_layers(arguments.layers_from)
+    missing = [name for name in arguments.scorers if name not in known]
+    if missing:
+        raise ValueError(
+            f"{arguments.layers_from} has no layer for {', '.join(missing)}: it has {', '.join(known)}"
+        )
+    return fixed_arms(model, {name: known[name] for name in arguments.scorers})
+
+
+def best_layers(report: Path) -> dict[str, int | None]:
+    """Each scorer's best layer in an earlier report, of equal ones the first: lowest area where the highest
+    scores were masked first, else highest. ValueError for another file.
+    """
+    try:
+        content = json.loads(report.read_text())
+        sign = 1 if content["config"]["order"] == "descending" else -1
+        best: dict[str, tuple[float, int | None]] = {}
+        for row in content["results"]:
+            name, area = row["scorer"], sign * row["auc"]
+            if name not in best or area < best[name][0]:
+                best[name] = area, row["layer"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{report} is not a report of eval.masking: {error!r}") from error
+    return {name: layer for name, (_, layer) in best.items()}
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 over a model's weights, so that results of another one are never taken for its own."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

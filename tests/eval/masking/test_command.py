@@ -1,0 +1,184 @@
+"""`python -m eval.masking` on a tiny model and a folder of generated images, in this process."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from transformers import ViTImageProcessor
+
+from eval.cli import run
+from eval.masking.command import main
+from tests import tiny_vits
+
+NAMES = ["red", "green", "blue", "grey", "black"]
+PROCESSOR = ViTImageProcessor(size={"height": 32, "width": 32})
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    vit = tiny_vits.build("vit_classifier")
+    vit.config.id2label = dict(enumerate(NAMES))
+    vit.save_pretrained(folder)
+    PROCESSOR.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Six pictures of three classes, and one that cannot be read."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        (folder / NAMES[i % 3]).mkdir(exist_ok=True)
+        pixels = rng.integers(0, 256, (36, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / NAMES[i % 3] / f"{i}.png")
+    (folder / "red" / "broken.png").write_bytes(b"not a picture")
+    return folder
+
+
+def arguments(model: Path, data: Path, out: Path, *more: str) -> list[str]:
+    given = {"model": model, "data": data, "out": out, "device": "cpu", "scorers": "random,tokenrank"}
+    options = [part for name, value in given.items() for part in (f"--{name}", str(value))]
+    return [*options, "--layers", "1", "--fractions", ".25,.75", "--pictures", "1", *more]
+
+
+def report(capsys) -> dict:
+    return json.loads(capsys.readouterr().out)
+
+
+def mistake(capsys, argv: list[str]) -> str:
+    assert run(main, argv) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.strip().splitlines()
+    assert lines[-1].startswith("error: ") and "Traceback" not in captured.err
+    return lines[-1]
+
+
+def test_prints_and_keeps_the_report(model, data, tmp_path, capsys):
+    assert run(main, arguments(model, data, tmp_path)) == 0
+    result = report(capsys)
+    assert result == json.loads((tmp_path / "report.json").read_text())
+    assert [(row["scorer"], row["layer"]) for row in result["results"]] == [
+        ("random", None),
+        ("tokenrank", 1),
+    ]
+    assert result["n"] == 6 and len(result["skipped"]["unreadable"]) == 1
+    row = result["results"][0]
+    assert {"auc", "auc_ci", "curve", "differences"} <= row.keys() and "frechet_vit" in row["curve"][0]
+    assert (
+        result["config"]["mask"] == "zero" and result["config"]["seed"] == 0 and "torch" in result["versions"]
+    )
+    assert (tmp_path / "table.md").read_text().count("\n") == 4
+    for name in ("curves.png", "curves.svg", "tokens.png"):
+        assert (tmp_path / name).stat().st_size > 1000
+
+
+def test_resumes_without_repeating(model, data, tmp_path, capsys, monkeypatch):
+    argv = arguments(model, data, tmp_path, "--pictures", "0", "--frechet", "never")
+    assert run(main, [*argv, "--limit", "4"]) == 0
+    first = report(capsys)
+    images = (tmp_path / "images-0.jsonl").read_text()
+    assert run(main, argv) == 0
+    whole = report(capsys)
+    assert (tmp_path / "images-0.jsonl").read_text().startswith(images)
+    assert first["n"] < whole["n"] == 6
+    monkeypatch.setattr("eval.masking.measure.Measurement.__call__", None)  # nothing is left to measure
+    assert run(main, argv) == 0
+    again = report(capsys)
+    assert again["results"] == whole["results"]
+
+
+def test_an_interrupt_keeps_what_is_finished(model, data, tmp_path, capsys, monkeypatch):
+    argv = arguments(model, data, tmp_path, "--pictures", "0")
+    monkeypatch.setattr("eval.masking.command.IMAGES", 2)
+    calls = []
+
+    def stop(*_) -> list[int]:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return [0, 1]
+
+    with monkeypatch.context() as patched:
+        patched.setattr("eval.masking.command._seeds", stop)
+        assert run(main, argv) == 130
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.strip().splitlines()[-1].startswith("interrupted: ")
+    assert not (tmp_path / "report.json").exists()
+    assert len((tmp_path / "images-0.jsonl").read_text().splitlines()) >= 1 + 4
+    assert run(main, argv) == 0
+    assert report(capsys)["n"] == 6
+
+
+def test_other_settings_in_the_same_folder_are_refused(model, data, tmp_path, capsys):
+    assert run(main, arguments(model, data, tmp_path, "--limit", "2", "--pictures", "0")) == 0
+    capsys.readouterr()
+    line = mistake(capsys, arguments(model, data, tmp_path, "--mask", "mean"))
+    assert "mask was 'zero', is 'mean'" in line
+
+
+def test_layers_from_an_earlier_report(model, data, tmp_path, capsys):
+    argv = arguments(model, data, tmp_path / "sweep", "--layers", "all", "--pictures", "0")
+    assert run(main, [*argv, "--rows", "even"]) == 0
+    sweep = report(capsys)["results"]
+    assert (tmp_path / "sweep" / "layers.svg").is_file()
+    best = min((row for row in sweep if row["scorer"] == "tokenrank"), key=lambda row: row["auc"])["layer"]
+    chosen = ["--rows", "odd", "--layers-from", str(tmp_path / "sweep" / "report.json")]
+    assert run(main, arguments(model, data, tmp_path / "table", *chosen)) == 0
+    rows = report(capsys)["results"]
+    assert [(row["scorer"], row["layer"]) for row in rows] == [("random", None), ("tokenrank", best)]
+    line = mistake(capsys, arguments(model, data, tmp_path / "no", *chosen, "--scorers", "rollout"))
+    assert "has no layer for rollout: it has random, tokenrank" in line
+
+
+def test_a_backbone_with_a_linear_head(data, tmp_path, capsys):
+    tiny_vits.build("dinov2_registers").save_pretrained(tmp_path / "model")
+    PROCESSOR.save_pretrained(tmp_path / "model")
+    argv = arguments(tmp_path / "model", data, tmp_path / "out", "--mask", "drop", "--pictures", "0")
+    assert "give its linear head with --head FILE.safetensors" in mistake(capsys, argv)
+    head = {"weight": torch.randn(5, 64), "bias": torch.zeros(5)}
+    save_file(head, tmp_path / "head.safetensors", {"labels": json.dumps(NAMES)})
+    assert run(main, [*argv, "--head", str(tmp_path / "head.safetensors")]) == 0
+    assert report(capsys)["n"] == 6
+
+
+def test_mistakes_are_one_line(model, data, tmp_path, capsys):
+    def line(*more: str, of: Path = data) -> str:
+        return mistake(capsys, arguments(model, of, tmp_path / "out", *more))
+
+    assert "unknown scorer 'tokenrnk', did you mean 'tokenrank'?" in line("--scorers", "tokenrnk")
+    assert "invalid choice: 'grey'" in line("--mask", "grey")
+    assert "layer 9 does not exist" in line("--layers", "9")
+    (tmp_path / "empty").mkdir()
+    assert "there is no image in" in line(of=tmp_path / "empty")
+    (tmp_path / "odd" / "zebra").mkdir(parents=True)
+    Image.new("RGB", (40, 40)).save(tmp_path / "odd" / "zebra" / "0.png")
+    assert "'zebra'" in line(of=tmp_path / "odd")
+    (tmp_path / "bad" / "red").mkdir(parents=True)
+    (tmp_path / "bad" / "red" / "0.png").write_bytes(b"")
+    assert "none of the 1 images of" in line(of=tmp_path / "bad")
+    (tmp_path / "flat").mkdir()
+    Image.new("RGB", (40, 40)).save(tmp_path / "flat" / "0.png")
+    assert "has no labelled image" in line(of=tmp_path / "flat")
+    argv = arguments(tmp_path / "empty", data, tmp_path / "out")
+    assert "no model could be loaded from" in mistake(capsys, argv)
+
+
+@pytest.mark.data
+def test_a_real_classifier_misses_what_tokenrank_names(data_folder, tmp_path, capsys):
+    vit = data_folder.parent / "models" / "vit-tiny-imagenet"
+    if not vit.is_dir():
+        pytest.skip(f"no ViT at {vit}")
+    argv = arguments(
+        vit, data_folder / "imagenette_val1000.parquet", tmp_path, "--limit", "8", "--layers", "10"
+    )
+    assert run(main, argv) == 0
+    result = report(capsys)
+    area = {row["scorer"]: row["auc"] for row in result["results"]}
+    assert result["plain"]["top1"] >= 0.5 and area["tokenrank"] < area["random"]
