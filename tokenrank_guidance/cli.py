@@ -17,7 +17,10 @@ from tokenrank_guidance.commands.messages import say
 from tokenrank_guidance.errors import TokenRankError
 
 # Each is a module of `tokenrank_guidance.commands`, imported only when it is asked for.
-COMMANDS = {"sample": "Draw images from a diffusion model without guidance, with SAG or with TokenRank."}
+COMMANDS = {
+    "sample": "Draw images from a diffusion model without guidance, with SAG or with TokenRank.",
+    "segment": "Split an image into segments by a diffusion model's attention, with anchors by TokenRank.",
+}
 MISTAKES = (TokenRankError, ValueError, OSError, ImportError, torch.OutOfMemoryError)
 FAILED, INTERRUPTED = 2, 130
 

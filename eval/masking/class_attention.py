@@ -25,8 +25,8 @@ def cls_attention(record: AttentionRecord) -> Float[Tensor, "batch patches"]:
     return _mean_one(_row(record, record.class_token).mean(1)[:, record.image])
 
 
-def rollout(records: Sequence[AttentionRecord]) -> Float[Tensor, "batch patches"]:
-    """Attention rollout, `x A_L ... A_1` with `A = (P + I) / 2`, P the mean over heads; mean 1 over patches.
+def rollout(records: Sequence[AttentionRecord], staying: float = 0.5) -> Float[Tensor, "batch patches"]:
+    """Attention rollout, `x A_L ... A_1` with `A = s I + (1 - s) P`, P the heads' mean; mean 1 over patches.
 
     x is the class token, or uniform over all tokens where there is none (the column mean of the product). As
     a row vector goes through the layers from the last to the first, no product of two maps is ever made. The
@@ -40,7 +40,7 @@ def rollout(records: Sequence[AttentionRecord]) -> Float[Tensor, "batch patches"
         x[:, last.class_token] = 1
     for record in reversed(records):
         attended = record.transition().apply(x.unsqueeze(1)).mean(1)
-        x = (x + attended) / 2
+        x = staying * x + (1 - staying) * attended
     return _mean_one(x[:, last.image])
 
 

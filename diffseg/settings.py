@@ -1,0 +1,123 @@
+"""What can be chosen in a segmentation, and the published choices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+
+from diffseg.anchors import ANCHORS, AnchorChoice
+
+Threshold = float | tuple[float, ...] | Literal["auto"]
+Layers = str | int | Sequence[str | int]
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _positive(value: object) -> bool:
+    return _number(value) and float(value) > 0  # pyright: ignore[reportArgumentType]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How attention becomes segments.
+
+    anchors: a name in `diffseg.anchors.ANCHORS`, or a function of an `AnchorRequest` to token indices.
+    num_anchors: any number; where the grid has fewer tokens, every token is an anchor.
+    kl_threshold: τ > 0 in nats, for every merge or one for each; "auto" takes the smallest τ that leaves as
+    many segments as the chain has metastable regions (`diffseg.metastable`).
+    merges: how often maps are merged, the first time anchors with all maps.
+    timestep: of 1,000 training steps, in [0, 1000); a flow model's σ is its schedule's at that share.
+    add_noise: whether the latents get the timestep's noise, drawn from `seed`; DiffSeg adds none.
+    refine: None, or "kmeans" over all maps, started at the merged ones (needs scikit-learn).
+    layers: "all", "auto", or what `tokenrank_guidance.capture` takes.
+    damping: of TokenRank, in (0, 1).
+    resolution: √(pixels) that the model works at, None for its own; images are resized to it and labels back.
+    max_tokens: refuses layers with more image tokens; their maps are max_tokens² numbers.
+    dtype: what maps are kept and merged in, float32 or float64.
+
+    Raises ValueError for values outside these ranges.
+    """
+
+    anchors: str | AnchorChoice = "tokenrank-grid"
+    num_anchors: int = 256
+    kl_threshold: Threshold = "auto"
+    merges: int = 3
+    timestep: int = 300
+    add_noise: bool = False
+    refine: Literal["kmeans"] | None = None
+    layers: Layers = "all"
+    damping: float = 0.99
+    resolution: int | None = None
+    max_tokens: int = 9216
+    dtype: torch.dtype = torch.float32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, holds, expected in (
+            ("anchors", callable(self.anchors) or self.anchors in ANCHORS, f"one of {tuple(ANCHORS)}"),
+            ("num_anchors", _whole(self.num_anchors, 1), "a whole number ≥ 1"),
+            ("merges", _whole(self.merges, 1), "a whole number ≥ 1"),
+            ("kl_threshold", self._threshold_fits(), f"a number > 0, {self.merges} of them, or 'auto'"),
+            ("timestep", _whole(self.timestep, 0) and self.timestep < 1000, "a whole number in [0, 1000)"),
+            ("add_noise", isinstance(self.add_noise, bool), "True or False"),
+            ("refine", self.refine in (None, "kmeans"), "None or 'kmeans'"),
+            ("damping", _number(self.damping) and 0 < self.damping < 1, "a number in (0, 1)"),
+            ("resolution", self.resolution is None or _whole(self.resolution, 1), "None or pixels ≥ 1"),
+            ("max_tokens", _whole(self.max_tokens, 1), "a whole number ≥ 1"),
+            ("dtype", self.dtype in (torch.float32, torch.float64), "torch.float32 or torch.float64"),
+            ("seed", _whole(self.seed, 0), "a whole number ≥ 0"),
+        ):
+            if not holds:
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected {expected}")
+
+    @property
+    def thresholds(self) -> tuple[float, ...] | None:
+        """τ of each merge, or None where it is to be found."""
+        if self.kl_threshold == "auto":
+            return None
+        if isinstance(self.kl_threshold, tuple):
+            return self.kl_threshold
+        return (float(self.kl_threshold),) * self.merges
+
+    def _threshold_fits(self) -> bool:
+        if isinstance(self.kl_threshold, str):
+            return self.kl_threshold == "auto"
+        if isinstance(self.kl_threshold, tuple):
+            return len(self.kl_threshold) == self.merges and all(
+                _positive(value) for value in self.kl_threshold
+            )
+        return _positive(self.kl_threshold)
+
+
+# DiffSeg as published: a blind grid of 16×16 anchors, every self-attention map, τ = 1.1 three times, float64
+# from the maps on. The default differs in three things. Each anchor moves within its cell to the token of
+# highest TokenRank, so that merging starts where attention gathers. τ is found for each image, because 1.1
+# was chosen on Stable Diffusion 1.4: on tiny-flux it leaves one or two segments. And maps are merged in
+# float32. Everything else is the same code, the KL's floor and sizes other than 512 px among it.
+REFERENCE = Settings(anchors="reference", kl_threshold=1.1, dtype=torch.float64)
+PRESETS = {"default": Settings(), "reference": REFERENCE}
+
+
+def make_settings(preset: str, changes: dict[str, Any]) -> Settings:
+    """A preset with some of its fields changed; ValueError for an unknown preset or field."""
+    if preset not in PRESETS:
+        raise ValueError(f"preset: got {preset!r}, expected one of {', '.join(PRESETS)}")
+    unknown = sorted(set(changes) - set(Settings.__dataclass_fields__))
+    if unknown:
+        known = ", ".join(Settings.__dataclass_fields__)
+        raise ValueError(f"unknown setting {', '.join(unknown)}; expected some of {known}")
+    if isinstance(changes.get("kl_threshold"), list):
+        changes = changes | {"kl_threshold": tuple(changes["kl_threshold"])}
+    if isinstance(changes.get("kl_threshold"), tuple):
+        changes = {"merges": len(changes["kl_threshold"])} | changes
+    return replace(PRESETS[preset], **changes)
