@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eval.masking.class_attention import cls_attention, rollout
+from eval.masking.cross_layer import ClassTokenRank, LazyWalk
 from eval.masking.floor import centre, random
 from tokenrank_guidance.capture import AttentionRecord
 from tokenrank_guidance.markov import column_sum, tokenrank_score
@@ -105,4 +106,7 @@ SCORERS: dict[str, PatchScorer] = {
     "tokenrank_cls": each_layer(rank_with_class),
     "tokenrank_per_head_cls": each_layer(partial(rank_with_class, mix="after")),
     "tokenrank_lambda2_cls": each_layer(partial(rank_with_class, head_weights="lambda2")),
+    # Shares, damping and staying were chosen with ViT-Ti on the even rows of the image set alone.
+    "cross_layer_tokenrank": all_layers(ClassTokenRank(share=0.25, damping=0.3)),
+    "cross_layer_walk": all_layers(LazyWalk(share=0.25, staying=0.7)),
 }

@@ -80,5 +80,5 @@ def test_every_label_is_a_prompt(shipped):
 @pytest.mark.data
 def test_a_real_classifier_recognises_the_samples(shipped, data_folder):
     classifier = Classifier(data_folder.parent / "models" / "vit-tiny-imagenet")
-    (images, classes), *_ = samples(shipped, 50, seed=100, scale=4.0)
+    ((images, classes),) = samples(shipped, 20, seed=100, scale=4.0)
     assert (classifier(images) == classes).float().mean() > 0.25  # chance is 0.1

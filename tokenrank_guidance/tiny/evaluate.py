@@ -1,9 +1,9 @@
 """How good is an embedded model?
 
-`python -m tokenrank_guidance.tiny.evaluate tiny-flux --classifier DIR --data FILE` prints JSON. An ImageNet
-classifier, restricted to the ten Imagenette classes, names 500 samples; the share it gets right stands beside
-the same share for real held-out images at the model's resolution, as they are and after a pass through its
-autoencoder, and beside chance.
+`python -m tokenrank_guidance.tiny.evaluate tiny-flux --classifier DIR --data FILE` prints JSON, and with
+`--out FOLDER` keeps it there as result.json. An ImageNet classifier, restricted to the ten Imagenette
+classes, names 500 samples; the share it gets right stands beside the same share for real held-out images at
+the model's resolution, as they are and after a pass through its autoencoder, and beside chance.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
+from tokenrank_guidance.commands.output import RESULT, staged
 from tokenrank_guidance.tiny.dataset import resize
 from tokenrank_guidance.tiny.loader import available_models, load_folder, load_pipeline
 from tokenrank_guidance.tiny.sampling import sample_images
@@ -140,6 +142,13 @@ def evaluate(
     return results
 
 
+def _report(results: dict[str, object], options: argparse.Namespace) -> str:
+    config = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
+    versions = {module.__name__: module.__version__ for module in (torch, diffusers, transformers)}
+    versions["python"] = platform.python_version()
+    return json.dumps({"results": results, "config": config, "versions": versions}, indent=1) + "\n"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tokenrank_guidance.tiny.evaluate", description=__doc__)
     parser.add_argument("model", help=f"{', '.join(available_models()) or 'a shipped model'}, or a folder")
@@ -148,6 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--scale", type=float, default=4.0, help="classifier-free guidance scale")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="folder for result.json")
     options = parser.parse_args(arguments)
     for path in (options.classifier, options.data):
         if not path.exists():
@@ -157,14 +167,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = Path(options.model)
     try:
         pipe = load_folder(folder) if folder.is_dir() else load_pipeline(options.model)
-        results = evaluate(pipe, Classifier(options.classifier), options)
+        with nullcontext() if options.out is None else staged(options.out) as kept:
+            report = _report(evaluate(pipe, Classifier(options.classifier), options), options)
+            if kept is not None:
+                (kept / RESULT).write_text(report)
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    config = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
-    versions = {module.__name__: module.__version__ for module in (torch, diffusers, transformers)}
-    versions["python"] = platform.python_version()
-    json.dump({"results": results, "config": config, "versions": versions}, sys.stdout, indent=1)
-    print()
+    sys.stdout.write(report)
     return 0
 
 
