@@ -1,0 +1,56 @@
+"""`python -m eval.fidelity`: opens the arms, measures them, writes report and table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from eval.cli import say
+from eval.fidelity.extractor import STAND_IN
+from eval.fidelity.images import open_generated
+from eval.fidelity.measure import Measured, measure
+from eval.fidelity.options import parse
+from eval.fidelity.resampling import Estimate
+from eval.report import emit, markdown_table, provenance, write_text
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measure what the arguments name."""
+    arguments = parse(argv)
+    measured = measure(arguments, open_generated(arguments.folders), arguments.out)
+    if measured.extractor.is_stand_in:
+        say(STAND_IN)
+    write_text(arguments.out / "table.md", table(measured) + "\n")
+    head = provenance(vars(arguments), arguments.resampling_seed, len(measured.arms[0]))
+    emit(head | measured.to_json(), arguments.out)
+
+
+def table(measured: Measured) -> str:
+    """The arms' figures, then the differences, in Markdown; a stand-in says that it is one."""
+    named = list(next(iter(measured.figures.values())))
+    rows = [_row(arm.arm, arm.cost, measured.figures[arm.arm]) for arm in measured.arms]
+    parts = [markdown_table(rows, ["arm", *named, "evaluations", "s/image"])]
+    if measured.differences:
+        pairs = [
+            {"difference": f"{a} − {b}"} | {name: _difference(one) for name, one in found.items()}
+            for (a, b), found in measured.differences.items()
+        ]
+        parts.append(markdown_table(pairs, ["difference", *named]))
+    warning = [STAND_IN] if measured.extractor.is_stand_in else []
+    n = f"n = {len(measured.arms[0])} images per arm; 95 % intervals in brackets, p by permutation of pairs."
+    return "\n\n".join([*parts, n, *warning, *measured.notes])
+
+
+def _row(name: str, cost: Any, figures: Any) -> dict[str, object]:
+    spelt = {metric: f"{one.value:.4g} {_ends(one)}" for metric, one in figures.items()}
+    costs = {"evaluations": cost.get("denoiser_evaluations"), "s/image": cost.get("seconds_per_image")}
+    return {"arm": name, **spelt, **costs}
+
+
+def _difference(one: Estimate) -> str:
+    chance = "" if one.p is None else f" p = {one.p:.3f}"
+    return f"{one.value:+.3g} {_ends(one)}{chance}"
+
+
+def _ends(one: Estimate) -> str:
+    return f"[{one.low:.4g}, {one.high:.4g}]"

@@ -1,0 +1,122 @@
+"""What generated images are compared with: real images, or statistics of their features.
+
+`python -m eval.fidelity.reference --data FILE --classifier DIR --resolution 64 --out FILE.safetensors` writes
+such statistics (mean and covariance, a few hundred kB for a tiny ViT), so that FID's stand-in can be had
+where the images are not.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from eval.cli import Parser, existing, positive, run, say
+from eval.data import open_images
+from eval.fidelity.cache import features_of
+from eval.fidelity.extractor import VIT, Extractor, open_extractor
+from eval.fidelity.images import Reference
+from eval.fidelity.statistics import Gaussian, gaussian_of
+from eval.report import emit, provenance
+
+SHIPPED, STATISTICS = "shipped", ".safetensors"
+FOLDER = Path(__file__).parent / "shipped"
+
+
+@dataclass(frozen=True)
+class Real:
+    """The reference's statistics, and its features where the images themselves are at hand."""
+
+    gaussian: Gaussian
+    features: Float[Tensor, "r d"] | None
+
+
+def open_reference(source: str, extractor: Extractor, side: int | None, cache: Path) -> Real:
+    """Read statistics (`FILE.safetensors`, or "shipped"), or a source of images as `open_images` does.
+
+    Raises ValueError for statistics of another extractor or image size, and for images that cannot be read.
+    """
+    if source == SHIPPED:
+        return Real(_shipped(extractor, side), None)
+    if source.endswith(STATISTICS):
+        return Real(_fitting(Path(source), extractor, side), None)
+    images = reference_images(source, side)
+    features = features_of(images, extractor, cache)["features"]
+    return Real(gaussian_of(features, _about(images, extractor)), features)
+
+
+def reference_images(source: str, side: int | None, limit: int | None = None) -> Reference:
+    """All images of a source, or the first `limit`."""
+    opened = open_images(source, limit=limit)
+    return Reference(opened, range(len(opened)), side)
+
+
+def _about(images: Reference, extractor: Extractor) -> dict[str, Any]:
+    return {
+        "source": images.source.name,
+        "n": len(images),
+        "side": images.side,
+        "sha256": images.digest,
+        "extractor": extractor.identity,
+    }
+
+
+def _fitting(path: Path, extractor: Extractor, side: int | None) -> Gaussian:
+    gaussian = Gaussian.load(path)
+    problem = _misfit(gaussian, extractor, side)
+    if problem:
+        raise ValueError(f"{path} {problem}")
+    return gaussian
+
+
+def _misfit(gaussian: Gaussian, extractor: Extractor, side: int | None) -> str | None:
+    theirs, width = gaussian.about.get("extractor"), gaussian.about.get("side")
+    if theirs != extractor.identity:
+        return f"holds statistics of the extractor {theirs}; this one is {extractor.identity}"
+    if side is not None and width != side:
+        return f"holds statistics of images of {width} pixels; expected {side}"
+    return None
+
+
+def _shipped(extractor: Extractor, side: int | None) -> Gaussian:
+    files = {path: Gaussian.load(path) for path in sorted(FOLDER.glob("*.safetensors"))}
+    for gaussian in files.values():
+        if _misfit(gaussian, extractor, side) is None:
+            return gaussian
+    known = "; ".join(f"{path.name} {_misfit(one, extractor, side)}" for path, one in files.items())
+    raise ValueError(f"no shipped statistics fit: {known or 'none are installed'}")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Compute and write the statistics of a source of images."""
+    parser = Parser(prog="python -m eval.fidelity.reference", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--data", required=True, metavar="FILE|FOLDER|DATASET", help="real images")
+    chosen = parser.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("--classifier", metavar="DIR|HUB_ID", help="a ViT whose features are taken")
+    chosen.add_argument("--inception", type=existing, metavar="FILE", help="Inception's weights")
+    parser.add_argument("--resolution", type=positive, metavar="PIXELS", help="default: as they are")
+    parser.add_argument("--limit", type=positive, metavar="N", help="the first N images")
+    parser.add_argument("--cache", type=Path, default=Path("features"), help="default: ./features")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors")
+    arguments = parser.parse_args(argv)
+    if arguments.out.suffix != ".safetensors":
+        raise ValueError(f"--out is {arguments.out}; expected a name ending in .safetensors")
+    given = f"{VIT}{arguments.classifier}" if arguments.classifier else "inception"
+    extractor = open_extractor(given, arguments.inception)
+    images = reference_images(arguments.data, arguments.resolution, arguments.limit)
+    about = _about(images, extractor)
+    gaussian_of(features_of(images, extractor, arguments.cache)["features"], about).save(arguments.out)
+    say(f"{len(images)} images: {arguments.out}, {arguments.out.stat().st_size / 1e3:.0f} kB")
+    emit(
+        provenance(vars(arguments), 0, len(images)) | {"about": about},
+        arguments.out.with_suffix(".report"),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,132 @@
+"""The arms of a comparison: no guidance, SAG, TokenRank, and diffusers' PAG, each with its settings."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentTypeError
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from eval.generate.scorers import TokenRankAlong, quantiles
+from sag.guidance import SelfAttentionGuidance
+from sag.scorers import ColumnSumScorer
+from tokenrank_guidance.commands.options import layer
+
+NONE, PAG = "none", "pag"
+GUIDED = ("sag", "tokenrank")
+ARMS = (NONE, *GUIDED, PAG)
+SHORT = {"scale": "sag_scale", "heads": "head_weights", "sigma": "blur_sigma", "kernel": "blur_kernel"}
+PAG_DEFAULTS = {"scale": 3.0, "layers": ""}  # diffusers' own: the scale, and each pipeline's layers
+OWN = {"quantile": 0.0, "direction": "outgoing"}
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of guiding: a name of `ARMS`, and the settings that differ from that guidance's defaults.
+
+    As text it is `tokenrank:scale=0.5:layers=0+1`. Guided arms take the fields of `SelfAttentionGuidance`
+    (scale, heads, sigma, kernel, layers, threshold, start, stop, every, damping) and two more: `quantile=q`
+    blurs the 1 − q of the tokens that score highest in place of a threshold, and `direction=incoming` ranks
+    by the chain of who attends to a token. PAG takes scale and layers.
+    """
+
+    name: str
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The arm as it is written; equal arms are written alike."""
+        return ":".join([self.name, *(f"{key}={_written(value)}" for key, value in self.settings)])
+
+    @property
+    def folder(self) -> str:
+        """The text with whatever a file system may not like replaced."""
+        return re.sub(r"[^\w.+=-]", "_", self.text)
+
+    def guidance(self) -> SelfAttentionGuidance:
+        """The guidance of a guided arm; ValueError for settings outside their ranges."""
+        given = {SHORT.get(key, key): value for key, value in self.settings if key not in OWN}
+        own = OWN | {key: value for key, value in self.settings if key in OWN}
+        if own == OWN:
+            return SelfAttentionGuidance(scorer=self.name, **given)  # pyright: ignore[reportArgumentType]
+        plain = SelfAttentionGuidance(**given)
+        scorer = ColumnSumScorer()
+        if self.name == "tokenrank":
+            scorer = TokenRankAlong(own["direction"], plain.damping, plain.head_weights)
+        if own["quantile"] > 0:
+            return SelfAttentionGuidance(
+                scorer=lambda record: quantiles(scorer(record)), **given | {"threshold": 2 * own["quantile"]}
+            )
+        return SelfAttentionGuidance(scorer=scorer, **given)
+
+
+def parse_arm(text: str) -> Arm:
+    """Read `NAME[:KEY=VALUE]…`; ArgumentTypeError for an unknown name or key, or a value out of range."""
+    name, *pairs = text.strip().split(":")
+    if name not in ARMS:
+        raise ArgumentTypeError(f"no arm {name!r}; expected {', '.join(ARMS)}, as in tokenrank:scale=0.5")
+    known = _known(name)
+    settings = dict(_setting(name, pair, known) for pair in pairs)
+    arm = Arm(name, tuple((key, settings[key]) for key in known if key in settings))
+    _check(arm)
+    return arm
+
+
+def parse_arms(text: str) -> tuple[Arm, ...]:
+    """Read a comma-separated list of different arms."""
+    return tuple(dict.fromkeys(parse_arm(part) for part in text.split(",")))
+
+
+def _known(name: str) -> dict[str, Any]:
+    """The keys that an arm takes, with values of the types that theirs have."""
+    if name == NONE:
+        return {}
+    if name == PAG:
+        return dict(PAG_DEFAULTS)
+    long = {long: short for short, long in SHORT.items()}
+    own = {
+        long.get(field.name, field.name): field.default
+        for field in fields(SelfAttentionGuidance)
+        if field.init and field.name != "scorer"
+    }
+    return own | OWN
+
+
+def _setting(name: str, pair: str, known: Settings) -> tuple[str, Any]:
+    key, equals, value = pair.partition("=")
+    if key not in known or not equals:
+        takes = ", ".join(known) or "no settings"
+        raise ArgumentTypeError(f"arm {name} has no setting {pair!r}; it takes {takes}, each as KEY=VALUE")
+    if key == "layers":
+        names = tuple(layer(part) for part in value.split("+"))
+        return key, names[0] if len(names) == 1 else names
+    try:
+        return key, type(known[key])(value)
+    except ValueError:
+        expected = type(known[key]).__name__
+        raise ArgumentTypeError(f"{key} of arm {name} is {value!r}; expected {expected}") from None
+
+
+def _check(arm: Arm) -> None:
+    settings = dict(arm.settings)
+    if settings.get("direction", "outgoing") not in ("outgoing", "incoming"):
+        raise ArgumentTypeError(f"direction is {settings['direction']!r}; expected outgoing or incoming")
+    if not 0 <= settings.get("quantile", 0) < 1:
+        raise ArgumentTypeError(f"quantile is {settings['quantile']!r}; expected a number in [0, 1)")
+    if arm.name == "sag" and "direction" in settings:
+        raise ArgumentTypeError("sag counts attention received and has no direction")
+    if "quantile" in settings and "threshold" in settings:
+        raise ArgumentTypeError("quantile takes the place of threshold: give one of them")
+    if arm.name in GUIDED:
+        try:
+            arm.guidance()
+        except ValueError as error:
+            raise ArgumentTypeError(f"arm {arm.text}: {error}") from error
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "+".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

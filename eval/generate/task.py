@@ -1,0 +1,101 @@
+"""What is drawn: the pipeline, its prompts and sampling, and all that the images' bytes depend on."""
+
+from __future__ import annotations
+
+import hashlib
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from torch import nn
+
+from eval.cli import say
+from eval.data.digest import joint_digest
+from eval.generate.arms import Arm
+from eval.generate.draw import Drawing
+from eval.generate.prompts import Prompts, read_prompts
+from eval.generate.store import ArmStore
+from tokenrank_guidance.calls import Sampling
+from tokenrank_guidance.commands.models import DTYPES, load_model, usable_device
+from tokenrank_guidance.commands.schedulers import exchange_scheduler
+
+Json = dict[str, Any]
+EMBEDDED_CFG = 4.0
+PACKAGES = ("torch", "diffusers", "transformers")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A loaded pipeline and how it draws."""
+
+    pipe: Any
+    prompts: Prompts
+    sampling: Sampling
+    settings: Json
+
+    def store(self, arm: Arm, out: Path, suffix: str) -> ArmStore:
+        """Where the arm's images are."""
+        return ArmStore(out / arm.folder, self.settings | {"arm": arm.text}, suffix)
+
+    def drawings(self, arms: tuple[Arm, ...]) -> dict[Arm, Drawing]:
+        """One per arm, all of them checked before the first image is drawn."""
+        drawings = {arm: Drawing.of(self.pipe, self.sampling, arm) for arm in arms}
+        for drawing in drawings.values():
+            drawing.check(self.prompts.jobs(range(len(self.prompts.texts)), 0))
+        return drawings
+
+
+def open_task(arguments: Namespace, state: PartialState) -> Task:
+    """Load the model and read the prompts; ValueError or OSError where one cannot be had."""
+    torch.set_num_threads(arguments.threads)
+    device = str(state.device) if arguments.device == "auto" else usable_device(arguments.device)
+    model = load_model(arguments.model, device, DTYPES[arguments.dtype])
+    pipe: Any = model.pipe
+    if arguments.scheduler is not None:
+        exchange_scheduler(pipe, arguments.scheduler)
+    if getattr(pipe, "safety_checker", None) is not None:
+        say("the safety checker is off: an image that it blackened would count as a sample")
+        pipe.safety_checker = None
+    pipe.set_progress_bar_config(disable=True)
+    prompts = read_prompts(arguments.prompts, pipe, model.embedded)
+    cfg = EMBEDDED_CFG if arguments.cfg is None and model.embedded else arguments.cfg
+    sampling = Sampling(arguments.steps, cfg, arguments.negative_prompt, arguments.height, arguments.width)
+    return Task(pipe, prompts, sampling, _settings(arguments, pipe, prompts, sampling, model.name))
+
+
+def _settings(arguments: Namespace, pipe: Any, prompts: Prompts, sampling: Sampling, name: str) -> Json:
+    scheduler = joint_digest(sorted((key, str(value)) for key, value in pipe.scheduler.config.items()))
+    return {
+        "model": name,
+        "weights": _weights_digest(pipe),
+        "scheduler": f"{type(pipe.scheduler).__name__} {scheduler[:16]}",
+        **vars(sampling),
+        "prompts_sha256": prompts.digest,
+        "seed": arguments.seed,
+        "batch_size": arguments.batch_size,
+        "dtype": arguments.dtype,
+        "device": pipe.device.type,
+        "threads": arguments.threads if pipe.device.type == "cpu" else None,
+        "format": arguments.format,
+        "versions": {package: version(package) for package in PACKAGES},
+    }
+
+
+def _weights_digest(pipe: Any) -> str:
+    digest = hashlib.sha256()
+    for part, tensor in _tensors(pipe):
+        digest.update(f"{part} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _tensors(pipe: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    for part, module in sorted(pipe.components.items()):
+        if isinstance(module, nn.Module):
+            for name, tensor in module.state_dict().items():
+                yield f"{part}.{name}", tensor

@@ -1,0 +1,94 @@
+"""The model whose attention is the chain."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffseg.conditions import supported
+from diffseg.settings import Settings
+from eval.masking.preprocess import of_processor, of_timm
+from eval.segmentation.attention import Attention, PipeAttention, VitAttention
+from tokenrank_guidance.commands.models import DTYPES, load_model, usable_device
+from tokenrank_guidance.quiet import quiet_libraries
+
+EMBEDDED_RESOLUTION = 256  # 32×32 tokens; at their own 64 px they have 8×8, too few to see anything in
+VIT_RESOLUTION = 448  # twice what most were trained at: 28×28 patches of 16
+TIMM = "timm/"
+
+
+def load_attention(arguments: Namespace, settings: Settings) -> Attention:
+    """The pipeline or vision transformer that the arguments name, at its own resolution if none is given.
+
+    Raises ValueError or OSError for a model that is not there, UnsupportedError for one that has no attention
+    to take.
+    """
+    device, dtype = usable_device(arguments.device), DTYPES[arguments.dtype]
+    if arguments.vit is not None:
+        with quiet_libraries():
+            return _vit(arguments.vit, _at(settings, VIT_RESOLUTION), device, dtype)
+    model = load_model(arguments.pipe, device, dtype)
+    model.pipe.set_progress_bar_config(disable=True)
+    supported(model.pipe)
+    return PipeAttention(model.pipe, _at(settings, EMBEDDED_RESOLUTION) if model.embedded else settings)
+
+
+def _at(settings: Settings, resolution: int) -> Settings:
+    return settings if settings.resolution is not None else replace(settings, resolution=resolution)
+
+
+def _vit(name: str, settings: Settings, device: str, dtype: torch.dtype) -> VitAttention:
+    if name.startswith(TIMM):
+        return _timm(name, settings, device, dtype)
+    from transformers import AutoImageProcessor, AutoModel
+
+    try:
+        whole = AutoModel.from_pretrained(name, dtype=dtype)
+        processor = of_processor(AutoImageProcessor.from_pretrained(name, use_fast=False))
+    except (OSError, KeyError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"no vision transformer could be loaded from {name}: {reason}") from error
+    model: Any = getattr(whole, "vision_model", whole).eval().to(device)
+    if isinstance(getattr(model, "pooler", None), nn.Module):
+        model.pooler = None  # drawn at random where a classifier's checkpoint has none; attention needs none
+    patch = _patch(model)
+    return VitAttention(model, _calling(model), patch, tuple(processor.mean), tuple(processor.std), settings)
+
+
+def _timm(name: str, settings: Settings, device: str, dtype: torch.dtype) -> VitAttention:
+    import timm
+
+    model: Any = timm.create_model(f"hf-hub:{name}", pretrained=True, dynamic_img_size=True, num_classes=0)
+    model = model.eval().to(device, dtype)
+    processor = of_timm(model)
+    patch = math.lcm(*model.patch_embed.patch_size)
+    return VitAttention(model, model, patch, tuple(processor.mean), tuple(processor.std), settings)
+
+
+def _patch(model: nn.Module) -> int:
+    config: Any = model.config
+    patch = getattr(config, "patch_size", None)
+    if not isinstance(patch, int):
+        raise ValueError(f"{type(model).__name__} does not tell the side of its patches")
+    return patch
+
+
+def _calling(model: Any) -> Callable[[Tensor], object]:
+    """Ask for interpolated positions where the model does not interpolate them unasked, as DINOv2 does."""
+    if "interpolate_pos_encoding" in inspect.signature(type(model).forward).parameters:
+        return partial(model, interpolate_pos_encoding=True)
+    return model
+
+
+def model_name(arguments: Namespace) -> str:
+    """For captions."""
+    return Path(arguments.vit).name if arguments.vit is not None else str(arguments.pipe)

@@ -1,0 +1,116 @@
+"""`python -m eval.sweep`: draws and measures every setting, chooses, reports on other seeds."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+
+from eval.cli import say
+from eval.fidelity.command import table
+from eval.fidelity.extractor import STAND_IN
+from eval.fidelity.images import open_generated
+from eval.fidelity.measure import Measured, every_pair, measure, no_pair
+from eval.generate.arms import NONE, Arm
+from eval.generate.command import generate
+from eval.report import emit, provenance, save_figure, write_text
+from eval.sweep.figures import sweep_figure
+from eval.sweep.options import candidates, parse
+
+Json = dict[str, Any]
+LOWER = ("fid", "frechet", "kid")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Choose on one range of seeds, report on the other."""
+    arguments = parse(argv)
+    tried = candidates(arguments)
+    state = PartialState(cpu=arguments.device == "cpu")
+    every = [Arm(NONE), *(arm for arms in tried.values() for arm in arms)]
+    choosing = _stage(arguments, state, "choose", every, no_pair)
+    best = _agreed(state, lambda: choose(tried, choosing, arguments.by))
+    reporting = _stage(arguments, state, "report", [Arm(NONE), *best.values()], every_pair)
+    if state.is_main_process and choosing is not None and reporting is not None:
+        _report(arguments, best, choosing, reporting)
+
+
+def _stage(
+    arguments: Namespace,
+    state: PartialState,
+    name: str,
+    arms: Sequence[Arm],
+    pairing: Callable[..., list[Any]],
+) -> Measured | None:
+    """Draw and measure one range of seeds; only the main process measures."""
+    folder = arguments.out / name
+    n, seed = getattr(arguments, f"{name}_n"), getattr(arguments, f"{name}_seed")
+    unique = tuple(dict.fromkeys(arms))
+    generate(Namespace(**{**vars(arguments), "out": folder, "arms": unique, "n": n, "seed": seed}), state)
+    measured = None
+    if state.is_main_process:
+        cache = arguments.cache or arguments.out / "features"
+        settings = Namespace(**{**vars(arguments), "n": n, "cache": cache})
+        sets = open_generated([folder / arm.folder for arm in unique])
+        measured = measure(settings, sets, folder, pairing)
+    state.wait_for_everyone()
+    return measured
+
+
+def _agreed(state: PartialState, decide: Callable[[], Any]) -> Any:
+    """What the main process decides; an error of its ends every process."""
+    found: list[Any] = [None]
+    if state.is_main_process:
+        try:
+            found = [decide()]
+        except ValueError as error:
+            found = [error]
+    found = broadcast_object_list(found)
+    if isinstance(found[0], ValueError):
+        raise found[0]
+    return found[0]
+
+
+def choose(tried: Mapping[Arm, Sequence[Arm]], measured: Measured | None, by: str | None) -> dict[Arm, Arm]:
+    """The best setting of each arm by the figure `by`; the first of equal ones. ValueError without it."""
+    assert measured is not None
+    metric, figures = criterion(measured, by), measured.figures
+    sign = 1 if metric.startswith(LOWER) else -1
+    return {
+        base: min(arms, key=lambda arm: sign * figures[arm.text][metric].value)
+        for base, arms in tried.items()
+    }
+
+
+def criterion(measured: Measured, by: str | None) -> str:
+    """The figure that settings are chosen by: the first that was measured unless another is named."""
+    known = list(next(iter(measured.figures.values())))
+    if by is not None and by not in known:
+        raise ValueError(f"--by is {by!r}; expected one of what was measured: {', '.join(known)}")
+    return by or known[0]
+
+
+def _report(arguments: Namespace, best: Mapping[Arm, Arm], choosing: Measured, reporting: Measured) -> None:
+    out: Path = arguments.out
+    metric = criterion(choosing, arguments.by)
+    figure = sweep_figure(choosing, best, metric)
+    for suffix in ("png", "svg"):
+        save_figure(figure, out / f"sweep.{suffix}")
+    chosen = "; ".join(f"{base.text}: {arm.text}" for base, arm in best.items())
+    text = [
+        f"Chosen by {metric} on seeds from {arguments.choose_seed} on: {chosen}. On seeds from "
+        f"{arguments.report_seed} on:",
+        table(reporting),
+        "All settings, on the seeds of the choice:",
+        table(choosing),
+    ]
+    write_text(out / "table.md", "\n\n".join(text) + "\n")
+    if reporting.extractor.is_stand_in:
+        say(STAND_IN)
+    config = vars(arguments) | {"arms": [arm.text for arm in arguments.arms], "by": metric}
+    head = provenance(config, arguments.report_seed, arguments.report_n)
+    chosen_by = {"chosen": {base.text: arm.text for base, arm in best.items()}}
+    emit(head | chosen_by | reporting.to_json() | {"choosing": choosing.to_json()}, out)

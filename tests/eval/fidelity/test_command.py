@@ -1,0 +1,164 @@
+"""The programs: what they print and keep, and one line for each mistake."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from eval.cli import run
+from eval.fidelity import cache, reference
+from eval.fidelity.command import main
+from eval.fidelity.statistics import Gaussian
+from tests.eval.fidelity.conftest import loaded, noise
+
+
+@pytest.fixture
+def real(tmp_path):
+    folder = tmp_path / "real"
+    folder.mkdir()
+    for i in range(30):
+        noise(500 + i, side=24).save(folder / f"{i:02d}.png")
+    return folder
+
+
+@pytest.fixture
+def measured(classifier, tmp_path, capsys):
+    """`measured(*arguments, code=0)`: the report, or the last line of stderr."""
+
+    def run_it(*arguments, code=0, program=main):
+        options = ["--extractor", f"vit:{classifier}", "--resamples", 20, "--out", tmp_path / "out"]
+        given = [*options, *arguments] if program is main else arguments
+        capsys.readouterr()
+        found = run(program, [str(argument) for argument in given])
+        captured = capsys.readouterr()
+        assert found == code, captured.err
+        assert "Traceback" not in captured.err
+        return json.loads(captured.out) if code == 0 else captured.err.strip().splitlines()[-1]
+
+    return run_it
+
+
+def test_a_report_says_what_it_is(measured, arm, real, tmp_path):
+    arm("none"), arm("tokenrank", shift=5)
+    report = measured(tmp_path / "arms", "--reference", real)
+    names = ["frechet_vit", "isc_vit", "kid_vit", "precision_vit", "recall_vit", "accuracy"]
+    assert [list(row["metrics"]) for row in report["results"]] == [names, names]
+    assert [(row["arm"], row["n"]) for row in report["results"]] == [("none", 24), ("tokenrank", 24)]
+    assert all(len(one["ci"]) == 2 for one in report["results"][0]["metrics"].values())
+    (pair,) = report["differences"]
+    assert (pair["a"], pair["b"]) == ("none", "tokenrank") and 0 < pair["metrics"]["accuracy"]["p"] <= 1
+    assert "stand in for FID" in report["stand_in"] and "fid" not in names
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert "none − tokenrank" in text and "stand in for FID" in text
+    assert loaded(tmp_path / "out" / "report.json") == report
+
+
+def test_features_are_computed_once_and_never_stale(measured, arm, monkeypatch, tmp_path):
+    folder = arm()
+    first = measured(folder)
+    monkeypatch.setattr("eval.fidelity.extractor.Extractor.__call__", None)
+    assert measured(folder)["results"] == first["results"]
+    monkeypatch.undo()
+    noise(77).save(folder / "000" / "000003.png")
+    assert measured(folder)["results"] != first["results"]
+    for path in (tmp_path / "out" / "features").iterdir():
+        path.write_bytes(path.read_bytes()[:50])
+    said = []
+    monkeypatch.setattr(cache, "say", said.append)
+    measured(folder)
+    assert "damaged" in said[0]
+
+
+def test_arms_of_different_size_are_measured_alike(measured, arm, tmp_path):
+    arm("none", 24), arm("sag", 20)
+    report = measured(tmp_path / "arms")
+    assert [row["n"] for row in report["results"]] == [20, 20]
+    assert "the first 20 images" in report["notes"][0]
+
+
+def test_statistics_stand_for_the_images(measured, arm, real, classifier, tmp_path):
+    out = tmp_path / "stats.safetensors"
+    arguments = ("--data", real, "--classifier", classifier, "--resolution", 16, "--out", out)
+    options = ("--cache", tmp_path / "c")
+    about = measured(*arguments, *options, program=reference.main)["about"]
+    assert (about["n"], about["side"]) == (30, 16) and out.stat().st_size < 4000
+    folder = arm()
+    from_images = measured(folder, "--reference", real, "--metrics", "fid")["results"][0]["metrics"]
+    report = measured(folder, "--reference", out)
+    assert set(report["results"][0]["metrics"]) == {"frechet_vit", "isc_vit", "accuracy"}
+    value = report["results"][0]["metrics"]["frechet_vit"]["value"]
+    assert value == pytest.approx(from_images["frechet_vit"]["value"], rel=1e-4)
+    assert "kid needs the reference's images" in measured(
+        folder, "--reference", out, "--metrics", "kid", code=1
+    )
+    other = Gaussian.load(out)
+    Gaussian(other.mean, other.covariance, {**other.about, "extractor": "vit-x"}).save(out)
+    assert "extractor vit-x" in measured(folder, "--reference", out, code=1)
+    Gaussian(other.mean, other.covariance, {**other.about, "side": 64}).save(out)
+    assert "64 pixels; expected 16" in measured(folder, "--reference", out, code=1)
+
+
+def test_extrapolation_is_reported(measured, arm, real):
+    report = measured(arm(n=100), "--reference", real, "--metrics", "fid", "--extrapolate")
+    assert list(report["results"][0]["metrics"]) == ["frechet_vit", "frechet_vit_infinity"]
+
+
+def test_an_unreadable_image_is_named(measured, arm):
+    folder = arm()
+    (folder / "000" / "000007.png").write_bytes(b"nothing")
+    assert "000007.png cannot be read" in measured(folder, code=1)
+
+
+def test_an_unfinished_arm_is_refused(measured, arm, tmp_path):
+    folder = arm()
+    (folder / "000" / "000007.png").unlink()
+    assert "lacks 1 images, as 000007.png" in measured(folder, code=1)
+    (folder / "manifest.json").unlink()
+    (folder / "batches-0.jsonl").write_text("")
+    assert "not complete" in measured(folder, code=1)
+
+
+def test_images_of_several_sizes_are_refused(measured, tmp_path):
+    for i in range(3):
+        noise(i, side=16 + i).save(tmp_path / f"{i}.png")
+    assert "image 1 is 17×17, the first 16×16" in measured(tmp_path, "--metrics", "isc", code=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--extractor", "inception"), "--inception FILE"),
+        (("--extractor", "clip"), "expected inception"),
+        (("--extractor", "vit:nowhere"), "no image classifier"),
+        (("--metrics", "fid"), "needs --reference"),
+        (("--metrics", "fod"), "fod"),
+        (("--reference", "nowhere.safetensors"), "nowhere.safetensors"),
+        (("--reference", "shipped"), "shipped"),
+        (("--n", "25"), "has 24 images"),
+        (("--resolution", "small"), "--resolution"),
+        (("--measure-on", "toaster"), "toaster"),
+    ],
+)
+def test_mistakes_are_one_line(measured, arm, options, words):
+    assert words in measured(arm(), *options, code=1)
+
+
+def test_a_folder_without_images_is_one_line(measured, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "no image" in measured(tmp_path / "empty", code=1)
+    assert "no folder" in measured(tmp_path / "missing", code=1)
+
+
+def test_inception_with_other_weights_is_refused(measured, arm, tmp_path):
+    (tmp_path / "weights.pth").write_bytes(b"pickle")
+    options = ("--extractor", "inception", "--inception", tmp_path / "weights.pth")
+    assert "is not torch-fidelity's Inception" in measured(arm(), *options, code=1)
+
+
+def test_real_images_are_cropped_and_resampled():
+    from eval.fidelity.images import square
+
+    image = Image.new("RGB", (40, 20), "red")
+    image.paste("blue", (10, 0, 30, 20))
+    assert square(image, 10).getcolors() == [(100, (0, 0, 255))]
+    assert square(image.crop((0, 0, 20, 20)), 20).size == (20, 20)

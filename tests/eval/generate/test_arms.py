@@ -1,0 +1,74 @@
+"""Arms as text, and the scores that only experiments use."""
+
+from argparse import ArgumentTypeError
+
+import pytest
+import torch
+
+from eval.generate.arms import Arm, parse_arm, parse_arms
+from eval.generate.scorers import TokenRankAlong, quantiles
+from tests.markov.chains import TOY
+from tokenrank_guidance.markov import DenseTransition, column_sum, tokenrank_score
+
+
+class Record:
+    def transition(self, tokens):
+        assert tokens == "image"
+        return DenseTransition(TOY[None, None])
+
+
+def test_text_and_back():
+    arm = parse_arm("tokenrank:layers=0+mid.attn:scale=0.50:heads=lambda2")
+    assert arm.text == "tokenrank:scale=0.5:layers=0+mid.attn:heads=lambda2"
+    assert parse_arm(arm.text) == arm
+    assert arm.folder == "tokenrank_scale=0.5_layers=0+mid.attn_heads=lambda2"
+    guidance = arm.guidance()
+    assert (guidance.sag_scale, guidance.layers, guidance.head_weights) == (0.5, (0, "mid.attn"), "lambda2")
+    assert (guidance.scorer, guidance.threshold) == ("tokenrank", 1.0)
+
+
+def test_a_list_takes_each_arm_once():
+    assert parse_arms("none, sag,none,sag:every=2") == (
+        Arm("none"),
+        Arm("sag"),
+        Arm("sag", (("every", 2),)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no arm ''"),
+        ("none:scale=1", "no settings"),
+        ("pag:every=2", "scale, layers"),
+        ("sag:scale", "KEY=VALUE"),
+        ("sag:every=1.5", "expected int"),
+        ("sag:scale=-1", "sag_scale"),
+        ("sag:quantile=1", "quantile"),
+        ("sag:quantile=0.5:threshold=1", "one of them"),
+        ("sag:direction=incoming", "no direction"),
+        ("tokenrank:direction=sideways", "outgoing or incoming"),
+    ],
+)
+def test_mistakes(text, words):
+    with pytest.raises(ArgumentTypeError, match=words):
+        parse_arm(text)
+
+
+def test_quantiles_have_mean_one_and_cut_off_a_share():
+    score = torch.rand(3, 40, generator=torch.Generator().manual_seed(0)) ** 3
+    found = quantiles(score)
+    assert torch.allclose(found.mean(1), torch.ones(3))
+    assert torch.equal(found.argsort(1), score.argsort(1))
+    assert ((found > 2 * 0.7).sum(1) == 12).all()
+    guidance = parse_arm("sag:quantile=0.7").guidance()
+    assert guidance.threshold == 1.4
+    assert torch.equal(guidance.scorer(Record()), quantiles(column_sum(TOY[None, None])))
+
+
+def test_the_incoming_chain_is_the_column_normalised_transpose():
+    received = TOY.T / TOY.sum(0)[:, None]
+    expected = tokenrank_score(received[None, None])
+    assert torch.allclose(TokenRankAlong("incoming")(Record()), expected)
+    assert torch.allclose(TokenRankAlong("outgoing")(Record()), tokenrank_score(TOY[None, None]))
+    assert not torch.allclose(expected, tokenrank_score(TOY[None, None]))

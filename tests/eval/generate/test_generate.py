@@ -1,0 +1,197 @@
+"""Drawing: the same bytes however the work is split, nothing twice, nothing lost, mistakes in one line."""
+
+import json
+from contextlib import nullcontext
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from eval.generate import command, store
+from eval.generate.draw import Drawing
+from tests.eval.generate.conftest import images, pixels
+
+ARMS = ("--arms", "none,sag,tokenrank", "--n", 5, "--batch-size", 2)
+
+
+class Part:
+    """One of several processes, which run one after the other here."""
+
+    def __init__(self, index, count):
+        self.process_index, self.num_processes, self.is_main_process = index, count, index == 0
+
+    def split_between_processes(self, items):
+        return nullcontext(items[self.process_index :: self.num_processes])
+
+    def wait_for_everyone(self):
+        pass
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The seeds of every image that was drawn."""
+    seeds = []
+    call = Drawing.__call__
+
+    def noted(drawing, jobs):
+        seeds.extend((drawing.arm.text, job.seed) for job in jobs)
+        return call(drawing, jobs)
+
+    monkeypatch.setattr(Drawing, "__call__", noted)
+    return seeds
+
+
+def test_what_is_written(draw, tmp_path):
+    report = draw(*ARMS, "--seed", 7)
+    out = tmp_path / "out"
+    assert [row["arm"] for row in report["results"]] == ["none", "sag", "tokenrank"]
+    assert len(images(out)) == 15
+    assert pixels(out / "sag" / "000" / "000004.png").shape == (32, 32, 3)
+    manifest = json.loads((out / "sag" / "manifest.json").read_text())
+    assert (manifest["n"], manifest["seed"], manifest["labels"][1]) == (5, 7, "bicycle")
+    assert manifest["settings"]["versions"]["torch"]
+    assert len({*images(out / "sag").values()}) == 5
+
+
+def test_cost_counts_what_the_denoiser_was_given(draw):
+    rows = draw(*ARMS)["results"]
+    assert [row["cost"]["denoiser_evaluations"] for row in rows] == [4, 6, 6]
+    assert all(row["cost"]["seconds_per_image"] > 0 for row in rows)
+    half = draw("--arms", "sag:every=2", "--n", 1)["results"][0]
+    assert half["cost"]["denoiser_evaluations"] == 5
+
+
+def test_image_is_of_its_own_seed_and_prompt(draw, tmp_path):
+    draw("--arms", "none", "--n", 4, "--batch-size", 2, "--seed", 16)
+    draw("--arms", "none", "--n", 2, "--batch-size", 2, "--seed", 18, "--prompts", tmp_path / "p.txt", code=1)
+    (tmp_path / "p.txt").write_text("a photo of a boat\n\na photo of a car\n")
+    draw(
+        *("--arms", "none", "--n", 2, "--batch-size", 2, "--seed", 18, "--prompts", tmp_path / "p.txt"),
+        out=tmp_path / "other",
+    )
+    all_, other = images(tmp_path / "out" / "none"), images(tmp_path / "other" / "none")
+    assert [all_[f"000/00000{i}.png"] for i in (2, 3)] == list(other.values())
+
+
+def test_two_processes_give_the_same_bytes(draw, tmp_path, monkeypatch):
+    draw(*ARMS)
+    everything = (store.micro_batches(5, 2), {})
+    for index in (1, 0):  # the main process last, since here they do not wait for one another
+        monkeypatch.setattr(command, "PartialState", lambda cpu, index=index: Part(index, 2))
+        monkeypatch.setattr(command._Run, "_agreed", lambda run, arm: everything)
+        printed = draw(*ARMS, out=tmp_path / "split")
+        assert (printed is not None) == (index == 0)
+    assert images(tmp_path / "split") == images(tmp_path / "out")
+    journals = sorted(path.name for path in (tmp_path / "split" / "sag").glob("*.jsonl"))
+    assert journals == ["batches-0.jsonl", "batches-1.jsonl"]
+
+
+def test_interruption_resumes_with_the_same_bytes(draw, tmp_path, monkeypatch, drawn):
+    draw(*ARMS)
+    total = len(drawn)
+    drawn.clear()
+    write, written = store.write_whole, []
+
+    def stopped(path, fill):
+        written.append(path)
+        if len(written) == 8:
+            raise KeyboardInterrupt
+        write(path, fill)
+
+    monkeypatch.setattr(store, "write_whole", stopped)
+    assert "resumes" in draw(*ARMS, out=tmp_path / "resumed", code=130)
+    assert not (tmp_path / "resumed" / "sag" / "manifest.json").exists()
+    monkeypatch.setattr(store, "write_whole", write)
+    draw(*ARMS, out=tmp_path / "resumed")
+    assert images(tmp_path / "resumed") == images(tmp_path / "out")
+    assert len(drawn) == total + 2  # the batch whose writing was stopped, and no other
+    drawn.clear()
+    draw(*ARMS, out=tmp_path / "resumed")
+    assert drawn == []
+
+
+def test_lost_and_cut_off_images_are_drawn_again(draw, tmp_path, drawn):
+    draw(*ARMS)
+    before = images(tmp_path / "out")
+    drawn.clear()
+    (tmp_path / "out" / "none" / "000" / "000003.png").unlink()
+    (tmp_path / "out" / "sag" / "000" / "000000.png").write_bytes(b"half")
+    draw(*ARMS)
+    assert drawn == [("none", 2), ("none", 3), ("sag", 0), ("sag", 1)]
+    assert images(tmp_path / "out") == before
+
+
+def test_a_larger_n_keeps_what_is_there(draw, tmp_path, drawn):
+    draw("--arms", "none", "--n", 4, "--batch-size", 2)
+    before = images(tmp_path / "out")
+    drawn.clear()
+    draw("--arms", "none", "--n", 5, "--batch-size", 2)
+    after = images(tmp_path / "out")
+    assert len(after) == 5 and before.items() <= after.items()
+    assert [seed for _, seed in drawn] == [4, 5]
+
+
+def test_another_batch_size_differs_by_rounding_at_most(draw, tmp_path):
+    draw("--arms", "tokenrank", "--n", 4, "--batch-size", 4)
+    draw("--arms", "tokenrank", "--n", 4, "--batch-size", 1, out=tmp_path / "single")
+    for path in sorted((tmp_path / "single").rglob("*.png")):
+        twin = tmp_path / "out" / path.relative_to(tmp_path / "single")
+        assert np.abs(pixels(path) - pixels(twin)).max() <= 1
+
+
+def test_other_settings_are_refused_and_nothing_is_touched(draw, tmp_path):
+    draw(*ARMS)
+    before = images(tmp_path / "out")
+    mistake = draw(*ARMS, "--cfg", 2, code=1)
+    assert "cfg was 4.0, is 2.0" in mistake and "other settings" in mistake
+    assert images(tmp_path / "out") == before
+
+
+def test_a_full_disk_is_one_line(draw, tmp_path, monkeypatch):
+    def full(path, fill):
+        raise OSError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr(store, "write_whole", full)
+    assert "No space left" in draw(*ARMS, code=1)
+    monkeypatch.undo()
+    draw(*ARMS)
+    assert len(images(tmp_path / "out")) == 15
+
+
+def test_pag_where_diffusers_has_it_and_a_reason_elsewhere(draw):
+    size = ("--height", 32, "--width", 32, "--prompts", "empty")
+    (row,) = draw("--arms", "pag:scale=2", "--n", 2, *size, name="sdxl")["results"]
+    assert row["cost"]["denoiser_evaluations"] == 6
+    mistake = draw("--arms", "none,pag", "--n", 2, code=1)
+    assert "no PAG for FluxPipeline" in mistake
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--arms", "dag"), "dag"),
+        (("--arms", "sag:strength=1"), "strength"),
+        (("--arms", "sag:scale=much"), "much"),
+        (("--arms", "sag:start=2"), "start"),
+        (("--arms", "sag:layers=nowhere"), "nowhere"),
+        (("--n", "0"), "--n"),
+        (("--n", "1000001"), "1000000"),
+        (("--prompts", "no-such-file"), "no-such-file"),
+        (("--batch-size", "0"), "--batch-size"),
+        (("--format", "jpg"), "jpg"),
+    ],
+)
+def test_mistakes_are_one_line(draw, tmp_path, options, words):
+    given = ("--n", 2) if "--n" not in options else ()
+    assert words in draw(*given, *options, code=1)
+    assert not list((tmp_path / "out").rglob("*.png"))
+
+
+def test_a_model_without_classes_wants_prompts(draw):
+    assert "--prompts FILE" in draw("--n", 2, name="sdxl", code=1)
+
+
+def test_micro_batches_are_aligned_with_the_index():
+    batches = store.micro_batches(10, 4)
+    assert batches == [range(0, 4), range(4, 8), range(8, 12)]
+    assert all(a.stop == b.start for a, b in pairwise(batches))

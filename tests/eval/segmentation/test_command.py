@@ -1,0 +1,196 @@
+"""`python -m eval.segmentation` on tiny models and a folder of generated pictures, in this process."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from transformers import ViTImageProcessor
+
+from eval.cli import run
+from eval.segmentation.command import main
+from tests import tiny_vits
+from tests.tiny_models import pipeline
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("vit")
+    tiny_vits.build("vit_classifier").save_pretrained(folder)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pipe(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("pipe")
+    pipeline("ddpm").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Five pictures of a bright square on a dark ground, and one that cannot be read (the third)."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir()
+    for i in range(6):
+        mask = np.zeros((36, 44), dtype=np.uint8)
+        mask[8:24, 4 * i : 4 * i + 20] = 1
+        pixels = rng.integers(0, 80, (36, 44, 3)) + 150 * mask[..., None]
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / "images" / f"{i}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"{i}.png")
+    (folder / "images" / "2.png").write_bytes(b"not a picture")
+    return folder
+
+
+def arguments(model: Path, data: Path, out: Path, *more: str) -> list[str]:
+    given = {"data": data, "out": out, "device": "cpu", "anchors": "uniform,tokenrank-grid", "size": 64}
+    options = [part for name, value in given.items() for part in (f"--{name}", str(value))]
+    kind = "--pipe" if (model / "model_index.json").is_file() else "--vit"
+    return [kind, str(model), *options, "--num-anchors", "16", "--pictures", "0", *more]
+
+
+def report(capsys) -> dict:
+    return json.loads(capsys.readouterr().out)
+
+
+def mistake(capsys, argv: list[str]) -> str:
+    assert run(main, argv) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.strip().splitlines()
+    assert lines[-1].startswith("error: ") and "Traceback" not in captured.err
+    return lines[-1]
+
+
+def test_prints_and_keeps_the_report(vit, data, tmp_path, capsys):
+    more = ("--kl-threshold", "0.2,auto", "--pictures", "1", "--match", "all")
+    assert run(main, arguments(vit, data, tmp_path, *more)) == 0
+    result = report(capsys)
+    assert result == json.loads((tmp_path / "report.json").read_text())
+    assert [(row["anchors"], row["kl_threshold"]) for row in result["results"]] == [
+        ("uniform", 0.2),
+        ("uniform", "auto"),
+        ("tokenrank-grid", 0.2),
+        ("tokenrank-grid", "auto"),
+    ]
+    assert result["n"] == 5 and result["skipped"] == {"unreadable": [2]}
+    assert result["seed"] == 0 and "torch" in result["versions"] and result["config"]["rows"] == "all"
+    row = result["results"][3]
+    assert row["miou_ci"][0] <= row["miou"] <= row["miou_ci"][1] and row["data_set"]["miou"] > 0
+    assert row["differences"]["uniform"]["kl_threshold"] == "auto"
+    assert [one["class"] for one in row["per_class"]] == ["background", "object"]
+    assert (tmp_path / "table.md").read_text().count("\n") == 7
+    assert (tmp_path / "overlays.png").stat().st_size > 5000
+
+
+def test_resumes_without_repeating(vit, data, tmp_path, capsys, monkeypatch):
+    argv = arguments(vit, data, tmp_path / "parts")
+    calls = []
+
+    def stop(*_) -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    from eval.segmentation import command
+
+    rgb = command._rgb
+    with monkeypatch.context() as patched:
+        patched.setattr(command, "_rgb", lambda scene: (stop(), rgb(scene))[1])
+        assert run(main, argv) == 130
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.strip().splitlines()[-1].startswith("interrupted: ")
+    assert not (tmp_path / "parts" / "report.json").exists()
+    kept = (tmp_path / "parts" / "images.jsonl").read_text()
+    assert len(kept.splitlines()) == 1 + 3  # two pictures, and the unreadable one
+    assert run(main, argv) == 0
+    resumed = report(capsys)["results"]
+    assert (tmp_path / "parts" / "images.jsonl").read_text().startswith(kept)
+    assert run(main, arguments(vit, data, tmp_path / "whole")) == 0
+    whole = report(capsys)["results"]
+    for row in (*resumed, *whole):
+        for name in ("seconds_per_image", "attention_seconds", "segmentation_seconds"):
+            row.pop(name)
+    assert resumed == whole
+    monkeypatch.setattr("eval.segmentation.measure.Measurement.__call__", None)  # nothing is left to measure
+    assert run(main, argv) == 0
+
+
+def test_the_threshold_of_an_earlier_report(vit, data, tmp_path, capsys):
+    argv = arguments(vit, data, tmp_path / "even", "--rows", "even", "--kl-threshold", "0.05,0.2,0.5")
+    assert run(main, argv) == 0
+    best = {}
+    for row in report(capsys)["results"]:
+        if row["miou"] > best.get(row["anchors"], (-1, None))[0]:
+            best[row["anchors"]] = row["miou"], row["kl_threshold"]
+    chosen = ("--rows", "odd", "--tau-from", str(tmp_path / "even" / "report.json"))
+    assert run(main, arguments(vit, data, tmp_path / "odd", *chosen)) == 0
+    result = report(capsys)
+    assert result["n"] == 3
+    rows = {row["anchors"]: row for row in result["results"]}
+    assert {name: row["kl_threshold"] for name, row in rows.items()} == {
+        name: threshold for name, (_, threshold) in best.items()
+    }
+    difference = rows["tokenrank-grid"]["differences"]["uniform"]
+    assert difference["kl_threshold"] == best["uniform"][1]
+    assert "both choose τ" in mistake(
+        capsys, arguments(vit, data, tmp_path / "no", *chosen, "--kl-threshold", "1")
+    )
+
+
+def test_a_pipeline_by_the_reference_preset(pipe, data, tmp_path, capsys):
+    argv = arguments(pipe, data, tmp_path, "--preset", "reference", "--limit", "2", "--size", "32")
+    assert run(main, [*argv, "--anchors", "reference,tokenrank-grid"]) == 0
+    result = report(capsys)
+    assert [row["kl_threshold"] for row in result["results"]] == [1.1, 1.1]
+    assert list(result["results"][1]["differences"]) == ["reference"]
+    assert result["config"]["settings"]["dtype"] == "torch.float64"
+
+
+def test_mistakes_are_one_line(vit, data, tmp_path, capsys):
+    def line(*more: str, of: Path | str = data, model: Path = vit) -> str:
+        return mistake(capsys, arguments(model, of, tmp_path / "out", *more))
+
+    assert "got tokenrnk; expected some of" in line("--anchors", "tokenrnk")
+    assert "expected numbers > 0 or auto" in line("--kl-threshold", "0")
+    assert "expected a number" in line("--kl-threshold", "many")
+    assert "not allowed with argument" in line("--pipe", "tiny-flux")
+    assert "there is no file or folder" in line(of=tmp_path / "none")
+    assert "there is no" in line(of=f"coco-stuff27:{tmp_path}")
+    assert "damping" in line("--damping", "1")
+    assert "no vision transformer could be loaded" in line(model=tmp_path)
+    (tmp_path / "bad" / "images").mkdir(parents=True)
+    (tmp_path / "bad" / "masks").mkdir()
+    for kind in ("images", "masks"):
+        (tmp_path / "bad" / kind / "0.png").write_bytes(b"")
+    assert "none of the 1 pictures" in line(of=tmp_path / "bad")
+    assert "1 class names for masks with values up to 1" in mistake(
+        capsys, arguments(vit, data, tmp_path / "names", "--class-names", "sky")
+    )
+
+
+def test_other_settings_in_the_same_folder_are_refused(vit, data, tmp_path, capsys):
+    assert run(main, arguments(vit, data, tmp_path, "--limit", "1")) == 0
+    capsys.readouterr()
+    assert "has results of other settings (arms was" in mistake(
+        capsys, arguments(vit, data, tmp_path, "--kl-threshold", "0.7")
+    )
+
+
+@pytest.mark.data
+def test_segments_are_better_than_one_for_all(data_folder, tmp_path, capsys):
+    """The embedded model's attention on salient objects, against a single segment for the whole picture."""
+    source = data_folder / "ecssd_even.parquet"
+    argv = ["--pipe", "tiny-flux", "--data", str(source), "--limit", "3", "--size", "128", "--device", "cpu"]
+    options = ["--anchors", "tokenrank-grid", "--kl-threshold", "0.55,100", "--pictures", "0"]
+    assert run(main, [*argv, *options, "--out", str(tmp_path)]) == 0
+    result = report(capsys)
+    parted, whole = result["results"]
+    assert whole["segments"] == 1 and parted["segments"] > 1
+    objects = [row["per_class"][1]["best_overlap"] for row in (parted, whole)]
+    assert objects[0] > objects[1]
+    assert whole["miou"] == result["one_segment"]["miou"]

@@ -1,0 +1,124 @@
+"""The grid of settings, what is chosen of it, and its figures."""
+
+import json
+from argparse import ArgumentTypeError
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from eval.cli import run
+from eval.fidelity.images import Generated
+from eval.fidelity.measure import Measured
+from eval.fidelity.resampling import Estimate
+from eval.generate.arms import Arm, parse_arm
+from eval.report import save_figure
+from eval.sweep import command
+from eval.sweep.command import choose, criterion, main
+from eval.sweep.figures import sweep_figure
+from eval.sweep.grid import Grid, windows
+from eval.sweep.options import parse
+
+BASE = parse_arm("tokenrank:heads=lambda2")
+TRIED = Grid((0.25, 0.5, 1.0), every=(1, 2)).arms(BASE)
+SAG = Grid((0.25, 0.5, 1.0), every=(1, 2)).arms(Arm("sag"))
+
+
+def distance(arm: Arm) -> float:
+    settings = dict(arm.settings)
+    scale = settings.get("scale", 0)
+    return 40 - 12 * scale + 11 * scale**2 + settings.get("every", 1) + (arm.name == "sag")
+
+
+@pytest.fixture
+def measured():
+    def image_set(arm: Arm) -> Generated:
+        cost = {"denoiser_evaluations": 48 if arm.name == "none" else 48 + 24 / dict(arm.settings)["every"]}
+        return Generated(arm.text, [Path("x.png")] * 500, [None] * 500, "p", cost)
+
+    def figures(arm: Arm) -> dict[str, Estimate]:
+        value = distance(arm)
+        accuracy = 0.9 - value / 100
+        return {
+            "frechet_vit": Estimate(value, value - 1, value + 1, "random halves"),
+            "accuracy": Estimate(accuracy, accuracy - 0.03, accuracy + 0.03, "Wilson"),
+        }
+
+    arms = [Arm("none"), *TRIED, *SAG]
+    extractor = SimpleNamespace(is_stand_in=True, identity="vit-0")
+    return Measured(
+        [image_set(arm) for arm in arms], {arm.text: figures(arm) for arm in arms}, {}, extractor, []
+    )
+
+
+def test_every_combination_is_tried():
+    grid = Grid((0.5, 1.0), (0.8,), ("auto", "0+1"), ((0.0, 1.0), (0.2, 0.8)), (1, 2))
+    arms = grid.arms(BASE)
+    assert len(set(arms)) == 16
+    assert arms[0].text == (
+        "tokenrank:scale=0.5:layers=auto:heads=lambda2:threshold=0.8:start=0:stop=1:every=1"
+    )
+    assert all(dict(arm.settings)["heads"] == "lambda2" for arm in arms)
+
+
+def test_what_an_arm_lacks_cannot_be_tried():
+    with pytest.raises(ArgumentTypeError, match="threshold"):
+        Grid((1.0,), (0.5,)).arms(Arm("pag"))
+    with pytest.raises(ArgumentTypeError, match="START:STOP"):
+        windows("0.5")
+
+
+def test_the_best_is_the_lowest_distance_and_the_highest_accuracy(measured):
+    tried = {BASE: TRIED, Arm("sag"): SAG}
+    for by in (None, "frechet_vit", "accuracy"):
+        best = choose(tried, measured, by)
+        assert {dict(arm.settings)["scale"] for arm in best.values()} == {0.5}
+        assert {dict(arm.settings)["every"] for arm in best.values()} == {1}
+    with pytest.raises(ValueError, match="expected one of what was measured: frechet_vit, accuracy"):
+        criterion(measured, "fid")
+
+
+def test_figures(measured, tmp_path):
+    best = choose({BASE: TRIED, Arm("sag"): SAG}, measured, None)
+    figure = sweep_figure(measured, best, "frechet_vit")
+    assert len(figure.axes) == 4
+    curves = figure.axes[0].containers
+    assert [curve.lines[0].get_xdata().tolist() for curve in curves] == [[0, 0.25, 0.5, 1.0]] * 2
+    assert curves[0].get_label() == "tokenrank:heads=lambda2:every=1"
+    assert "not FID" in figure.axes[0].get_ylabel()
+    for suffix in ("png", "svg"):
+        save_figure(figure, tmp_path / f"sweep.{suffix}")
+        assert (tmp_path / f"sweep.{suffix}").stat().st_size > 10_000
+
+
+def test_it_is_chosen_on_some_seeds_and_reported_on_others(measured, monkeypatch, tmp_path, capsys):
+    drawn = []
+    monkeypatch.setattr(command, "generate", lambda arguments, state: drawn.append(arguments))
+    monkeypatch.setattr(command, "open_generated", list)
+    monkeypatch.setattr(command, "measure", lambda *_: measured)
+    options = "--scales 0.25,0.5,1 --every 1,2 --arms tokenrank:heads=lambda2,sag --device cpu --out"
+    assert run(main, [*options.split(), str(tmp_path)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    choosing, reporting = drawn
+    assert len(choosing.arms) == 13 and len(reporting.arms) == 3
+    assert (choosing.seed, choosing.n, reporting.seed, reporting.n) == (1_000_000, 500, 0, 2000)
+    assert report["chosen"]["sag"] == "sag:scale=0.5:every=1"
+    assert report["stand_in"] and len(report["choosing"]["results"]) == 13
+    assert {path.name for path in tmp_path.iterdir()} == {"report.json", "table.md", "sweep.png", "sweep.svg"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--choose-seed 1000", "overlap"),
+        ("--arms none", "none"),
+        ("--arms pag --thresholds 1", "threshold"),
+        ("--scales x", "--scales"),
+        ("--scales -1", "sag_scale"),
+        ("--every 0", "--every"),
+        ("--windows 1:0", "start"),
+    ],
+)
+def test_mistakes(options, words):
+    with pytest.raises(ValueError, match=words):
+        parse(["--out", "x", *options.replace("--scales -1", "--scales=-1").split()])
