@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -54,10 +55,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("chain_benchmark"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    save(list(measure_all(options)), vars(options))
+    rows: list[Row] = []
+    for group in measure_all(options):
+        rows += group
+        save(rows, vars(options))  # each time, so that an interrupted run keeps what it has
+    print(f"\nsaved {options.out / 'chain.json'} and {options.out / 'chain.png'}")
 
 
-def measure_all(options: argparse.Namespace) -> Iterator[Row]:
+def measure_all(options: argparse.Namespace) -> Iterator[list[Row]]:
     for name in options.inputs:
         for n in options.tokens:
             try:
@@ -69,7 +74,7 @@ def measure_all(options: argparse.Namespace) -> Iterator[Row]:
             for group in options.groups:
                 rows = measure(name, group, (q, k), options.rounds)
                 print(table(rows), flush=True)
-                yield from rows
+                yield rows
 
 
 @torch.no_grad()
@@ -154,7 +159,6 @@ def save(rows: list[Row], config: dict) -> None:
     }
     (out / "chain.json").write_text(json.dumps(report, indent=1))
     plot(rows, out / "chain.png")
-    print(f"\nsaved {out / 'chain.json'} and {out / 'chain.png'}")
 
 
 def _cpu() -> str:
@@ -163,23 +167,39 @@ def _cpu() -> str:
 
 
 def plot(rows: list[Row], path: Path) -> None:
-    """Time over tokens, a panel for each group and input."""
+    """Time over tokens: a row of panels per group, a column per input; open markers are one head."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    panels = sorted({(row.group, row.input) for row in rows})
-    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4.5), squeeze=False)
-    for axis, (group, name) in zip(axes[0], panels, strict=True):
-        chosen = [row for row in rows if (row.group, row.input) == (group, name)]
-        for method in dict.fromkeys(row.method for row in chosen):
-            points = [(row.n, row.seconds) for row in chosen if row.method == method]
-            axis.loglog(*zip(*points, strict=True), marker="o", label=method)
-        axis.set(title=f"{group}, {name}", xlabel="tokens", ylabel="seconds")
-        axis.legend(fontsize=6)
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
+    groups = [group for group in BASELINE if any(row.group == group for row in rows)]
+    inputs = list(dict.fromkeys(row.input for row in rows))
+    size = (4.2 * len(inputs) + 2.6, 3.6 * len(groups))
+    figure, axes = plt.subplots(len(groups), len(inputs), figsize=size, squeeze=False, layout="constrained")
+    for line, group in zip(axes, groups, strict=True):
+        methods = list(dict.fromkeys(row.method for row in rows if row.group == group))
+        colours = {method: plt.get_cmap("tab20")(2 * i % 20 + i // 10) for i, method in enumerate(methods)}
+        for axis, name in zip(line, inputs, strict=True):
+            chosen = [row for row in rows if (row.group, row.input) == (group, name)]
+            _draw(axis, chosen, colours)
+            axis.set(title=f"{group}, {name}", xlabel="tokens", ylabel="seconds", xlim=(50, 20_000))
+            axis.grid(alpha=0.3)
+        handles = [plt.Line2D([], [], color=colour, marker="o", markersize=4) for colour in colours.values()]
+        line[-1].legend(handles, methods, fontsize=8, loc="upper left", bbox_to_anchor=(1.02, 1))
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _draw(axis: Any, rows: list[Row], colours: dict[str, Any]) -> None:
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log")
+    for method, colour in colours.items():
+        for heads in {row.heads for row in rows}:
+            points = sorted((r.n, r.seconds) for r in rows if (r.method, r.heads) == (method, heads))
+            if points:
+                face = "none" if heads == 1 else colour
+                axis.plot(*zip(*points, strict=True), marker="o", color=colour, mfc=face, ms=4, lw=1.2)
 
 
 if __name__ == "__main__":
