@@ -49,7 +49,7 @@ class MaskingResult:
     def markdown(self) -> str:
         """One row per arm, sorted so that the best ranking comes first, then by name."""
         rows = [self._row(i) for i in range(len(self.ranker.arms))]
-        rows.sort(key=lambda row: (self._sign * row["AUC top-1"], row["scorer"]))
+        rows.sort(key=lambda row: (self._sign * float(row["AUC top-1"]), row["scorer"]))
         return markdown_table(rows, COLUMNS)
 
     @cached_property
@@ -135,9 +135,9 @@ class MaskingResult:
         return {
             "scorer": arm.scorer,
             "layer": arm.layer,
-            "AUC top-1": area.value,
+            "AUC top-1": f"{area.value:.3f}",
             "95 % interval": spelt(area),
-            "AUC probability": float(self.probability[:, index, 1:].mean()),
+            "AUC probability": f"{self.probability[:, index, 1:].mean():.3f}",
             "− random": self._over_floor(index),
             "n": self.n,
         }

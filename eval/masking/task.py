@@ -21,6 +21,7 @@ from eval.masking.floor import image_seed
 from eval.masking.loading import Request, load_classifier
 from eval.masking.measure import Measurement
 from eval.masking.preprocess import Preprocessing
+from eval.masking.scorers import find_scorers
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ def _classes(source: ImageSource, labelled: Sequence[int], classifier: Classifie
 def _ranker(arguments: Namespace, model: nn.Module) -> Ranker:
     if arguments.layers_from is None:
         return choose_arms(model, arguments.scorers, arguments.layers)
-    known = best_layers(arguments.layers_from)
+    free = [name for name, scorer in find_scorers(arguments.scorers).items() if scorer.reads != "one layer"]
+    known = best_layers(arguments.layers_from) | dict.fromkeys(free)
     missing = [name for name in arguments.scorers if name not in known]
     if missing:
         raise ValueError(

@@ -133,8 +133,10 @@ def test_layers_from_an_earlier_report(model, data, tmp_path, capsys):
     assert run(main, arguments(model, data, tmp_path / "table", *chosen)) == 0
     rows = report(capsys)["results"]
     assert [(row["scorer"], row["layer"]) for row in rows] == [("random", None), ("tokenrank", best)]
-    line = mistake(capsys, arguments(model, data, tmp_path / "no", *chosen, "--scorers", "rollout"))
-    assert "has no layer for rollout: it has random, tokenrank" in line
+    line = mistake(capsys, arguments(model, data, tmp_path / "no", *chosen, "--scorers", "column_sum"))
+    assert "has no layer for column_sum: it has random, tokenrank" in line
+    assert run(main, arguments(model, data, tmp_path / "all", *chosen, "--scorers", "rollout,tokenrank")) == 0
+    assert [row["layer"] for row in report(capsys)["results"]] == [None, best]
 
 
 def test_a_backbone_with_a_linear_head(data, tmp_path, capsys):
