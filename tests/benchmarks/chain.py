@@ -11,13 +11,14 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tests.benchmarks.chain_inputs import INPUTS, InputMissingError, Pair
 from tests.benchmarks.chain_methods import BASELINE, METHODS, Method
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("--tokens", nargs="+", type=int, default=[256, 1024, 4096, 16384])
     parser.add_argument("--heads", type=int, default=8, help="above 4,096 tokens one head is taken")
     parser.add_argument("--groups", nargs="+", default=list(BASELINE), choices=list(BASELINE))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="NAME")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -72,20 +74,25 @@ def measure_all(options: argparse.Namespace) -> Iterator[list[Row]]:
                 continue
             q, k = (side.to(options.device, getattr(torch, options.dtype)) for side in pair)
             for group in options.groups:
-                rows = measure(name, group, (q, k), options.rounds)
-                print(table(rows), flush=True)
-                yield rows
+                rows = measure(name, chosen_methods(group, options.methods, q), (q, k), options.rounds)
+                if rows:
+                    print(table(rows), flush=True)
+                    yield rows
+
+
+def chosen_methods(group: str, titles: Sequence[str], q: Tensor) -> dict[str, Method]:
+    """Those of a group that are asked for and not too slow for the input."""
+    numbers = q.shape[0] * q.shape[1] ** 2
+    chosen = {title: METHODS[title] for title in METHODS if title in titles}
+    return {
+        title: method for title, method in chosen.items() if method.group == group and numbers <= method.most
+    }
 
 
 @torch.no_grad()
-def measure(name: str, group: str, pair: Pair, rounds: int) -> list[Row]:
-    """Time every method of a group that is not too slow for the input, after one run to warm up."""
+def measure(name: str, methods: dict[str, Method], pair: Pair, rounds: int) -> list[Row]:
+    """Time methods of one group, after one run of each to warm up."""
     heads, n = pair[0].shape[:2]
-    methods = {
-        title: method
-        for title, method in METHODS.items()
-        if method.group == group and heads * n * n <= method.most
-    }
     start = time.perf_counter()
     first = {title: _first(method, pair) for title, method in methods.items()}
     if time.perf_counter() - start > LONG_SECONDS:
@@ -97,6 +104,7 @@ def measure(name: str, group: str, pair: Pair, rounds: int) -> list[Row]:
     rows = []
     for title in methods:
         steps, extra = first[title]
+        group = methods[title].group
         row = Row(name, heads, n, group, title, median(times[title]), None, steps, extra)
         baseline = times.get(BASELINE[group])
         if baseline:
