@@ -12,9 +12,8 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sag.degraded import GuidedStep
 from sag.families import family_of
-from sag.hook import GuidanceHook
+from sag.hook import GuidanceHook, GuidedStep
 from sag.noise import noise_formula
 from sag.scorers import ColumnSumScorer, Scorer, TokenRankScorer
 from tokenrank_guidance.capture import AttentionRecord, AttentionTap
