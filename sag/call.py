@@ -74,9 +74,19 @@ class DenoiserCall:
 
 
 def named_inputs(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Positional and keyword arguments of `module.forward` under their names."""
+    """Arguments of `module.forward` under their names, in lists and dicts of our own.
+
+    To be taken before the call: UNet2DConditionModel empties the list of T2I-Adapter features given to it.
+    """
     names = list(inspect.signature(type(module).forward).parameters)[1:]
-    return dict(zip(names, args, strict=False)) | dict(kwargs)
+    given = dict(zip(names, args, strict=False)) | dict(kwargs)
+    return {name: _own_containers(value) for name, value in given.items()}
+
+
+def _own_containers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _own_containers(item) for key, item in value.items()}
+    return [_own_containers(item) for item in value] if isinstance(value, list) else value
 
 
 def take_rows(value: Any, rows: slice, batch: int) -> Any:

@@ -35,14 +35,25 @@ def _never(pipe: Any, denoiser: nn.Module, inputs: Inputs) -> bool:
     return False
 
 
+def _refuse_perturbed(pipe: Any) -> None:
+    """PAG's processors cut every batch into their own parts, guidance's extra pass too."""
+    if getattr(pipe, "do_perturbed_attention_guidance", False):
+        raise UnsupportedError(
+            f"{type(pipe).__name__} perturbs attention in a part of its batch, which then is not two equal "
+            "halves: guide with it or with this, calling it with pag_scale=0"
+        )
+
+
 def _equal_halves(pipe: Any, denoiser: nn.Module, inputs: Inputs) -> bool:
     """All there is where the pipeline does not tell; two images from equal noise look like one doubled."""
+    _refuse_perturbed(pipe)
     sample = inputs["sample"] if "sample" in inputs else inputs["hidden_states"]
     return sample.shape[0] % 2 == 0 and torch.equal(*sample.chunk(2))
 
 
 def _as_pipeline_says(pipe: Any, denoiser: nn.Module, inputs: Inputs) -> bool:
     """`pipe.do_classifier_free_guidance`, where it has one; SD3's skip-layer call is never doubled."""
+    _refuse_perturbed(pipe)
     says = getattr(pipe, "do_classifier_free_guidance", None)
     if says is False or inputs.get("skip_layers") is not None:
         return False
@@ -50,7 +61,7 @@ def _as_pipeline_says(pipe: Any, denoiser: nn.Module, inputs: Inputs) -> bool:
     if says and not equal:
         raise UnsupportedError(
             f"{type(pipe).__name__} guides classifier-free, but its batch is not two equal halves; "
-            "a third part, as PAG and InstructPix2Pix have it, is not supported"
+            "a third part, as InstructPix2Pix has it, is not supported"
         )
     return equal
 
@@ -92,10 +103,25 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+NO_LAYOUT = "where its image tokens are is not known here yet"
+REFUSED: dict[str, str] = {
+    "SanaTransformer2DModel": "its self-attention is linear, so there is no map to rank tokens by",
+    "UNetMotionModel": "its frames share the batch axis, which guidance reads as images",
+    "AuraFlowTransformer2DModel": NO_LAYOUT,
+    "Flux2Transformer2DModel": NO_LAYOUT,
+    "HunyuanDiT2DModel": NO_LAYOUT,
+    "Lumina2Transformer2DModel": NO_LAYOUT,
+    "LuminaNextDiT2DModel": NO_LAYOUT,
+    "QwenImageTransformer2DModel": NO_LAYOUT,
+    "WanTransformer3DModel": "its latents have a time axis, which guidance does not blur yet",
+}
+
+
 def family_of(denoiser: nn.Module) -> Family:
-    """The entry for a denoiser's class or nearest listed base; raises UnsupportedError without one."""
+    """The entry for a denoiser's class or nearest listed base; UnsupportedError, with why, without one."""
     for base in type(denoiser).__mro__:
         if base.__name__ in FAMILIES:
             return FAMILIES[base.__name__]
-    known = ", ".join(FAMILIES)
-    raise UnsupportedError(f"cannot guide {type(denoiser).__name__}; supported denoisers: {known}")
+    name = type(denoiser).__name__
+    because = f": {REFUSED[name]}" if name in REFUSED else ""
+    raise UnsupportedError(f"cannot guide {name}{because}; supported denoisers: {', '.join(FAMILIES)}")

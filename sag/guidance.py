@@ -12,8 +12,9 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sag.degraded import GuidedStep
 from sag.families import family_of
-from sag.hook import GuidanceHook, GuidedStep
+from sag.hook import GuidanceHook
 from sag.noise import noise_formula
 from sag.scorers import ColumnSumScorer, Scorer, TokenRankScorer
 from tokenrank_guidance.capture import AttentionRecord, AttentionTap
@@ -104,6 +105,7 @@ class SelfAttentionGuidance:
         if self.sag_scale > 0:
             self._state.undo.callback(tap.attach().detach)
             hook = GuidanceHook(self, pipe, tap, self._state.steps)
+            self._state.undo.callback(denoiser.register_forward_pre_hook(hook.begin, with_kwargs=True).remove)
             self._state.undo.callback(denoiser.register_forward_hook(hook, with_kwargs=True).remove)
         return self
 

@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sag.call import DenoiserCall, Output, named_inputs
-from sag.degrade import blur_tokens
+from sag.degraded import DegradedPass, GuidedStep
 from sag.families import family_of
-from sag.mask import salient, score_image
-from sag.noise import NoiseLevel, SamplingStep, noise_level, sampling_step, scalar_timestep
-from sag.predict import predict, renoise
+from sag.noise import SamplingStep, sampling_step, scalar_timestep
 from tokenrank_guidance.capture import AttentionTap
 
 if TYPE_CHECKING:
     from sag.guidance import SelfAttentionGuidance
-
-
-@dataclass(frozen=True)
-class GuidedStep:
-    """What guidance looked at in one denoiser call: the token scores (mean 1) and which tokens it blurred."""
-
-    number: int
-    timestep: float
-    score: Float[Tensor, "batch h w"]
-    mask: Bool[Tensor, "batch h w"]
 
 
 class GuidanceHook:
@@ -51,17 +38,23 @@ class GuidanceHook:
     ) -> None:
         self.guidance, self.pipe, self.tap, self.steps = guidance, pipe, tap, steps
         self.family = family_of(tap.model)
-        self._busy = False
+        self._extra = DegradedPass(guidance, tap)
+        self._inputs: dict[str, Any] = {}
         self._run: Tensor | None = None
         self._last: tuple[int, Tensor, Tensor] | None = None
+
+    def begin(self, module: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> None:
+        """The forward pre-hook: keep the inputs, as the call may change them."""
+        if not self._extra.busy:
+            self._inputs = named_inputs(module, args, kwargs)
 
     def __call__(
         self, module: nn.Module, args: tuple, kwargs: Mapping[str, Any], output: Output
     ) -> Output | None:
-        if self._busy:
+        if self._extra.busy:
             return None
         self._notice_new_run()
-        inputs = named_inputs(module, args, kwargs)
+        inputs, self._inputs = self._inputs, {}
         timestep = scalar_timestep(inputs["timestep"], self.family.timestep_scale)
         step = sampling_step(self.pipe.scheduler, timestep)
         if not self.guidance.guides(step.number, step.total):
@@ -84,39 +77,7 @@ class GuidanceHook:
             index, before, shift = self._last
             if index == step.index and before.shape == latents.shape and torch.equal(before, latents):
                 return shift
-        shift = self._fresh_shift(call, step)
+        shift, guided = self._extra.shift(call, step, self.pipe.scheduler)
+        self.steps.append(guided)
         self._last = (step.index, latents, shift)
         return shift
-
-    def _fresh_shift(self, call: DenoiserCall, step: SamplingStep) -> Float[Tensor, "rows *latent"]:
-        records = [record.select(call.rows) for record in self.tap.pop()]
-        score = score_image(records, self.guidance.score)
-        mask = salient(score, self.guidance.threshold)
-        degraded = self._degrade(call, mask, noise_level(self.pipe.scheduler, step))
-        blurred = self._repredict(call, degraded)
-        self.steps.append(GuidedStep(step.number, step.timestep, score, mask))
-        return self.guidance.sag_scale * (call.latent(call.prediction)[call.rows] - blurred)
-
-    def _degrade(
-        self, call: DenoiserCall, mask: Bool[Tensor, "rows h w"], level: NoiseLevel
-    ) -> Float[Tensor, "rows *latent"]:
-        """The input again, with the masked tokens of its clean part blurred; in float32 or better."""
-        sample = call.latent(call.sample)[call.rows]
-        prediction = call.latent(call.prediction)[call.rows]
-        dtype = torch.promote_types(sample.dtype, torch.float32)
-        clean, noise = predict(sample.to(dtype), prediction.to(dtype), level)
-        size, sigma = self.guidance.blur_kernel, self.guidance.blur_sigma
-        grid = (mask.shape[-2], mask.shape[-1])
-        clean = self.family.edit(clean, grid, lambda image: blur_tokens(image, mask, size, sigma))
-        return renoise(clean, noise, level)
-
-    def _repredict(
-        self, call: DenoiserCall, degraded: Float[Tensor, "rows *latent"]
-    ) -> Float[Tensor, "rows *latent"]:
-        """The denoiser again, without guiding or recording this call."""
-        self._busy = True
-        try:
-            with self.tap.paused():
-                return call.repredict(degraded)
-        finally:
-            self._busy = False

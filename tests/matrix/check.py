@@ -1,0 +1,137 @@
+"""What one cell of the matrix must show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sag import SelfAttentionGuidance
+from sag.call import named_inputs
+from sag.guidance import denoiser_of as denoiser
+from tests.matrix.features import Feature
+from tests.matrix.rows import STEPS, Arguments, Row, run
+from tests.sag.helpers import traces
+from tests.tiny_models import Call
+
+SCALE = 0.75
+
+
+@dataclass
+class Seen:
+    """One denoiser call: inputs by name, output, and whether it is guidance's own, inside the pipeline's."""
+
+    inputs: Arguments
+    output: Tensor
+    own: bool
+
+
+@contextmanager
+def seen(model: Any) -> Iterator[list[Seen]]:
+    """Every call of `model`, as it was given, in the order they ended; enter it after guidance."""
+    calls, open_calls = [], []
+
+    def begin(module: Any, args: tuple, kwargs: Arguments) -> None:
+        open_calls.append(named_inputs(module, args, kwargs))
+
+    def end(module: Any, args: tuple, kwargs: Arguments, output: Any) -> None:
+        inputs = open_calls.pop()
+        prediction = output[0] if isinstance(output, tuple) else output.sample
+        calls.append(Seen(inputs, prediction.clone(), bool(open_calls)))
+
+    handles = [
+        model.register_forward_pre_hook(begin, with_kwargs=True),
+        model.register_forward_hook(end, with_kwargs=True),
+    ]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def prepared(row: Row, feature: Feature) -> tuple[Any, Arguments]:
+    """The pipeline with the feature on it, and its call's arguments."""
+    pipe = feature.prepare(row.build())
+    return pipe, feature.arguments(pipe, row.arguments(feature.call(Call(steps=STEPS))))
+
+
+def check(row: Row, feature: Feature) -> None:
+    """Scale 0 changes no bit; guided images are finite and others; nothing stays; the method is what ran."""
+    pipe, arguments = prepared(row, feature)
+    model = denoiser(pipe)
+    plain = run(pipe, arguments)
+    before, state = traces(model), weights(model)
+    with SelfAttentionGuidance(sag_scale=0)(pipe):
+        assert torch.equal(run(pipe, arguments), plain), "scale 0 changed the result"
+    with SelfAttentionGuidance(sag_scale=SCALE)(pipe) as guidance, seen(model) as calls:
+        guided = run(pipe, arguments)
+    assert traces(model) == before, "something was left on the denoiser"
+    assert torch.isfinite(guided).all(), "the guided result is not finite"
+    assert not torch.equal(guided, plain), "guidance changed nothing"
+    assert guidance.steps, "no step was guided"
+    for step in guidance.steps:
+        chosen = step.mask.flatten(1).float().mean(1)
+        assert ((chosen > 0) & (chosen < 1)).all(), f"the mask holds {chosen.tolist()} of the tokens"
+    check_calls(model, calls, len(guidance.steps))
+    assert all(torch.equal(value, state[name]) for name, value in weights(model).items()), "weights changed"
+    assert torch.equal(run(pipe, arguments), plain), "the pipeline is no longer the plain one"
+
+
+def weights(model: Any) -> dict[str, Tensor]:
+    """Copies of all that is not offloaded to the meta device."""
+    return {name: value.clone() for name, value in model.state_dict().items() if not value.is_meta}
+
+
+def check_calls(model: Any, calls: list[Seen], guided: int) -> None:
+    """Guidance's own calls got all that the pipeline's got, and shifted its outputs by s(ε − ε̂)."""
+    pairs = [(own, main) for own, main in pairwise(calls) if own.own]
+    assert len(pairs) == guided, f"{guided} guided steps, but {len(pairs)} extra calls of {len(calls)}"
+    for own, main in pairs:
+        rows = own.output.shape[0]
+        for name in main.inputs.keys() - {"sample", "hidden_states", "return_dict"}:
+            assert alike(own.inputs[name], main.inputs[name], rows), f"{name} did not reach the extra call"
+    check_shift(model, *pairs[-1])
+
+
+def alike(own: Any, main: Any, rows: int) -> bool:
+    """Whether `own` is `main`, or one half of it wherever that has rows."""
+    if isinstance(main, Tensor):
+        if own.shape == main.shape:
+            return torch.equal(own, main)
+        return any(torch.equal(own, half) for half in (main[:rows], main[-rows:]))
+    if isinstance(main, dict):
+        return own.keys() == main.keys() and all(alike(own[key], main[key], rows) for key in main)
+    if isinstance(main, list | tuple):
+        return all(alike(*pair, rows) for pair in zip(own, main, strict=True))
+    return own is main or own == main
+
+
+def copied(inputs: Arguments) -> Arguments:
+    """The denoiser may empty the lists that it is given."""
+    return {name: list(value) if isinstance(value, list) else value for name, value in inputs.items()}
+
+
+@torch.no_grad()
+def check_shift(model: Any, own: Seen, main: Seen) -> None:
+    """Both calls again, now unguided: the pipeline received its own output plus s(ε − ε̂) in every row."""
+    plain = model(**copied(main.inputs) | {"return_dict": False})[0]
+    again = model(**copied(own.inputs))[0]
+    torch.testing.assert_close(again, own.output)
+    name = "sample" if "sample" in main.inputs else "hidden_states"
+    half = own.output.shape[0]
+    axis = -1 if plain.ndim == 3 else 1
+    channels = min(main.inputs[name].shape[axis], plain.shape[axis])
+    rows = [slice(None)] if half == plain.shape[0] else [slice(half), slice(half, None)]
+    found = (main.output - plain).narrow(axis, 0, channels)
+    shifts = [SCALE * (plain[part] - again).narrow(axis, 0, channels) for part in rows]
+    whole = [torch.cat([shift] * len(rows)) for shift in shifts]
+    errors = [(found - shift).abs().max().item() for shift in whole]
+    limit = 16 * torch.finfo(plain.dtype).eps * max(1.0, plain.abs().max().item())
+    assert min(errors) <= limit, f"the output is {min(errors):g} from ε + s(ε − ε̂); allowed are {limit:g}"
+    assert found.abs().max() > 0, "the last guided output is not shifted"

@@ -1,0 +1,47 @@
+"""Combinations against the method in plain loops, in float64: all that a call brings is in the extra pass."""
+
+import pytest
+import torch
+
+from sag import SelfAttentionGuidance
+from sag.guidance import denoiser_of
+from tests.matrix.check import prepared, seen
+from tests.matrix.features import FEATURES, cast
+from tests.matrix.rows import ROWS, run
+from tests.sag import oracle
+
+CFG = "CFG, negative prompt"
+CASES = [
+    ("StableDiffusionImg2Img", CFG),
+    ("StableDiffusionControlNet", CFG),
+    ("StableDiffusion", "LoRA, scale 0.5"),
+    ("StableDiffusion", "IP-Adapter"),
+    ("StableDiffusion", "guidance_rescale"),
+    ("StableDiffusionXLImg2Img", CFG),
+    ("StableDiffusionXLControlNet", CFG),
+    ("StableDiffusionXL", "LoRA, scale 0.5"),
+    ("StableDiffusionXL", "IP-Adapter"),
+    ("StableDiffusion3Img2Img", CFG),
+    ("StableDiffusion3Img2Img", "plain"),
+    ("FluxImg2Img", "plain"),
+]
+SCALE = 0.6
+
+
+@pytest.mark.parametrize(("name", "feature"), CASES)
+def test_the_guided_output_is_the_oracles(name, feature):
+    row = ROWS[name]
+    pipe, arguments = prepared(row, FEATURES[feature])
+    cast(torch.float64)(pipe)
+    model = denoiser_of(pipe)
+    table = getattr(pipe.scheduler, "alphas_cumprod", None)
+    with SelfAttentionGuidance(sag_scale=SCALE)(pipe), seen(model) as calls:
+        run(pipe, arguments)
+    main = calls[-1]
+    cfg = feature != "plain"
+    shift = oracle.shift(row.family, model, main.inputs, cfg, "tokenrank", SCALE, table)
+    with torch.no_grad():
+        wanted = model(**main.inputs | {"return_dict": False})[0]
+    wanted = wanted + torch.cat([shift] * (len(wanted) // len(shift)))
+    assert shift.abs().max() > 1e-4
+    assert (main.output - wanted).abs().max() / wanted.abs().max() <= 1e-7

@@ -1,0 +1,237 @@
+"""The guider of modular pipelines: the hook's equal, saved and loaded, and gone when it should be."""
+
+import json
+import subprocess
+import sys
+
+import diffusers as d
+import pytest
+import torch
+from diffusers.modular_pipelines import StableDiffusionXLAutoBlocks
+from diffusers.modular_pipelines.stable_diffusion_3 import StableDiffusion3AutoBlocks
+
+from sag import SelfAttentionGuidance, TokenRankGuider
+from tests.matrix.rows import IMAGE, ROWS
+from tests.sag.helpers import count_calls, traces
+from tests.tiny_models import NEGATIVE, PROMPT, denoiser, pipeline
+from tokenrank_guidance import AttentionTap, CaptureError, UnsupportedError
+
+BLOCKS = {"sdxl": StableDiffusionXLAutoBlocks, "sd3": StableDiffusion3AutoBlocks}
+STEPS, GUIDANCE = 4, 5.0
+SIZE = ("height", "width")
+
+
+@pytest.fixture(autouse=True)
+def quiet_logger():
+    """Modular pipelines warn of being experimental, and of components that were never on a hub."""
+    before = d.utils.logging.get_verbosity()
+    d.utils.logging.set_verbosity_error()
+    yield
+    d.utils.logging.set_verbosity(before)
+
+
+def modular(name, parts):
+    pipe = BLOCKS[name]().init_pipeline()
+    names = pipe._component_specs
+    pipe.update_components(**{key: part for key, part in parts.items() if key in names and part is not None})
+    return pipe
+
+
+def arguments(name, **changed):
+    common = {
+        "prompt": PROMPT,
+        "negative_prompt": NEGATIVE,
+        "height": 32,
+        "width": 32,
+        "num_inference_steps": STEPS,
+        "output_type": "latent",
+        "generator": torch.Generator().manual_seed(0),
+    }
+    return common | ({"max_sequence_length": 16} if name == "sd3" else {}) | changed
+
+
+def classic(name, pipe, guidance, scale=GUIDANCE, **options):
+    with guidance(pipe):
+        return pipe(**arguments(name), guidance_scale=scale, **options).images
+
+
+def guided(name, pipe, guider, **changed):
+    pipe.update_components(guider=guider)
+    return pipe(**arguments(name, **changed), output="images")
+
+
+def error(found, wanted):
+    """Largest difference, relative to the largest value wanted."""
+    return ((found - wanted).abs().max() / wanted.abs().max()).item()
+
+
+@pytest.mark.parametrize("scale", [GUIDANCE, 1.0], ids=["cfg", "no cfg"])
+@pytest.mark.parametrize("scorer", ["tokenrank", "sag"])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_the_guider_is_the_hook_on_the_classic_pipeline(name, scorer, scale):
+    pipe = pipeline(name)
+    plain = classic(name, pipe, SelfAttentionGuidance(sag_scale=0), scale)
+    wanted = classic(name, pipe, SelfAttentionGuidance(scorer), scale)
+    other = modular(name, pipe.components)
+    guider = TokenRankGuider(scale, scorer=scorer).bind(other.scheduler)
+    before = traces(denoiser(pipe))
+    found, calls = count_calls(denoiser(pipe), lambda: guided(name, other, guider))
+    assert error(found, wanted) <= 1e-5
+    assert error(found, plain) > 1e-3
+    assert calls == (3 if scale > 1 else 2) * STEPS
+    assert [step.number for step in guider.steps] == list(range(STEPS))
+    assert all(0 < step.mask.float().mean() < 1 for step in guider.steps)
+    assert traces(denoiser(pipe)) == before
+
+
+def test_guidance_rescale_is_the_classic_pipelines():
+    pipe = pipeline("sdxl")
+    wanted = classic("sdxl", pipe, SelfAttentionGuidance(), guidance_rescale=0.7)
+    other = modular("sdxl", pipe.components)
+    guider = TokenRankGuider(GUIDANCE, guidance_rescale=0.7).bind(other.scheduler)
+    assert error(guided("sdxl", other, guider), wanted) <= 1e-5
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_the_window_is_the_hooks(name):
+    pipe = pipeline(name)
+    guidance = SelfAttentionGuidance(start=0.25, stop=0.9, every=2, threshold=1.2, layers=-1)
+    wanted = classic(name, pipe, guidance)
+    other = modular(name, pipe.components)
+    settings = {"sag_start": 0.25, "sag_stop": 0.9, "every": 2, "threshold": 1.2, "layers": -1}
+    guider = TokenRankGuider(GUIDANCE, **settings).bind(other.scheduler)
+    assert error(guided(name, other, guider), wanted) <= 1e-5
+    assert [step.number for step in guider.steps] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "row"), [("sdxl", "StableDiffusionXLImg2Img"), ("sd3", "StableDiffusion3Img2Img")]
+)
+def test_image_to_image_is_the_classic_pipelines(name, row):
+    pipe = ROWS[row].build()
+    given = {"image": IMAGE, "strength": 0.8, "num_inference_steps": 5}
+    sized = {key: value for key, value in arguments(name).items() if name == "sd3" or key not in SIZE} | given
+    with SelfAttentionGuidance()(pipe) as guidance:
+        wanted = pipe(**sized, guidance_scale=GUIDANCE).images
+    other = modular(name, pipe.components)
+    guider = TokenRankGuider(GUIDANCE).bind(other.scheduler)
+    assert error(guided(name, other, guider, **given), wanted) <= 1e-5
+    assert [step.timestep for step in guider.steps] == [step.timestep for step in guidance.steps]
+
+
+def test_controlnet_is_the_classic_pipelines():
+    pipe = ROWS["StableDiffusionXLControlNet"].build()
+    given = {"controlnet_conditioning_scale": 0.7}
+    with SelfAttentionGuidance()(pipe):
+        wanted = pipe(**arguments("sdxl"), image=IMAGE, guidance_scale=GUIDANCE, **given).images
+    other = modular("sdxl", pipe.components)
+    guider = TokenRankGuider(GUIDANCE).bind(other.scheduler)
+    assert error(guided("sdxl", other, guider, control_image=IMAGE, **given), wanted) <= 1e-5
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_scale_0_is_classifier_free_guidance_bit_for_bit(name):
+    other = modular(name, pipeline(name).components)
+    plain = guided(name, other, d.ClassifierFreeGuidance(guidance_scale=GUIDANCE))
+    model = denoiser(other)
+    found, calls = count_calls(
+        model, lambda: guided(name, other, TokenRankGuider(guidance_scale=GUIDANCE, sag_scale=0))
+    )
+    assert torch.equal(found, plain)
+    assert calls == 2 * STEPS
+
+
+def test_saved_and_loaded_it_has_the_same_settings(tmp_path):
+    settings = {"guidance_scale": 3.0, "scorer": "sag", "sag_scale": 0.5, "layers": ["auto", 0], "every": 2}
+    guider = TokenRankGuider(**settings)
+    guider.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "guider_config.json").read_text())
+    assert saved.items() >= settings.items()
+    loaded = TokenRankGuider.from_pretrained(tmp_path)
+    assert settings.items() <= dict(loaded.config).items()
+    assert (loaded.guidance.layers, loaded.guidance.every) == (["auto", 0], 2)
+    assert guider.new(sag_scale=0.1).guidance.sag_scale == 0.1
+
+
+def test_an_unbound_guider_says_what_to_call():
+    other = modular("sdxl", pipeline("sdxl").components)
+    with pytest.raises(RuntimeError, match=r"call guider\.bind\(pipe\.scheduler\) first"):
+        guided("sdxl", other, TokenRankGuider())
+
+
+def test_a_scheduler_that_cannot_be_guided_with_is_refused():
+    other = modular("sdxl", pipeline("sdxl").components)
+    other.update_components(scheduler=d.TCDScheduler.from_config(other.scheduler.config))
+    with pytest.raises(UnsupportedError, match="cannot guide with TCDScheduler"):
+        guided("sdxl", other, TokenRankGuider().bind(other.scheduler))
+
+
+def test_importing_the_package_does_not_import_diffusers():
+    code = "import sys, sag; print('diffusers' in sys.modules, hasattr(sag, 'TokenRankGuider'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+
+
+def test_bad_settings_are_named():
+    with pytest.raises(ValueError, match="blur_kernel is 4; expected an odd whole number"):
+        TokenRankGuider(blur_kernel=4)
+    with pytest.raises(ValueError, match="a guider is saved, so it expects"):
+        TokenRankGuider(scorer=lambda record: record.q)
+
+
+class Failing:
+    """An attention processor that raises in its call number `at`."""
+
+    def __init__(self, processor, error, at):
+        self.processor, self.error, self.left = processor, error, at
+
+    def __call__(self, attn, *args, **kwargs):
+        self.left -= 1
+        if self.left == 0:
+            raise self.error
+        return self.processor(attn, *args, **kwargs)
+
+
+@pytest.mark.parametrize("at", [2, 3], ids=["watched pass", "guidance's pass"])
+@pytest.mark.parametrize("raised", [RuntimeError("boom"), KeyboardInterrupt()], ids=["error", "interrupt"])
+def test_nothing_stays_after_an_error_or_once_disabled_after_an_interrupt(raised, at):
+    pipe = pipeline("sdxl")
+    other = modular("sdxl", pipe.components)
+    guider = TokenRankGuider(GUIDANCE).bind(other.scheduler)
+    wanted = guided("sdxl", other, guider)
+    layer = pipe.unet.get_submodule(AttentionTap(pipe.unet).layers[0])
+    processor = layer.processor
+    before = traces(pipe.unet)
+    layer.processor = Failing(processor, raised, at)
+    with pytest.raises(type(raised)):
+        guided("sdxl", other, guider)
+    layer.processor = processor
+    if isinstance(raised, KeyboardInterrupt):  # torch runs no hooks after it, and no guider hears of it
+        guider.disable()
+        guider.enable()
+    assert traces(pipe.unet) == before
+    assert torch.equal(guided("sdxl", other, guider), wanted)
+
+
+def test_attention_slicing_is_an_error_that_leaves_nothing():
+    pipe = pipeline("sdxl")
+    pipe.enable_attention_slicing()
+    other = modular("sdxl", pipe.components)
+    before = traces(pipe.unet)
+    with pytest.raises(CaptureError, match="Undo attention slicing"):
+        guided("sdxl", other, TokenRankGuider().bind(other.scheduler))
+    assert traces(pipe.unet) == before
+
+
+@pytest.mark.parametrize(
+    "guider", [d.AdaptiveProjectedGuidance, d.ClassifierFreeZeroStarGuidance, d.ClassifierFreeGuidance]
+)
+def test_beside_another_guider_the_hook_guides_the_modular_pipeline(guider):
+    """It sees the conditional pass first, and gives its shift to the other passes of the step."""
+    other = modular("sdxl", pipeline("sdxl").components)
+    plain = guided("sdxl", other, guider())
+    with SelfAttentionGuidance()(other) as guidance:
+        found, calls = count_calls(other.unet, lambda: guided("sdxl", other, guider()))
+    assert torch.isfinite(found).all()
+    assert error(found, plain) > 1e-4
+    assert calls == 3 * STEPS and len(guidance.steps) == STEPS
