@@ -1,0 +1,90 @@
+"""What is read while a denoiser runs, and the heat maps that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from diffseg.zero_shot.options import Options
+from diffseg.zero_shot.words import Positions
+from tokenrank_guidance.capture.denoisers import ADVICE
+from tokenrank_guidance.errors import CaptureError
+
+Heat = Float[Tensor, "concepts gh gw"]
+
+
+@dataclass(eq=False)
+class Pass:
+    """The running pass: whether it is one to read, and which step of sampling, or timestep, it is.
+
+    `counting` is what a read pass adds to `step`.
+    """
+
+    wanted: bool = False
+    step: int = 0
+    counting: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What collectors work on: the pipeline, the words and where their tokens are, and the running pass.
+
+    `positions` are None where a concept need not be in the text.
+    """
+
+    pipe: Any
+    concepts: tuple[str, ...]
+    positions: Positions | None
+    current: Pass = field(default_factory=Pass)
+
+    @property
+    def tokens(self) -> Positions:
+        assert self.positions is not None
+        return self.positions
+
+
+@runtime_checkable
+class Collector(Protocol):
+    """Reads passes for some `options`, and after each gives a heat map for each of these."""
+
+    @property
+    def options(self) -> Sequence[Options]: ...
+    def watching(self) -> AbstractContextManager[object]: ...
+    def finish(self) -> list[Heat]: ...
+
+
+class LayerMean:
+    """The mean over layers of heat maps, brought to the finest grid among them (bilinear)."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[int, ...], Tensor] = {}
+        self._layers = 0
+
+    def add(self, heat: Heat, layers: int = 1) -> None:
+        """Take in the map of one layer, or the sum of several layers' maps."""
+        grid = tuple(heat.shape[-2:])
+        self._sums[grid] = self._sums[grid] + heat if grid in self._sums else heat
+        self._layers += layers
+
+    def value(self) -> Heat:
+        """The mean so far; CaptureError where no layer was seen."""
+        if not self._sums:
+            raise CaptureError(f"attention was not seen. {ADVICE}")
+        finest = max(self._sums, key=lambda grid: grid[0] * grid[1])
+        fine = [_resized(heat, finest) for heat in self._sums.values()]
+        return torch.stack(fine).sum(0) / self._layers
+
+
+def _resized(heat: Heat, grid: tuple[int, ...]) -> Float[Tensor, "concepts fh fw"]:
+    """A token of a coarse grid stands for several of the finest, which share its mass."""
+    if tuple(heat.shape[-2:]) == grid:
+        return heat
+    share = heat.shape[-2] * heat.shape[-1] / (grid[0] * grid[1])
+    return share * F.interpolate(heat[None], grid, mode="bilinear", align_corners=False)[0]

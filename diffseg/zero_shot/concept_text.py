@@ -1,0 +1,76 @@
+"""Concepts as text tokens, each encoded alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffseg.conditions import supported
+from diffseg.zero_shot.words import character_spans, longest_text, text_readers
+from tokenrank_guidance.errors import UnsupportedError
+
+
+@dataclass(frozen=True, eq=False)
+class ConceptText:
+    """The concepts' embeddings, and the pooled one of the empty prompt, under which they are modulated."""
+
+    tokens: Float[Tensor, "1 concepts dim"]
+    pooled: Float[Tensor, "1 pooled"]
+    time_scale: float
+
+    def modulation(self, model: Any, inputs: Mapping[str, Any]) -> Float[Tensor, "1 dim"]:
+        """The time and text embedding of a pass with the denoiser's `inputs`."""
+        times = [inputs["timestep"][-1:].to(self.pooled.dtype) * self.time_scale]
+        if inputs.get("guidance") is not None:
+            times.append(inputs["guidance"][-1:].to(self.pooled.dtype) * self.time_scale)
+        return model.time_text_embed(*times, self.pooled)
+
+
+@torch.no_grad()
+def encode_concepts(pipe: Any, concepts: Sequence[str]) -> ConceptText:
+    """The first token of each concept, encoded alone, of the T5 encoder where there is one.
+
+    As the published code does it; later tokens of a word count only through what the first has read of them.
+    Raises UnsupportedError for a pipeline other than FLUX's and SD3's.
+    """
+    family = supported(pipe)
+    if family not in ENCODERS:
+        raise UnsupportedError(f"concept-attention needs FLUX or SD3, got {type(pipe).__name__}")
+    encode, time_scale = ENCODERS[family]
+    reader = text_readers(pipe)[-1]
+    vectors = [
+        encode(pipe, concept)[0][0, reader.offset + _first(reader.tokenizer, concept)] for concept in concepts
+    ]
+    return ConceptText(torch.stack(vectors)[None], encode(pipe, "")[1], time_scale)
+
+
+def _first(tokenizer: Any, concept: str) -> int:
+    spans = character_spans(tokenizer, concept)
+    found = [i for i, (start, end) in enumerate(spans) if end > start]
+    if not found:
+        raise ValueError(f"concept {concept!r} has no token")
+    return found[0]
+
+
+def _flux(pipe: Any, text: str) -> tuple[Tensor, Tensor]:
+    device = getattr(pipe, "_execution_device", pipe.device)
+    tokens, pooled, _ = pipe.encode_prompt(text, None, device=device, max_sequence_length=longest_text(pipe))
+    return tokens, pooled
+
+
+def _sd3(pipe: Any, text: str) -> tuple[Tensor, Tensor]:
+    device = getattr(pipe, "_execution_device", pipe.device)
+    found = pipe.encode_prompt(text, text, text, device=device, do_classifier_free_guidance=False)
+    return found[0], found[2]
+
+
+# FLUX's transformer takes times in [0, 1] and multiplies them by 1,000 itself.
+ENCODERS: Mapping[str, tuple[Callable[[Any, str], tuple[Tensor, Tensor]], float]] = {
+    "FluxTransformer2DModel": (_flux, 1000.0),
+    "SD3Transformer2DModel": (_sd3, 1.0),
+}

@@ -1,0 +1,96 @@
+"""Chains over image and text together: FLUX and SD3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+import torch
+
+from diffseg.sizes import denoiser_of
+from diffseg.zero_shot.chain import Starts, Walks, starts_at
+from diffseg.zero_shot.collect import Heat, Job, LayerMean
+from diffseg.zero_shot.options import Options
+from tokenrank_guidance.capture import AttentionRecord, capture
+from tokenrank_guidance.errors import CaptureError, UnsupportedError
+
+
+class JointWalks:
+    """Bounces, row select and column select; each layer's queries and keys go as soon as it has run."""
+
+    def __init__(self, job: Job, layers: Sequence[str], options: Sequence[Options]) -> None:
+        self.options = options
+        self._job, self._layers = job, layers
+        self._means = [LayerMean() for _ in options]
+
+    def watching(self) -> AbstractContextManager[object]:
+        return capture(denoiser_of(self._job.pipe), self._layers, reduce=self._add)
+
+    def finish(self) -> list[Heat]:
+        heats = [mean.value() for mean in self._means]
+        self._means = [LayerMean() for _ in self.options]
+        return heats
+
+    def _add(self, record: AttentionRecord) -> None:
+        if not self._job.current.wanted:
+            return
+        record = conditional(record)
+        walks = walks_of(record, self._job, self.options[0])
+        for mean, options in zip(self._means, self.options, strict=True):
+            mean.add(on_grid(walks.ends(options), record))
+
+
+class Rollout:
+    """Attention rollout from the words' rows: x ← ½ x + ½ x P of every layer, from the last to the first.
+
+    The row of the product Π_l (½ I + ½ P_l), without the product. Holds a pass's queries and keys. Layers
+    without text, SD3.5's second attention, are left out. Source: Abnar and Zuidema 2020, arXiv 2005.00928.
+    """
+
+    def __init__(self, job: Job, layers: Sequence[str], options: Options) -> None:
+        self.options = [options]
+        self._job, self._layers = job, layers
+        self._records: list[AttentionRecord] = []
+
+    def watching(self) -> AbstractContextManager[object]:
+        return capture(denoiser_of(self._job.pipe), self._layers, reduce=self._add)
+
+    def finish(self) -> list[Heat]:
+        records, self._records = self._records, []
+        if not records:
+            raise CaptureError("no layer in which text and image share attention was seen")
+        options, last = self.options[0], records[-1]
+        x = walk_starts(last, self._job)
+        while records:
+            record = records.pop()
+            x = Walks(record, x, options).lazy_step(x, options.head_weights)
+        return [on_grid(x, last)]
+
+    def _add(self, record: AttentionRecord) -> None:
+        if self._job.current.wanted and record.text is not None:
+            self._records.append(conditional(record))
+
+
+def conditional(record: AttentionRecord) -> AttentionRecord:
+    """The last row of the batch: with classifier-free guidance the unconditional one comes first."""
+    return record.select(-1)
+
+
+def walk_starts(record: AttentionRecord, job: Job) -> Starts:
+    """The words' tokens in the record's order; UnsupportedError for a layer without text."""
+    if record.text is None:
+        raise UnsupportedError(f"{record.module} attends over image tokens alone, so no word starts there")
+    like = record.q.new_empty((), dtype=torch.promote_types(record.q.dtype, torch.float32))
+    return starts_at(job.tokens, record.text, like, record.tokens)
+
+
+def walks_of(record: AttentionRecord, job: Job, options: Options) -> Walks:
+    """Walks from the words of the job."""
+    return Walks(record, walk_starts(record, job), options)
+
+
+def on_grid(x: Starts, record: AttentionRecord) -> Heat:
+    """The image tokens of walks over all tokens, as their grid; CaptureError without one."""
+    if record.grid is None:
+        raise CaptureError(f"{record.module} has no grid of image tokens")
+    return x[:, record.image].unflatten(-1, record.grid).float()

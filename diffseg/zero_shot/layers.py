@@ -1,0 +1,61 @@
+"""Which layers are read where nothing else is asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffseg.conditions import supported
+from diffseg.sizes import denoiser_of
+from diffseg.zero_shot.options import Layers, Options
+from tokenrank_guidance.capture.layers import choose_layers
+from tokenrank_guidance.capture.layouts import find_layout
+from tokenrank_guidance.errors import UnsupportedError
+
+JOINT = ("FluxTransformer2DModel", "SD3Transformer2DModel")
+
+
+def is_joint(pipe: Any) -> bool:
+    """Whether image and text share one map."""
+    return supported(pipe) in JOINT
+
+
+def chain_layers(pipe: Any, options: Options) -> tuple[str, ...]:
+    """The layers of the chain.
+
+    By default those of the authors' FLUX demo, by share of the depth: the last half of the double blocks (9
+    to 18 of 19) and the last quarter of the single ones (28 to 37 of 38); SD3: the last half. Rollout: all.
+    UNets: every self-attention layer.
+    """
+    if options.layers != "default":
+        return chosen(pipe, options.layers)
+    names = [name for name in chosen(pipe, "all") if not name.endswith(".attn2") or not is_joint(pipe)]
+    if options.method == "rollout" or not is_joint(pipe):
+        return tuple(names)
+    double = [name for name in names if name.startswith("transformer_blocks.")]
+    single = [name for name in names if name.startswith("single_transformer_blocks.")]
+    return (*double[len(double) // 2 :], *single[len(single) * 3 // 4 :])
+
+
+def concept_layers(pipe: Any, options: Options) -> tuple[str, ...]:
+    """ConceptAttention's: double blocks alone, by default 14 to 17 of 19, by share of the depth."""
+    double = [name for name in chosen(pipe, "all") if _is_double(name)]
+    if options.layers == "default":
+        first = round(len(double) * 14 / 19)
+        return tuple(double[first : max(first + 1, len(double) - 1)])
+    if options.layers == "all":
+        return tuple(double)
+    names = chosen(pipe, options.layers)
+    others = [name for name in names if name not in double]
+    if others:
+        raise UnsupportedError(f"concept-attention reads double blocks alone, not {', '.join(others)}")
+    return names
+
+
+def chosen(pipe: Any, layers: Layers) -> tuple[str, ...]:
+    """The names of the layers, as `capture` chooses them."""
+    model = denoiser_of(pipe)
+    return choose_layers(model, find_layout(model), layers)
+
+
+def _is_double(name: str) -> bool:
+    return name.startswith("transformer_blocks.") and name.endswith(".attn")

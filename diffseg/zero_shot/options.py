@@ -1,0 +1,90 @@
+"""What can be chosen in a zero-shot segmentation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from tokenrank_guidance.markov import HELD_BYTES
+
+Method = Literal["bounce", "row", "column", "rollout", "concept-attention", "daam"]
+METHODS: tuple[str, ...] = get_args(Method)
+BACKGROUND = ("background", "floor", "tree", "person", "grass", "face")
+Layers = str | int | Sequence[str | int]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a heat map comes from attention, and which passes attention is taken from.
+
+    method: "bounce", `n` steps of the chain from the word's tokens in `direction`; "row" and "column", one
+    step outgoing and incoming; "rollout", attention rollout from the word's row; "concept-attention", output
+    space (FLUX and SD3 alone); "daam", mean cross-attention (UNets alone).
+    head_weights: "lambda2" or "mean"; mix: heads become one chain "before" the walk, or each walks alone and
+    the ends are averaged "after" it. Layers are averaged after the walk, then passes.
+    layers: "default" (see `diffseg.zero_shot.layers`), "all", names or indices as in `capture`.
+    timesteps: of 1,000, for given images; each is noised `draws` times, from the seeds seed, seed + 1, ….
+    background: what concept-attention's softmax has beside the concepts; blur: σ of its 3×3 Gaussian, 0 for
+    none (the published script has 1).
+    resolution: √(pixels) that the model works at, None for its own.
+    lambda2_tol: relative residual of λ2; memory: bytes of matrices that a layer may hold, 0 for none.
+    """
+
+    method: Method = "bounce"
+    n: int = 2
+    direction: Literal["outgoing", "incoming"] = "outgoing"
+    head_weights: Literal["lambda2", "mean"] = "lambda2"
+    mix: Literal["before", "after"] = "before"
+    layers: Layers = "default"
+    timesteps: tuple[int, ...] = (500,)
+    draws: int = 5
+    background: tuple[str, ...] = BACKGROUND
+    blur: float = 0.0
+    resolution: int | None = None
+    seed: int = 0
+    lambda2_tol: float = 1e-3
+    memory: int = HELD_BYTES
+
+    def __post_init__(self) -> None:
+        for name, holds, expected in (
+            ("method", self.method in METHODS, f"one of {', '.join(METHODS)}"),
+            ("n", _whole(self.n, 1), "a whole number ≥ 1"),
+            ("direction", self.direction in ("outgoing", "incoming"), "'outgoing' or 'incoming'"),
+            ("head_weights", self.head_weights in ("lambda2", "mean"), "'lambda2' or 'mean'"),
+            ("mix", self.mix in ("before", "after"), "'before' or 'after'"),
+            ("timesteps", self._timesteps_fit(), "whole numbers in [0, 1000)"),
+            ("draws", _whole(self.draws, 1), "a whole number ≥ 1"),
+            ("background", all(_word(one) for one in self.background), "words"),
+            ("blur", math.isfinite(self.blur) and self.blur >= 0, "a number ≥ 0"),
+            ("resolution", self.resolution is None or _whole(self.resolution, 1), "None or pixels ≥ 1"),
+            ("seed", _whole(self.seed, 0), "a whole number ≥ 0"),
+            ("lambda2_tol", 0 < self.lambda2_tol < 1, "a number in (0, 1)"),
+            ("memory", _whole(self.memory, 0), "bytes ≥ 0"),
+        ):
+            if not holds:
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected {expected}")
+
+    def _timesteps_fit(self) -> bool:
+        return len(self.timesteps) > 0 and all(_whole(one, 0) and one < 1000 for one in self.timesteps)
+
+
+def make_options(changes: dict[str, Any]) -> Options:
+    """The defaults with some fields changed; ValueError for an unknown field."""
+    unknown = sorted(set(changes) - set(Options.__dataclass_fields__))
+    if unknown:
+        known = ", ".join(Options.__dataclass_fields__)
+        raise ValueError(f"unknown option {', '.join(unknown)}; expected some of {known}")
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()
+    }
+    return Options(**fields)
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _word(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())

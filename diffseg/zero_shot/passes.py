@@ -1,0 +1,132 @@
+"""Running a pipeline for its attention: on given images, and while it draws."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffseg.denoise import denoiser_pass
+from diffseg.images import Rgb
+from diffseg.settings import Settings
+from diffseg.sizes import denoiser_of
+from diffseg.zero_shot.collect import Collector, Heat, Job
+from diffseg.zero_shot.options import Options
+from diffseg.zero_shot.words import longest_text
+from tokenrank_guidance import calls
+
+Wanted = Callable[[Mapping[str, Any]], bool]
+
+
+@dataclass(frozen=True)
+class Generate:
+    """An image to draw, and to segment while it is drawn; None leaves the choice to the pipeline."""
+
+    prompt: str
+    steps: int = 4
+    seed: int = 0
+    cfg: float | None = None
+    negative_prompt: str | None = None
+    height: int | None = None
+    width: int | None = None
+
+
+@dataclass(eq=False)
+class Sums:
+    """Heat maps by the collectors' options and by step, with the number of passes."""
+
+    totals: list[dict[int, Heat]] = field(default_factory=list)
+    counts: dict[int, int] = field(default_factory=dict)
+
+    def add(self, step: int, heats: Sequence[Heat]) -> None:
+        if not self.totals:
+            self.totals = [{} for _ in heats]
+        self.counts[step] = self.counts.get(step, 0) + 1
+        for total, heat in zip(self.totals, heats, strict=True):
+            total[step] = total[step] + heat.cpu() if step in total else heat.cpu()
+
+    def means(self) -> list[Float[Tensor, "steps concepts gh gw"]]:
+        return [torch.stack([total[s] / self.counts[s] for s in sorted(total)]) for total in self.totals]
+
+
+@torch.no_grad()
+def image_passes(job: Job, collectors: Sequence[Collector], image: Rgb, caption: str) -> Sums:
+    """Noise the encoded image to each timestep, `draws` times, and pass it through the denoiser."""
+    options, sums = collectors[0].options[0], Sums()
+    with reading(job, collectors, sums, lambda inputs: True):
+        for job.current.step, timestep in enumerate(options.timesteps):
+            for draw in range(options.draws):
+                denoiser_pass(job.pipe, image, settings_of(options, timestep, draw), caption)
+    return sums
+
+
+@torch.no_grad()
+def drawing_passes(job: Job, collectors: Sequence[Collector], request: Generate) -> tuple[Sums, Any]:
+    """Draw the image and read the conditional pass of every step; also returns the image."""
+    sums = Sums()
+    job.current.counting = 1
+    with reading(job, collectors, sums, ConditionalCalls()):
+        image = job.pipe(**arguments_of(job.pipe, request)).images[0]
+    return sums, image
+
+
+class ConditionalCalls:
+    """Tells the calls under the prompt: FLUX makes two of each step, under the prompt first."""
+
+    def __init__(self) -> None:
+        self._text: Tensor | None = None
+
+    def __call__(self, inputs: Mapping[str, Any]) -> bool:
+        text = inputs["encoder_hidden_states"]
+        first = text if self._text is None else self._text
+        self._text = first
+        return text is first or (text.shape == first.shape and torch.equal(text, first))
+
+
+@contextmanager
+def reading(job: Job, collectors: Sequence[Collector], sums: Sums, wanted: Wanted) -> Iterator[None]:
+    """Let the collectors see the wanted passes; nothing stays on the model, however it ends."""
+    model, current = denoiser_of(job.pipe), job.current
+
+    def begin(module: Any, args: Any, inputs: Mapping[str, Any]) -> None:
+        current.wanted = wanted(inputs)
+
+    def end(module: Any, args: Any, output: Any) -> None:
+        if current.wanted:
+            current.wanted = False
+            sums.add(current.step, [heat for one in collectors for heat in one.finish()])
+            current.step += current.counting
+
+    with ExitStack() as stack:
+        for handle in (
+            model.register_forward_pre_hook(begin, with_kwargs=True),
+            model.register_forward_hook(end),
+        ):
+            stack.callback(handle.remove)
+        for collector in collectors:
+            stack.enter_context(collector.watching())
+        yield
+
+
+def settings_of(options: Options, timestep: int, draw: int) -> Settings:
+    """One noised pass."""
+    return Settings(
+        timestep=timestep, add_noise=True, resolution=options.resolution, seed=options.seed + draw
+    )
+
+
+def arguments_of(pipe: Any, request: Generate) -> dict[str, Any]:
+    """What to call the pipeline with; UnsupportedError for what it does not take."""
+    sampling = calls.Sampling(
+        request.steps, request.cfg, request.negative_prompt, request.height, request.width
+    )
+    arguments = calls.call_arguments(pipe, sampling, [calls.Job(request.prompt, request.seed)])
+    if "max_sequence_length" in inspect.signature(pipe.__call__).parameters:
+        arguments["max_sequence_length"] = longest_text(pipe)
+    return arguments

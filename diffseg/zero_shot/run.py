@@ -1,0 +1,141 @@
+"""Zero-shot segmentation by words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from diffseg.conditions import check_text
+from diffseg.images import Rgb, read_images
+from diffseg.zero_shot.collect import Collector, Job
+from diffseg.zero_shot.concept_attention import ConceptAttention
+from diffseg.zero_shot.joint import JointWalks, Rollout
+from diffseg.zero_shot.layers import chain_layers, concept_layers, is_joint
+from diffseg.zero_shot.options import Options, make_options
+from diffseg.zero_shot.passes import Generate, drawing_passes, image_passes
+from diffseg.zero_shot.result import ZeroShot
+from diffseg.zero_shot.unet import UnetWalks
+from diffseg.zero_shot.words import caption_of, concept_tokens, text_readers
+from tokenrank_guidance.errors import UnsupportedError
+
+WITHOUT_CAPTION = "concept-attention"  # its concepts need not be in the prompt
+SHARED = ("timesteps", "draws", "seed", "resolution")
+
+
+def segment(
+    pipe: Any,
+    images: Any,
+    concepts: Sequence[str],
+    caption: str | Sequence[str] | None = None,
+    **changes: Any,
+) -> Any:
+    """Heat maps, masks and labels of `concepts`, words that need no training: one `ZeroShot` for each image.
+
+        segment(pipe, image, ["church", "sky"], n=2).masks[0]
+        segment(pipe, Generate("a photo of a church", steps=24), ["church"], method="row").heats
+
+    `images` is one image or a list (see `read_images`), of any sizes, or a `Generate`. A given image is
+    encoded, noised and passed through the denoiser under `caption` (one, or one for each image), by default
+    "a church, a sky"; a generated one is read at every step under its prompt, without the unconditional pass.
+    The chain runs over text and image tokens: v ← v P from the tokens of a concept, all of its places. In a
+    UNet, whose text is in no self-attention, cross-attention is the start and self-attention bounces it: an
+    analogue. `changes` are fields of `Options`, by keyword.
+
+    ValueError for unknown options, no concept, a concept that is not in the caption or beyond the model's
+    token limit; UnsupportedError for a pipeline without text, and a method that it has no attention for.
+    Source: arXiv 2507.17657 (bounce); the baselines are named in their modules.
+    """
+    options = make_options(changes)
+    if isinstance(images, Generate):
+        if caption is not None:
+            raise ValueError("caption: a generated image is read under its own prompt; leave caption out")
+        return heat_maps(pipe, images, concepts, [options])[0]
+    read, single = read_images(images)
+    captions = _captions(caption, len(read))
+    results = [
+        heat_maps(pipe, image, concepts, [options], own)[0] for image, own in zip(read, captions, strict=True)
+    ]
+    return results[0] if single else results
+
+
+def heat_maps(
+    pipe: Any,
+    image: Rgb | Generate,
+    concepts: Sequence[str],
+    options: Sequence[Options],
+    caption: str | None = None,
+) -> list[ZeroShot]:
+    """One image by several methods from the same passes, in the order of `options`; see `segment`.
+
+    Raises ValueError where they ask for different passes.
+    """
+    job, text = _job(pipe, image, concepts, options, caption)
+    pairs = _collectors(job, options)
+    collectors = [collector for collector, _ in pairs]
+    if isinstance(image, Generate):
+        sums, drawn = drawing_passes(job, collectors, image)
+        size = (drawn.height, drawn.width)
+    else:
+        sums, drawn = image_passes(job, collectors, image, text), None
+        size = (image.shape[1], image.shape[2])
+    order = [i for _, own in pairs for i in own]
+    found = dict(zip(order, sums.means(), strict=True))
+    return [ZeroShot(job.concepts, found[i], size, drawn) for i in range(len(order))]
+
+
+def _job(
+    pipe: Any, image: Rgb | Generate, concepts: Sequence[str], options: Sequence[Options], caption: str | None
+) -> tuple[Job, str]:
+    """Check what was asked for, before anything runs; also returns the caption."""
+    check_text(pipe)
+    text_readers(pipe)
+    words = _words(concepts)
+    for name in SHARED:
+        if len({getattr(one, name) for one in options}) != 1:
+            raise ValueError(f"{name}: methods that share passes need the same, got different ones")
+    asked = image.prompt if isinstance(image, Generate) else caption
+    text = caption_of(words) if asked is None else asked
+    chained = any(one.method != WITHOUT_CAPTION for one in options)
+    return Job(pipe, words, concept_tokens(pipe, text, words) if chained else None), text
+
+
+def _words(concepts: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(concepts, str):
+        raise ValueError(f"concepts: got the string {concepts!r}, expected a list of words")
+    words = tuple(concepts)
+    if not words or any(not isinstance(word, str) or not word.strip() for word in words):
+        raise ValueError(f"concepts: got {list(words)}, expected at least one, and words")
+    twice = sorted({word for word in words if words.count(word) > 1})
+    if twice:
+        raise ValueError(f"concepts: {', '.join(twice)} asked for more than once")
+    return words
+
+
+def _collectors(job: Job, options: Sequence[Options]) -> list[tuple[Collector, list[int]]]:
+    """One collector for all walks of the same layers, one for each rollout and ConceptAttention."""
+    found: list[tuple[Collector, list[int]]] = []
+    shared: dict[tuple[object, ...], list[int]] = {}
+    joint = is_joint(job.pipe)
+    for i, one in enumerate(options):
+        if one.method == "concept-attention":
+            found.append((ConceptAttention(job, concept_layers(job.pipe, one), one), [i]))
+        elif one.method == "rollout" and joint:
+            found.append((Rollout(job, chain_layers(job.pipe, one), one), [i]))
+        elif one.method == "daam" and joint:
+            raise UnsupportedError("daam reads cross-attention, which FLUX and SD3 lack; column is alike")
+        else:
+            key = (chain_layers(job.pipe, one), one.memory, one.lambda2_tol)
+            shared.setdefault(key, []).append(i)
+    walks = JointWalks if joint else UnetWalks
+    for (layers, *_), own in shared.items():
+        names: Any = layers
+        found.append((walks(job, names, [options[i] for i in own]), own))
+    return found
+
+
+def _captions(caption: str | Sequence[str] | None, count: int) -> list[str | None]:
+    if caption is None or isinstance(caption, str):
+        return [caption] * count
+    if len(caption) != count:
+        raise ValueError(f"caption: got {len(caption)} for {count} images")
+    return list(caption)

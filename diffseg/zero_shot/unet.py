@@ -1,0 +1,109 @@
+"""The analogue for UNets, whose text is in no self-attention map.
+
+Cross-attention says which image tokens attend to a word: that is the start, and self-attention bounces it.
+`n` counts the cross-attention as the first step, as in a joint map; "column" is that step alone, and "daam"
+its mean over all layers (Tang et al. 2023, arXiv 2210.04885, without its sum over all timesteps).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from diffseg.aggregate import Grid
+from diffseg.cross import TextAttention
+from diffseg.sizes import denoiser_of
+from diffseg.zero_shot.chain import Walks
+from diffseg.zero_shot.collect import Heat, Job, LayerMean
+from diffseg.zero_shot.joint import conditional
+from diffseg.zero_shot.options import Options
+from tokenrank_guidance.capture import AttentionRecord, capture
+from tokenrank_guidance.capture.watch import AttentionCall
+from tokenrank_guidance.errors import UnsupportedError
+
+UNET_METHODS = ("bounce", "column", "daam")
+
+
+class CrossAttention(TextAttention):
+    """The cross-attention of the wanted passes, of the batch's last, conditional row."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__()
+        self._job = job
+
+    def add_cross(self, call: AttentionCall) -> None:
+        if self._job.current.wanted:
+            mask = call.mask[-1:] if call.mask is not None and call.mask.ndim == 4 else call.mask
+            super().add_cross(AttentionCall(call.q[-1:], call.k[-1:], mask, call.scale))
+
+    def heat(self, grids: dict[int, Grid]) -> Heat:
+        """How much image tokens attend to the tokens of each word, the mean over layers; starts anew."""
+        mean = LayerMean()
+        for n, total in self._sums.items():
+            words = [total[:, own.to(total.device)].sum(-1) for own in self._job.tokens]
+            mean.add(torch.stack(words).unflatten(-1, grids[n]), self._counts[n])
+        self._sums, self._counts = {}, {}
+        return mean.value()
+
+
+class UnetWalks:
+    """DAAM-like maps and bounces of them; holds a pass's queries and keys of the chosen layers."""
+
+    def __init__(self, job: Job, layers: Sequence[str], options: Sequence[Options]) -> None:
+        for one in options:
+            if one.method not in UNET_METHODS:
+                raise UnsupportedError(
+                    f"{one.method} needs text and image in one map (FLUX, SD3); a UNet has "
+                    f"{', '.join(UNET_METHODS)}"
+                )
+        self.options = options
+        self._job, self._layers, self._cross = job, set(layers), CrossAttention(job)
+        self._records: list[AttentionRecord] = []
+        self._grids: dict[int, Grid] = {}
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        model = denoiser_of(self._job.pipe)
+        with self._cross.watching(model), capture(model, "all", reduce=self._add):
+            yield
+
+    def finish(self) -> list[Heat]:
+        cross = self._cross.heat(self._grids)
+        records, self._records = self._records, []
+        means = [LayerMean() for _ in self.options]
+        for record in records:
+            walks = Walks(record, _start(cross, record), self.options[0])
+            for mean, options in zip(means, self.options, strict=True):
+                if _bounces(options):
+                    mean.add(_shaped(walks.ends(replace(options, n=options.n - 1)), record))
+        pairs = zip(means, self.options, strict=True)
+        return [mean.value() if _bounces(one) else cross for mean, one in pairs]
+
+    def _add(self, record: AttentionRecord) -> None:
+        if record.grid is None or not self._job.current.wanted:
+            return
+        self._grids[record.grid[0] * record.grid[1]] = record.grid
+        if record.module in self._layers:
+            self._records.append(conditional(record))
+
+
+def _bounces(options: Options) -> bool:
+    return options.method == "bounce" and options.n > 1
+
+
+def _start(heat: Heat, record: AttentionRecord) -> Float[Tensor, "concepts tokens"]:
+    """The words' cross-attention on the record's grid, as distributions."""
+    assert record.grid is not None
+    flat = F.interpolate(heat[None], record.grid, mode="area")[0].flatten(1)
+    return flat / flat.sum(-1, keepdim=True)
+
+
+def _shaped(x: Float[Tensor, "concepts tokens"], record: AttentionRecord) -> Heat:
+    assert record.grid is not None
+    return x.unflatten(-1, record.grid).float()

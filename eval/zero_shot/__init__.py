@@ -1,0 +1,16 @@
+"""Zero-shot segmentation from words, measured: bounces against row, column, rollout and ConceptAttention.
+
+`python -m eval.zero_shot` runs it on pictures with masks. Sources: Erel et al. 2025, arXiv 2507.17657; the
+metrics are Chefer et al.'s, CVPR 2021, and beside them the one of Helbling et al. 2025, arXiv 2502.04320.
+
+The published setting, for whoever has weights, data and a word for each picture:
+
+    python -m eval.zero_shot --pipe black-forest-labs/FLUX.1-schnell --dtype bfloat16 --size 512 \\
+        --data imagenet-seg:gtsegs_ijcv.mat --names names.txt --timesteps 500 --draws 5 --out out/flux
+"""
+
+from eval.zero_shot.arms import ARMS, Arm
+from eval.zero_shot.result import ZeroShotResult
+from eval.zero_shot.tally import Tally
+
+__all__ = ["ARMS", "Arm", "Tally", "ZeroShotResult"]

@@ -1,0 +1,48 @@
+"""What is compared: methods by name, and the bounces of the curve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from diffseg.zero_shot import Options
+
+Changes = dict[str, Any]
+ARMS: Mapping[str, Changes] = {
+    "row": {"method": "row", "head_weights": "mean"},
+    "column": {"method": "column", "head_weights": "mean"},
+    "rollout": {"method": "rollout", "head_weights": "mean"},
+    "daam": {"method": "daam"},
+    "concept-attention": {"method": "concept-attention"},
+    "bounce": {"method": "bounce", "head_weights": "mean"},
+    "bounce-lambda2": {"method": "bounce", "head_weights": "lambda2"},
+    "incoming": {"method": "bounce", "head_weights": "mean", "direction": "incoming"},
+    "incoming-lambda2": {"method": "bounce", "head_weights": "lambda2", "direction": "incoming"},
+}
+JOINT_ARMS = ("row", "column", "rollout", "concept-attention", "bounce", "bounce-lambda2")
+UNET_ARMS = ("daam", "bounce", "bounce-lambda2")  # "column" is daam there
+CURVE = "curve"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to make a heat map; `key` names it in the journal."""
+
+    name: str
+    options: Options
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
+def named_arms(names: Sequence[str], common: Options) -> list[Arm]:
+    """The arms of these names, with the common options for the rest."""
+    return [Arm(name, replace(common, **ARMS[name])) for name in names]
+
+
+def curve_arms(most: int, common: Options) -> list[Arm]:
+    """One bounce up to `most`, with the heads weighted by λ2; none for 0."""
+    base: Changes = {"method": "bounce", "head_weights": "lambda2"}
+    return [Arm(f"{CURVE}-{n}", replace(common, **base, n=n)) for n in range(1, most + 1)]

@@ -1,0 +1,164 @@
+"""Pictures of one object each, with its mask and the word for it.
+
+`imagenet-seg:MAT` is ImageNet-Segmentation, `gtsegs_ijcv.mat` (Guillaumin et al. 2014): an HDF5 file of
+references, `/value/img` to pictures and `/value/gt` to one mask each, stored column by column. It has no
+names: give them by `--names`. Needs h5py.
+
+`voc:ROOT` is a PASCAL VOC folder, such as VOCdevkit/VOC2012:
+
+    ROOT/ImageSets/Segmentation/val.txt       names of pictures, one a line
+    ROOT/JPEGImages/NAME.jpg
+    ROOT/SegmentationClass/NAME.png           palette indices 1 to 20, 0 background, 255 ignored
+
+of which the pictures with exactly one class are taken, as ConceptAttention does for single objects.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+from PIL import Image
+
+from eval.data import ImageSource, UnreadableImage, open_images
+from eval.data.digest import file_digest, joint_digest
+from eval.data.folder import FolderImages
+from eval.data.source import Table
+from eval.metrics.confusion import IGNORE
+
+VOC_NAMES = tuple(
+    """airplane,bicycle,bird,boat,bottle,bus,car,cat,chair,cow,table,dog,horse,motorbike,person,plant,sheep,
+    sofa,train,television""".replace("\n    ", "").split(",")
+)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One picture, its object's mask (0, 1, 255 = ignore) and the word for it."""
+
+    index: int
+    image: Image.Image
+    mask: Int[np.ndarray, "h w"]
+    word: str
+
+
+@dataclass(frozen=True)
+class Objects:
+    """A source with masks and the word for each picture; `values`: which mask value is its object."""
+
+    source: ImageSource
+    words: Sequence[str]
+    values: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def config(self) -> dict[str, object]:
+        """What the truth depends on."""
+        return {"data": self.source.digest, "words": joint_digest((word, "") for word in self.words)}
+
+    def __getitem__(self, index: int) -> Labelled:
+        """UnreadableImage for what cannot be decoded, another mask value, and a mask without both classes."""
+        example = self.source[index]
+        assert example.mask is not None
+        known = {0, self.values[index], IGNORE}
+        found = set(np.unique(example.mask).tolist())
+        if not found <= known:
+            raise UnreadableImage(
+                index, f"its mask has values {sorted(found - known)}, expected 0, 1 and 255"
+            )
+        if self.values[index] not in found:
+            raise UnreadableImage(index, "its mask has no pixel of the object")
+        mask = np.where(example.mask == self.values[index], 1, example.mask)
+        return Labelled(index, example.image, mask, self.words[index])
+
+
+def open_objects(data: str, concept: str | None, names: Path | None, split: str | None = None) -> Objects:
+    """`imagenet-seg:MAT`, `voc:ROOT`, or a source with masks of `eval.data.open_images`.
+
+    The words are `concept` for all, the lines of `names`, or the labels. Raises ValueError for a source
+    without masks or words, and for another number of names than of pictures.
+    """
+    kind, _, root = data.partition(":")
+    if kind == "voc" and root:
+        return _voc(Path(root).expanduser())
+    source = MatImages(Path(root).expanduser()) if kind == "imagenet-seg" else open_images(data, split=split)
+    if not source.has_masks:
+        raise ValueError(
+            f"{data} has no masks; expected a parquet file with a column mask, a folder with images and "
+            "masks, imagenet-seg:MAT or voc:ROOT"
+        )
+    return Objects(source, _words(source, concept, names), [1] * len(source))
+
+
+def _words(source: ImageSource, concept: str | None, names: Path | None) -> list[str]:
+    if concept is not None:
+        return [concept] * len(source)
+    if names is None:
+        words = [label for label in source.labels if label is not None]
+        if len(words) != len(source):
+            raise ValueError(f"{source.name} has no labels: give --concept or --names")
+        return words
+    words = [line.strip() for line in names.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if len(words) != len(source):
+        raise ValueError(f"{names} has {len(words)} names for {len(source)} pictures")
+    return words
+
+
+def _voc(root: Path) -> Objects:
+    listed = root / "ImageSets" / "Segmentation" / "val.txt"
+    if not listed.is_file():
+        raise ValueError(f"there is no {listed}; expected a PASCAL VOC folder")
+    images, masks, classes = [], [], []
+    for name in listed.read_text().split():
+        mask = root / "SegmentationClass" / f"{name}.png"
+        with Image.open(mask) as opened:
+            present = [one for one in np.unique(np.asarray(opened)).tolist() if 0 < one < IGNORE]
+        if len(present) == 1 and present[0] <= len(VOC_NAMES):
+            images.append(root / "JPEGImages" / f"{name}.jpg")
+            masks.append(mask)
+            classes.append(present[0])
+    if not images:
+        raise ValueError(f"{root} has no picture of a single class")
+    words = [VOC_NAMES[one - 1] for one in classes]
+    table = Table(root.name, words, [None] * len(words), VOC_NAMES, has_masks=True)
+    return Objects(FolderImages(table, root, images, masks), words, classes)
+
+
+class MatImages(ImageSource):
+    """ImageNet-Segmentation's file; ValueError for another, ImportError without h5py."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import h5py  # pyright: ignore[reportMissingImports]
+        except ImportError as error:
+            raise ImportError("imagenet-seg needs h5py: pip install h5py") from error
+        try:
+            self._file = h5py.File(path, "r")
+            count = len(self._file["/value/img"])
+        except (OSError, KeyError) as error:
+            raise ValueError(f"{path} is not ImageNet-Segmentation's gtsegs_ijcv.mat: {error}") from error
+        self._path = path
+        super().__init__(Table(path.name, [None] * count, [None] * count, has_masks=True))
+
+    @cached_property
+    def digest(self) -> str:
+        return file_digest(self._path)
+
+    def encoded(self, index: int) -> tuple[bytes, bytes | None]:
+        file = self._file
+        pixels = np.array(file[file["/value/img"][index, 0]]).transpose(2, 1, 0)
+        mask = np.array(file[file[file["/value/gt"][index, 0]][0, 0]]).transpose(1, 0)
+        return _png(pixels), _png(mask)
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(buffer, "png")
+    return buffer.getvalue()

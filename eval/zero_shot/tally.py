@@ -1,0 +1,65 @@
+"""One picture's heat map against its mask, in numbers that add up over pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from eval.metrics.average_precision import map_average_precision
+from eval.metrics.foreground import SIDE, foreground, foreground_confusion, min_max, one_hot_counts
+
+
+@dataclass(frozen=True, eq=False)
+class Tally:
+    """`confusion`: pixels by truth and prediction; `one_hot`: intersection and union of two-channel masks.
+
+    `precision` is the picture's average precision.
+    """
+
+    confusion: Int[np.ndarray, "2 2"]
+    one_hot: Int[np.ndarray, "2"]
+    precision: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "confusion": self.confusion.tolist(),
+            "one_hot": self.one_hot.tolist(),
+            "precision": self.precision,
+        }
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> Tally:
+        """From what `to_json` gave."""
+        return cls(np.array(record["confusion"]), np.array(record["one_hot"]), record["precision"])
+
+
+def tally(heat: Float[Tensor, "gh gw"], mask: Int[np.ndarray, "h w"]) -> Tally:
+    """Chefer et al.'s protocol: the map at the mask's size, min-max scaled; foreground is above its mean."""
+    scaled = min_max(at_size(heat, (mask.shape[0], mask.shape[1])))
+    predicted = foreground(scaled)
+    return Tally(
+        foreground_confusion(predicted, mask),
+        one_hot_counts(predicted, mask),
+        map_average_precision(scaled, mask),
+    )
+
+
+def at_size(heat: Float[Tensor, "gh gw"], size: tuple[int, int]) -> Float[np.ndarray, "h w"]:
+    """Bilinear, half-pixel centres."""
+    return F.interpolate(heat[None, None].double(), size, mode="bilinear", align_corners=False)[0, 0].numpy()
+
+
+def squared(
+    image: Image.Image, mask: Int[np.ndarray, "h w"]
+) -> tuple[Float[Tensor, "3 side side"], Int[np.ndarray, "side side"]]:
+    """Image (bilinear) and mask (nearest) at the protocol's 224×224."""
+    pixels = np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+    small = Image.fromarray(mask.astype(np.uint8)).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+    return torch.from_numpy(pixels.copy()).movedim(-1, 0).float() / 255, np.asarray(small).astype(np.int64)

@@ -1,0 +1,75 @@
+"""Zero-shot heat maps by plain loops over dense float64 maps."""
+
+import torch
+
+from diffseg.denoise import denoiser_pass
+from diffseg.settings import Settings
+from diffseg.sizes import denoiser_of
+from tokenrank_guidance.capture import capture
+
+
+def dense_maps(record):
+    """Softmax of the record's last batch row, (heads, n, n), in float64."""
+    q, k = record.q[-1].double(), record.k[-1].double()
+    return (q @ k.mT * record.scale).softmax(-1)
+
+
+def second_modulus(matrix):
+    return torch.linalg.eigvals(matrix).abs().sort(descending=True).values[1]
+
+
+def head_weights(maps, kind):
+    moduli = [second_modulus(one) if kind == "lambda2" else 1.0 for one in maps]
+    total = sum(moduli)
+    return [float(one / total) for one in moduli]
+
+
+def start(tokens, offset, n):
+    row = torch.zeros(n, dtype=torch.float64)
+    for token in tokens:
+        row[offset + token] += 1 / len(tokens)
+    return row
+
+
+def step(row, matrix, direction):
+    if direction == "incoming":
+        matrix = (matrix / matrix.sum(0)).T
+    return torch.stack([sum(row[i] * matrix[i, j] for i in range(len(row))) for j in range(len(row))])
+
+
+def fast_step(row, matrix, direction):
+    return row @ ((matrix / matrix.sum(0)).T if direction == "incoming" else matrix)
+
+
+def walk(record, tokens, n, direction, weights, mix):
+    """The image part of a walk of `n` steps from the even distribution over `tokens` of the text."""
+    maps = dense_maps(record)
+    shares = head_weights(maps, weights)
+    chains = [sum(w * m for w, m in zip(shares, maps, strict=True))] if mix == "before" else maps
+    ends = []
+    for matrix in chains:
+        row = start(tokens, record.text.start, record.tokens)
+        for _ in range(n):
+            row = fast_step(row, matrix, direction)
+        ends.append(row)
+    end = ends[0] if mix == "before" else sum(w * e for w, e in zip(shares, ends, strict=True))
+    return end[record.image].reshape(record.grid)
+
+
+def rollout(records, tokens, weights):
+    """The words' rows of the product over layers of (I + P) / 2, the matrix product itself."""
+    product = torch.eye(records[0].tokens, dtype=torch.float64)
+    for record in records:
+        maps = dense_maps(record)
+        mixed = sum(w * m for w, m in zip(head_weights(maps, weights), maps, strict=True))
+        product = (mixed + torch.eye(len(mixed), dtype=torch.float64)) / 2 @ product
+    row = start(tokens, records[-1].text.start, records[-1].tokens) @ product
+    return row[records[-1].image].reshape(records[-1].grid)
+
+
+def records_of(pipe, picture, caption, layers, *, timestep=500, seed=0, resolution=None):
+    """Records of one noised pass, by `capture` alone."""
+    settings = Settings(timestep=timestep, add_noise=True, seed=seed, resolution=resolution)
+    with capture(denoiser_of(pipe), layers) as records:
+        denoiser_pass(pipe, picture, settings, caption)
+    return list(records)

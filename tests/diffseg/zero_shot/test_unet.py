@@ -1,0 +1,88 @@
+"""The analogue for UNets against dense maps of its attention."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from diffseg.cross import TextAttention
+from diffseg.denoise import denoiser_pass
+from diffseg.settings import Settings
+from diffseg.zero_shot import segment
+from tests.diffseg.helpers import image
+from tests.diffseg.zero_shot import oracle
+from tests.tiny_models import denoiser, pipeline
+from tokenrank_guidance import UnsupportedError
+from tokenrank_guidance.capture import capture
+
+CAPTION, DOG = "a big dog", [7, 8, 9]
+SETTINGS = Settings(timestep=500, add_noise=True, resolution=32)
+CHANGES = {"draws": 1, "resolution": 32, "lambda2_tol": 1e-9}
+
+
+class Layers(TextAttention):
+    """Every layer's cross-attention by itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def add_cross(self, call):
+        self.calls.append((call.q.double() @ call.k.double().mT * call.scale).softmax(-1)[0].mean(0))
+
+
+def seen(pipe, picture):
+    """Cross-attention to the word by layer, and the self-attention records."""
+    layers = Layers()
+    with layers.watching(denoiser(pipe)), capture(denoiser(pipe), "all") as records:
+        denoiser_pass(pipe, picture, SETTINGS, CAPTION)
+    grids = {one.grid[0] * one.grid[1]: one.grid for one in records}
+    return [one[:, DOG].sum(-1).reshape(grids[len(one)]) for one in layers.calls], list(records)
+
+
+def mean_on_finest(heats):
+    finest = max((heat.shape for heat in heats), key=lambda grid: grid[0] * grid[1])
+    total = 0
+    for heat in heats:
+        fine = F.interpolate(heat[None, None], finest, mode="bilinear")[0, 0]
+        total = total + fine * heat.numel() / fine.numel()
+    return total / len(heats)
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl"])
+@pytest.mark.parametrize("method", ["daam", "column"])
+def test_cross_attention_is_the_mean_over_layers(name, method):
+    pipe, picture = pipeline(name), image(24, 40)
+    cross, _ = seen(pipe, picture)
+    found = segment(pipe, picture, ["dog"], CAPTION, method=method, **CHANGES)
+    torch.testing.assert_close(found.heats[0].double(), mean_on_finest(cross), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("n", "direction"), [(2, "outgoing"), (3, "incoming")])
+def test_self_attention_bounces_it(n, direction):
+    pipe, picture = pipeline("sd"), image(24, 40)
+    cross, records = seen(pipe, picture)
+    start, ends = mean_on_finest(cross), []
+    for record in records:
+        maps = oracle.dense_maps(record)
+        shares = oracle.head_weights(maps, "lambda2")
+        chain = sum(w * m for w, m in zip(shares, maps, strict=True))
+        row = F.interpolate(start[None, None], record.grid, mode="area").flatten()
+        row = row / row.sum()
+        for _ in range(n - 1):
+            row = oracle.fast_step(row, chain, direction)
+        ends.append(row.reshape(record.grid))
+    found = segment(pipe, picture, ["dog"], CAPTION, n=n, direction=direction, **CHANGES)
+    torch.testing.assert_close(found.heats[0].double(), mean_on_finest(ends), rtol=0, atol=1e-6)
+
+
+def test_one_bounce_is_the_start_and_rows_do_not_exist():
+    pipe = pipeline("sd")
+    one, column = (
+        segment(pipe, image(32, 32), ["dog"], CAPTION, **CHANGES, **more).heats
+        for more in ({"n": 1}, {"method": "column"})
+    )
+    assert torch.equal(one, column)
+    with pytest.raises(UnsupportedError, match="row needs text and image in one map"):
+        segment(pipe, image(32, 32), ["dog"], CAPTION, method="row")
+    with pytest.raises(UnsupportedError, match="daam reads cross-attention, which FLUX"):
+        segment(pipeline("flux"), image(32, 32), ["dog"], CAPTION, method="daam")

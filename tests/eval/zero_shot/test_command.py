@@ -1,0 +1,163 @@
+"""`python -m eval.zero_shot` on tiny random models and generated pictures, in this process."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eval.cli import run
+from eval.zero_shot import command
+from eval.zero_shot.command import main
+from tests.tiny_models import pipeline
+
+
+@pytest.fixture(scope="module")
+def flux(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("flux")
+    pipeline("flux").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Four pictures of a bright square on a dark ground, and one that cannot be read (the third)."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir()
+    for i in range(5):
+        mask = np.zeros((36, 44), dtype=np.uint8)
+        mask[8:24, 4 * i : 4 * i + 20] = 1
+        pixels = rng.integers(0, 80, (36, 44, 3)) + 150 * mask[..., None]
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / "images" / f"{i}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"{i}.png")
+    (folder / "images" / "2.png").write_bytes(b"not a picture")
+    return folder
+
+
+def arguments(pipe: object, data: object, out: Path, *more: str) -> list[str]:
+    given = {"pipe": pipe, "data": data, "out": out, "device": "cpu", "size": 32, "draws": 1}
+    options = [part for name, value in given.items() for part in (f"--{name}", str(value))]
+    few = ("--curve", "2", "--pictures", "0", "--concept", "box")
+    return [*options, *(few if "--concept" not in more else few[:4]), *more]
+
+
+def report(capsys) -> dict:
+    return json.loads(capsys.readouterr().out)
+
+
+def mistake(capsys, argv: list[str]) -> str:
+    assert run(main, argv) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    last = captured.err.strip().splitlines()[-1]
+    assert last.startswith("error: ") and "Traceback" not in captured.err
+    return last
+
+
+def test_prints_and_keeps_the_report(flux, data, tmp_path, capsys):
+    assert run(main, arguments(flux, data, tmp_path, "--pictures", "1")) == 0
+    result = report(capsys)
+    assert result == json.loads((tmp_path / "report.json").read_text())
+    names = ["row", "column", "rollout", "concept-attention", "bounce", "bounce-lambda2"]
+    assert [row["method"] for row in result["results"]] == names
+    assert result["n"] == 4 and result["skipped"] == {"unreadable": [2]} and result["seed"] == 0
+    for row in result["results"]:
+        for name in ("acc", "miou", "map", "ca_miou"):
+            low, high = row[f"{name}_ci"]
+            assert 0 <= low <= row[name] <= high <= 1
+        assert row["ca_miou"] == pytest.approx(row["acc"] / (2 - row["acc"]))
+        assert [one["class"] for one in row["per_class"]] == ["box"]
+        assert row["per_class"][0]["miou"] == pytest.approx(row["miou"])
+    assert list(result["results"][5]["differences"]) == names[:5]
+    gap = result["results"][5]["differences"]["row"]["miou"]["value"]
+    assert gap == pytest.approx(result["results"][5]["miou"] - result["results"][0]["miou"])
+    assert [point["n"] for point in result["curve"]] == [1, 2]
+    same = ("acc", "miou", "map")
+    assert [result["curve"][1][k] for k in same] == [result["results"][5][k] for k in same]
+    assert "mIoU of each class" in (tmp_path / "table.md").read_text()
+    for figure in ("pictures.png", "curve.png"):
+        assert (tmp_path / figure).stat().st_size > 5000
+
+
+def test_resumes_without_repeating(flux, data, tmp_path, capsys, monkeypatch):
+    argv = arguments(flux, data, tmp_path / "parts", "--methods", "row,bounce")
+    calls, heat_maps = [], command.heat_maps
+
+    def stop(*given):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return heat_maps(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(command, "heat_maps", stop)
+        assert run(main, argv) == 130
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.strip().splitlines()[-1].startswith("interrupted: ")
+    kept = (tmp_path / "parts" / "pictures.jsonl").read_text()
+    assert len(kept.splitlines()) == 1 + 3  # two pictures, and the unreadable one
+    assert run(main, argv) == 0
+    resumed = report(capsys)
+    assert (tmp_path / "parts" / "pictures.jsonl").read_text().startswith(kept)
+    assert run(main, arguments(flux, data, tmp_path / "whole", "--methods", "row,bounce")) == 0
+    whole = report(capsys)
+    assert resumed["results"] == whole["results"] and resumed["curve"] == whole["curve"]
+    monkeypatch.setattr(command, "heat_maps", None)  # nothing is left to measure
+    assert run(main, argv) == 0
+
+
+def test_a_method_does_not_depend_on_what_it_is_measured_with(flux, data, tmp_path, capsys):
+    assert run(main, arguments(flux, data, tmp_path / "a", "--methods", "column", "--curve", "0")) == 0
+    alone = report(capsys)
+    assert run(main, arguments(flux, data, tmp_path / "b", "--methods", "bounce,column")) == 0
+    row = report(capsys)["results"][1]
+    assert alone["curve"] == []
+    assert {k: row[k] for k in ("acc", "miou", "map")} == {
+        k: alone["results"][0][k] for k in ("acc", "miou", "map")
+    }
+
+
+def test_unets(data, tmp_path, capsys):
+    pipeline("sd").save_pretrained(tmp_path / "sd")
+    assert run(main, arguments(tmp_path / "sd", data, tmp_path / "out", "--limit", "2")) == 0
+    result = report(capsys)
+    assert [r["method"] for r in result["results"]] == ["daam", "bounce", "bounce-lambda2"]
+    assert "row needs text and image" in mistake(
+        capsys, arguments(tmp_path / "sd", data, tmp_path / "row", "--methods", "row")
+    )
+
+
+def test_miniatures_know_their_labels_alone(data, tmp_path):
+    argv = arguments("tiny-flux", data, tmp_path)
+    task = command.open_task(command.parse([one for one in argv if one not in ("--size", "32")]))
+    options = {arm.name: arm.options for arm in task.arms}
+    assert "church" in options["concept-attention"].background and options["row"].resolution == 128
+    task = command.open_task(command.parse([*argv, "--background", "tench"]))
+    assert task.arms[0].options.background == ("tench",) and task.arms[0].options.resolution == 32
+
+
+def test_mistakes(flux, data, tmp_path, capsys):
+    def of(*more, source=data):
+        return mistake(capsys, arguments(flux, source, tmp_path / "out", *more))
+
+    plain = arguments(flux, data, tmp_path / "out")[:-2]
+    assert "has no labels: give --concept or --names" in mistake(capsys, plain)
+    (tmp_path / "names.txt").write_text("a\nb\n")
+    assert "has 2 names for 5 pictures" in mistake(capsys, [*plain, "--names", str(tmp_path / "names.txt")])
+    assert "expected some of row, column" in of("--methods", "rows")
+    assert "expected a caption with {name}" in of("--caption", "a box")
+    assert "expected timesteps of 1000" in of("--timesteps", "1000")
+    assert "has no masks" in of(source=data / "masks")
+    assert "expected a PASCAL VOC folder" in of(source=f"voc:{tmp_path}")
+    assert "other settings" in other_settings(flux, data, tmp_path, capsys)
+    assert not (tmp_path / "out" / "report.json").exists()
+
+
+def other_settings(flux, data, tmp_path, capsys):
+    argv = arguments(flux, data, tmp_path / "kept", "--limit", "1", "--methods", "row")
+    assert run(main, argv) == 0
+    capsys.readouterr()
+    return mistake(capsys, [*argv, "--n", "3", "--timesteps", "200"])

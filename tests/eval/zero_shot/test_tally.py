@@ -1,0 +1,47 @@
+"""The metrics on constructed masks, by hand."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import average_precision_score
+
+from diffseg.zero_shot import Options
+from eval.zero_shot import Arm, Tally, ZeroShotResult
+from eval.zero_shot.tally import squared, tally
+
+MASK = np.array([[1, 1, 0, 0], [1, 1, 0, 255]])
+
+
+def test_counts_by_hand():
+    heat = torch.tensor([[0.9, 0.2, 0.8, 0.0], [1.0, 0.6, 0.1, 0.5]])  # its mean, scaled, is 0.5125
+    found = tally(heat, MASK)
+    assert found.confusion.tolist() == [[2, 1], [1, 3]]
+    assert found.one_hot.tolist() == [5, 9]
+    truth, score = MASK[MASK != 255], heat.numpy()[MASK != 255]
+    labels, scores = np.concatenate([1 - truth, truth]), np.concatenate([1 - score, score])
+    assert found.precision == pytest.approx(average_precision_score(labels, scores))
+    assert Tally.of(found.to_json()).confusion.tolist() == found.confusion.tolist()
+
+
+def test_pooled_over_pictures_and_the_trap_is_a_function_of_accuracy():
+    one = Tally(np.array([[2, 1], [1, 3]]), np.array([5, 9]), 0.5)
+    two = Tally(np.array([[6, 0], [2, 0]]), np.array([6, 10]), 0.9)
+    result = ZeroShotResult([Arm("row", Options(method="row"))], ["cat", "dog"], [[one], [two]])
+    (row,) = result.rows
+    assert row["acc"] == pytest.approx(11 / 15)
+    assert row["miou"] == pytest.approx((8 / 12 + 3 / 7) / 2)
+    assert row["map"] == pytest.approx(0.7)
+    assert row["ca_miou"] == pytest.approx(11 / 19) == pytest.approx(row["acc"] / (2 - row["acc"]))
+    assert [(c["class"], c["acc"]) for c in row["per_class"]] == [("cat", 5 / 7), ("dog", 6 / 8)]
+    assert result.everywhere["acc"] == pytest.approx(6 / 15)
+    assert "| row |" in result.markdown()
+
+
+def test_square_of_the_protocol():
+    image = Image.fromarray(np.zeros((30, 60, 3), dtype=np.uint8))
+    mask = np.zeros((30, 60), dtype=np.int64)
+    mask[:, 30:] = 255
+    pixels, small = squared(image, mask)
+    assert pixels.shape == (3, 224, 224) and small.shape == (224, 224)
+    assert set(np.unique(small)) == {0, 255} and (small == 255).sum() == 224 * 112
