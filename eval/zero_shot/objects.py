@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -136,11 +137,11 @@ class MatImages(ImageSource):
 
     def __init__(self, path: Path) -> None:
         try:
-            import h5py  # pyright: ignore[reportMissingImports]
+            import h5py
         except ImportError as error:
             raise ImportError("imagenet-seg needs h5py: pip install h5py") from error
         try:
-            self._file = h5py.File(path, "r")
+            self._file: Any = h5py.File(path, "r")
             count = len(self._file["/value/img"])
         except (OSError, KeyError) as error:
             raise ValueError(f"{path} is not ImageNet-Segmentation's gtsegs_ijcv.mat: {error}") from error
