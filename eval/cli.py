@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn, Protocol, TypeVar
@@ -16,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from eval.report import results_only
-from tokenrank_guidance.commands.messages import say
+from tokenrank_guidance.commands.messages import one_line_warnings, say
 from tokenrank_guidance.commands.options import at_least, finite
 from tokenrank_guidance.errors import TokenRankError
 from tokenrank_guidance.quiet import quiet_libraries
@@ -62,7 +60,7 @@ def run(main: Callable[[Sequence[str]], object], argv: Sequence[str] | None = No
     holds in place.
     """
     try:
-        with _one_line_warnings(), quiet_libraries(), results_only():
+        with one_line_warnings(), quiet_libraries(), results_only():
             main(sys.argv[1:] if argv is None else argv)
     except MISTAKES as error:
         say(f"error: {error or type(error).__name__}")
@@ -120,14 +118,3 @@ def _stepped(text: str) -> list[float]:
         raise ValueError("a step must be positive")
     count = int((last - first) / step + 1e-9) + 1
     return [round(first + i * step, 10) for i in range(count)]
-
-
-@contextmanager
-def _one_line_warnings() -> Iterator[None]:
-    """Warnings as one line each, once; what libraries tell developers of coming changes is left out."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("once")
-        for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
-            warnings.simplefilter("ignore", category)
-        warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
-        yield

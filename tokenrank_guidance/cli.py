@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from importlib import import_module
 from typing import NoReturn
 
 import torch
 
-from tokenrank_guidance.commands.messages import say
+from tokenrank_guidance.commands.messages import one_line_warnings, say
 from tokenrank_guidance.errors import TokenRankError
 
 # Each is a module of `tokenrank_guidance.commands`, imported only when it is asked for.
@@ -39,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
-        with _one_line_warnings(), redirect_stdout(sys.stderr):  # whatever a library prints is not the result
+        with one_line_warnings(), redirect_stdout(sys.stderr):  # whatever a library prints is not the result
             arguments = _parser(argv).parse_args(argv)
             result = arguments.run(arguments)
         print(json.dumps(result, indent=2, allow_nan=False), flush=True)
@@ -63,14 +62,3 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     return parser
-
-
-@contextmanager
-def _one_line_warnings() -> Iterator[None]:
-    """Warnings as one line each, once; what libraries tell developers of coming changes is left out."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("once")
-        for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
-            warnings.simplefilter("ignore", category)
-        warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
-        yield

@@ -1,6 +1,9 @@
 """What a command tells its user beside the result."""
 
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tqdm import tqdm
 
@@ -8,3 +11,14 @@ from tqdm import tqdm
 def say(text: str) -> None:
     """Print one line on stderr, whatever `text` holds, without breaking a progress bar."""
     tqdm.write(" ".join(text.split()), file=sys.stderr)
+
+
+@contextmanager
+def one_line_warnings() -> Iterator[None]:
+    """Warnings as one line each, once; what libraries tell developers of coming changes is left out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("once")
+        for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", category)
+        warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
+        yield

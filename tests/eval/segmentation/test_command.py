@@ -3,14 +3,13 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 from transformers import ViTImageProcessor
 
 from eval.cli import run
 from eval.segmentation.command import main
 from tests import tiny_vits
+from tests.eval.squares import write_squares
 from tests.tiny_models import pipeline
 
 
@@ -32,18 +31,7 @@ def pipe(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     """Five pictures of a bright square on a dark ground, and one that cannot be read (the third)."""
-    folder = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    for kind in ("images", "masks"):
-        (folder / kind).mkdir()
-    for i in range(6):
-        mask = np.zeros((36, 44), dtype=np.uint8)
-        mask[8:24, 4 * i : 4 * i + 20] = 1
-        pixels = rng.integers(0, 80, (36, 44, 3)) + 150 * mask[..., None]
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / "images" / f"{i}.png")
-        Image.fromarray(mask).save(folder / "masks" / f"{i}.png")
-    (folder / "images" / "2.png").write_bytes(b"not a picture")
-    return folder
+    return write_squares(tmp_path_factory.mktemp("data"), 6)
 
 
 def arguments(model: Path, data: Path, out: Path, *more: str) -> list[str]:

@@ -3,13 +3,12 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from eval.cli import run
 from eval.zero_shot import command
 from eval.zero_shot.command import main
+from tests.eval.squares import write_squares
 from tests.tiny_models import pipeline
 
 
@@ -23,18 +22,7 @@ def flux(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     """Four pictures of a bright square on a dark ground, and one that cannot be read (the third)."""
-    folder = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    for kind in ("images", "masks"):
-        (folder / kind).mkdir()
-    for i in range(5):
-        mask = np.zeros((36, 44), dtype=np.uint8)
-        mask[8:24, 4 * i : 4 * i + 20] = 1
-        pixels = rng.integers(0, 80, (36, 44, 3)) + 150 * mask[..., None]
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / "images" / f"{i}.png")
-        Image.fromarray(mask).save(folder / "masks" / f"{i}.png")
-    (folder / "images" / "2.png").write_bytes(b"not a picture")
-    return folder
+    return write_squares(tmp_path_factory.mktemp("data"), 5)
 
 
 def arguments(pipe: object, data: object, out: Path, *more: str) -> list[str]:
