@@ -10,6 +10,7 @@ from torch import Tensor
 
 from diffseg.aggregate import Grid, ResolutionMap, aggregate, resolution_maps
 from diffseg.anchors import AnchorRequest, choose_anchors
+from diffseg.kl import symmetric_kl
 from diffseg.merge import merge
 from diffseg.metastable import count_regions, merge_to
 from diffseg.refine import kmeans
@@ -56,7 +57,8 @@ def segment_chain(
     anchors = choose_anchors(settings.anchors, request)
     thresholds = settings.thresholds
     if thresholds is None:
-        merged = merge_to(chain, anchors, settings.merges, count_regions(chain))
+        divergence, regions = symmetric_kl(chain[anchors], chain), count_regions(chain)
+        merged = merge_to(chain, divergence, anchors, settings.merges, regions)
         masks, thresholds = merged.masks, (merged.threshold,) * settings.merges
     else:
         masks = merge(chain, anchors, thresholds)

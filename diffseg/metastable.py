@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from diffseg.kl import symmetric_kl
 from diffseg.merge import average, merge_proposals, neighbours
 from tokenrank_guidance.markov.precision import full_precision
 
 MOST_REGIONS = 32
 SPARE = 8  # directions beyond those asked for, without which the last would converge slowly
-ROUNDS = 12
+CHECKED = (4, 7, 10, 13)  # products; each look at the eigenvalues waits for the device
+MARGIN = 4  # residuals between an eigenvalue and the line: one residual bounds the error of a normal chain
 MEMORY = math.exp(-1)  # λ of a mode that decays to 1/e in one step
 CANDIDATES = 64
+LAST = CANDIDATES - 1
 SMALLEST = 1e-3  # nats
+POOLED = 8  # keys in a row, taken as one where the threshold is only guessed
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,27 +35,20 @@ class Merged:
     threshold: float
 
 
+@dataclass(frozen=True, eq=False)
+class Ritz:
+    """Real parts of approximate eigenvalues, from 1 downwards, and ‖P y − λ y‖ of their unit vectors y."""
+
+    values: Float[Tensor, " count"]
+    residuals: Float[Tensor, " count"]
+
+    @property
+    def settled(self) -> bool:
+        """Whether no eigenvalue is so near to 1/e that further products might carry it across."""
+        return bool(((self.values - MEMORY).abs() > MARGIN * self.residuals).all())
+
+
 @torch.no_grad()
-def leading_eigenvalues(chain: Float[Tensor, "n n"], count: int = MOST_REGIONS) -> Float[Tensor, " count"]:
-    """Real parts of the leading eigenvalues of a row-stochastic matrix, from 1 downwards.
-
-    Orthogonal iteration with `ROUNDS` products of count + `SPARE` vectors, one of them the constant, and the
-    eigenvalues of the chain projected onto them (Rayleigh-Ritz). Multiple eigenvalues are found as often as
-    they occur. An eigenvalue below about half of the leading ones is approximate; it is not what is counted.
-    """
-    n = len(chain)
-    size = min(n, count + SPARE)
-    start = torch.randn(n, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    start[:, 0] = 1.0
-    basis = torch.linalg.qr(start).Q.to(chain)
-    with full_precision(chain.device):
-        for _ in range(ROUNDS):
-            basis = torch.linalg.qr(chain @ basis).Q
-        small = basis.mT @ (chain @ basis)
-    real = torch.linalg.eigvals(small.to("cpu", torch.float64)).real
-    return real.sort(descending=True).values[: min(n, count)]
-
-
 def count_regions(chain: Float[Tensor, "n n"]) -> int:
     """Number of metastable regions: modes of the chain that outlive one step, at most `MOST_REGIONS`.
 
@@ -60,37 +58,90 @@ def count_regions(chain: Float[Tensor, "n n"]) -> int:
     dominant eigenvalues of PCCA (Deuflhard et al. 2000), with the step itself as the time scale that parts
     slow from fast where the spectrum has no gap.
     """
-    values = leading_eigenvalues(chain)
-    return max(1, int((values > MEMORY).sum()))
+    count = 1
+    for ritz in leading_eigenvalues(chain):
+        count = int((ritz.values > MEMORY).sum())
+        if ritz.settled:
+            break
+    return min(max(1, count), MOST_REGIONS)
+
+
+@torch.no_grad()
+def leading_eigenvalues(chain: Float[Tensor, "n n"]) -> Iterator[Ritz]:
+    """The leading eigenvalues of a row-stochastic matrix, better with each number of products in `CHECKED`.
+
+    Orthogonal iteration of `MOST_REGIONS` + `SPARE` vectors, one of them the constant, and the eigenvalues of
+    the chain projected onto them (Rayleigh-Ritz). Multiple eigenvalues are found as often as they occur. One
+    below about half of the leading ones is approximate to the end; it is not what is counted.
+    """
+    n = len(chain)
+    size = min(n, MOST_REGIONS + SPARE)
+    start = torch.randn(n, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    start[:, 0] = 1.0
+    basis = torch.linalg.qr(start).Q.to(chain)
+    for product in range(1, CHECKED[-1] + 1):
+        with full_precision(chain.device):
+            image = chain @ basis
+        if product in CHECKED:
+            yield _ritz(basis, image)
+        basis = torch.linalg.qr(image).Q
+
+
+def _ritz(basis: Float[Tensor, "n size"], image: Float[Tensor, "n size"]) -> Ritz:
+    """From an orthonormal basis Q and P Q: of a vector y = Q v, P y − λ y is (1 − Q Qᵀ) P Q v."""
+    with full_precision(basis.device):
+        small = basis.mT @ image
+        outside = image - basis @ small
+        squares = outside.mT @ outside
+    values, vectors = torch.linalg.eig(small.to("cpu", torch.float64))
+    along = squares.to("cpu", torch.float64).to(vectors.dtype) @ vectors
+    residuals = (vectors.conj() * along).sum(0).real.clamp_min(0).sqrt()
+    order = values.real.argsort(descending=True)
+    return Ritz(values.real[order], residuals[order])
 
 
 def merge_to(
-    maps: Float[Tensor, "n n"], anchors: Int[Tensor, " anchors"], merges: int, regions: int
+    maps: Float[Tensor, "n n"],
+    divergence: Float[Tensor, "anchors n"],
+    anchors: Int[Tensor, " anchors"],
+    merges: int,
+    regions: int,
 ) -> Merged:
     """Merge with the smallest threshold that leaves at most `regions` segments.
 
-    The same τ serves every merge. It is looked for by bisection among `CANDIDATES` thresholds in geometric
-    steps from `SMALLEST` to the largest divergence of an anchor and a map.
+    The same τ serves every merge. It is looked for among `CANDIDATES` in geometric steps from `SMALLEST` to
+    twice the largest `divergence` of an anchor and a map. Bisection over pooled keys guesses it, then whole
+    maps are merged to where the number of segments crosses `regions`: no more at τ, and more one step below.
+    That is the smallest wherever a larger τ never leaves more segments; else it is a crossing by the guess.
     """
-    divergence = symmetric_kl(maps[anchors], maps)
     largest = max(2 * divergence.max().item(), 2 * SMALLEST)
-    candidates = [SMALLEST * (largest / SMALLEST) ** (i / (CANDIDATES - 1)) for i in range(CANDIDATES)]
+    candidates = [SMALLEST * (largest / SMALLEST) ** (i / LAST) for i in range(CANDIDATES)]
 
-    def attempt(threshold: float) -> Tensor:
-        proposals = average(maps, neighbours(divergence, anchors, threshold))
+    def segments(values: Float[Tensor, "n keys"], index: int) -> Float[Tensor, "segments keys"]:
+        threshold = candidates[index]
+        proposals = average(values, neighbours(divergence, anchors, threshold))
         return merge_proposals(proposals, [threshold] * (merges - 1))
 
-    return _smallest(candidates, attempt, regions)
+    pooled = F.avg_pool2d(maps[None], (1, POOLED), ceil_mode=True, divisor_override=1)[0]
+    guess = _first(lambda index: len(segments(pooled, index)) <= regions, 0, LAST)
+    whole = cache(partial(segments, maps))
+    found = _near(lambda index: len(whole(index)) <= regions, guess)
+    return Merged(whole(found), candidates[found])
 
 
-def _smallest(candidates: list[float], attempt: Callable[[float], Tensor], regions: int) -> Merged:
-    low, high = 0, len(candidates) - 1
-    best = Merged(attempt(candidates[high]), candidates[high])
-    while low < high:
-        middle = (low + high) // 2
-        masks = attempt(candidates[middle])
-        if len(masks) <= regions:
-            high, best = middle, Merged(masks, candidates[middle])
-        else:
-            low = middle + 1
-    return best
+def _first(fits: Callable[[int], bool], low: int, high: int) -> int:
+    """By bisection, the first index from `low` on that fits; `high` where none below it does."""
+    return bisect_left(range(high), True, low, high, key=fits)
+
+
+def _near(fits: Callable[[int], bool], guess: int) -> int:
+    """The same among all candidates, from a guess that brackets, twice as wide each time, start at.
+
+    The last candidate is taken to fit: it merges everything into one segment, if anything is merged at all.
+    """
+    low, high = guess - 1, guess
+    while high < LAST and not fits(high):
+        low, high = high, min(high + max(1, high - guess), LAST)
+    while low >= 0 and fits(low):
+        low, high = max(low - (guess - low), -1), low
+    return _first(fits, low + 1, high)

@@ -8,6 +8,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from traceback import clear_frames
 from typing import NoReturn, Protocol, TypeVar
 
 import torch
@@ -63,9 +64,11 @@ def run(main: Callable[[Sequence[str]], object], argv: Sequence[str] | None = No
         with one_line_warnings(), quiet_libraries(), results_only():
             main(sys.argv[1:] if argv is None else argv)
     except MISTAKES as error:
+        clear_frames(error.__traceback__)  # they may hold a bar, which would be drawn again below the line
         say(f"error: {error or type(error).__name__}")
         return FAILED
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        clear_frames(interrupt.__traceback__)
         say("interrupted: the same command resumes where this one stopped")
         return INTERRUPTED
     return 0

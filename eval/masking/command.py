@@ -20,10 +20,11 @@ from eval.masking.options import masking_of, parse
 from eval.masking.result import MaskingResult
 from eval.masking.store import UNREADABLE, Store
 from eval.masking.stream import Batch, Stream
-from eval.masking.task import Task, open_task, weights_digest
+from eval.masking.task import Task, open_task
 from eval.masking.tokens import Shown, tokens_figure
 from eval.metrics.frechet import check_inception
 from eval.report import emit, provenance, save_figure, write_text
+from eval.weights import weights_digest
 
 Json = dict[str, Any]
 IMAGES = 8  # captured together, and lost at most when a run is interrupted

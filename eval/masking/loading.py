@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eval.masking.classifier import Classifier, HeadedClassifier, LinearProbe, ZeroShot
-from eval.masking.preprocess import Preprocessing, of_processor, of_timm
+from eval.preprocess import Preprocessing, of_processor, of_timm
 from tokenrank_guidance.quiet import quiet_libraries
 
 TIMM = "timm/"

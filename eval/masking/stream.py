@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from eval.data import ImageSource, UnreadableImage
-from eval.masking.preprocess import Preprocessing
+from eval.preprocess import Preprocessing
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -20,8 +19,8 @@ from eval.masking.classifier import Classifier
 from eval.masking.floor import image_seed
 from eval.masking.loading import Request, load_classifier
 from eval.masking.measure import Measurement
-from eval.masking.preprocess import Preprocessing
 from eval.masking.scorers import find_scorers
+from eval.preprocess import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -124,12 +123,3 @@ def best_layers(report: Path) -> dict[str, int | None]:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{report} is not a report of eval.masking: {error!r}") from error
     return {name: layer for name, (_, layer) in best.items()}
-
-
-def weights_digest(model: nn.Module) -> str:
-    """SHA-256 over a model's weights, so that results of another one are never taken for its own."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

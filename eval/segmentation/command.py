@@ -13,7 +13,6 @@ from diffseg.settings import Settings
 from eval.cli import progress, say
 from eval.data import UnreadableImage, rows
 from eval.journal import Journal
-from eval.masking.task import weights_digest
 from eval.metrics.confusion import IGNORE
 from eval.metrics.matching import match_segments, overlap_matrix
 from eval.report import emit, provenance, save_figure, write_text
@@ -28,6 +27,7 @@ from eval.segmentation.result import SegmentationResult
 from eval.segmentation.scenes import Scene, Scenes, open_scenes
 from eval.segmentation.store import UNREADABLE, Described, Store
 from eval.segmentation.tally import counts, matched_per_image, miou
+from eval.weights import weights_digest
 
 Json = dict[str, Any]
 

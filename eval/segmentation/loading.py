@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from diffseg.conditions import supported
 from diffseg.settings import Settings
-from eval.masking.preprocess import of_processor, of_timm
+from eval.preprocess import of_processor, of_timm
 from eval.segmentation.attention import Attention, PipeAttention, VitAttention
 from tokenrank_guidance.commands.models import DTYPES, load_model, usable_device
 from tokenrank_guidance.quiet import quiet_libraries

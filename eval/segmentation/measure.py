@@ -105,11 +105,10 @@ class _Shared:
         return self._divergence[torch.searchsorted(self._union, self.anchors[name])]
 
     def charge(self, arm: Arm) -> float:
-        """The seconds of the arm's share of what was computed once; "auto" computes its own divergences."""
+        """The seconds of the arm's share of what was computed once."""
         rank = self._rank_seconds if arm.reads_rank else 0.0
-        if arm.threshold == "auto":
-            return rank + self.regions[1]
-        return rank + self._row_seconds * len(self.anchors[arm.anchors])
+        regions = self.regions[1] if arm.threshold == "auto" else 0.0
+        return rank + regions + self._row_seconds * len(self.anchors[arm.anchors])
 
     def _choose(self, name: str, rank: Float[Tensor, " n"]) -> Int[Tensor, " anchors"]:
         generator = torch.Generator().manual_seed(self.settings.seed)
@@ -118,8 +117,9 @@ class _Shared:
 
 def _merged(arm: Arm, shared: _Shared) -> tuple[Float[Tensor, "segments n"], float]:
     anchors, merges = shared.anchors[arm.anchors], shared.settings.merges
+    divergence = shared.divergence(arm.anchors)
     if arm.threshold == "auto":
-        found = merge_to(shared.chain, anchors, merges, shared.regions[0])
+        found = merge_to(shared.chain, divergence, anchors, merges, shared.regions[0])
         return found.masks, found.threshold
-    near = neighbours(shared.divergence(arm.anchors), anchors, arm.threshold)
+    near = neighbours(divergence, anchors, arm.threshold)
     return merge_proposals(average(shared.chain, near), [arm.threshold] * (merges - 1)), arm.threshold

@@ -20,8 +20,8 @@ from diffseg.zero_shot.words import text_readers
 from eval.cli import progress, say
 from eval.data import UnreadableImage, rows
 from eval.journal import Journal
-from eval.masking.task import weights_digest
 from eval.report import emit, provenance, save_figure, write_text
+from eval.weights import weights_digest
 from eval.zero_shot.arms import JOINT_ARMS, UNET_ARMS, Arm, curve_arms, named_arms
 from eval.zero_shot.objects import Labelled, Objects, open_objects
 from eval.zero_shot.options import options_of, parse

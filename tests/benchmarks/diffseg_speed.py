@@ -22,8 +22,11 @@ from torch import Tensor
 from diffseg import Settings, segment_chain
 from diffseg.aggregate import aggregate, resolution_maps
 from diffseg.kl import symmetric_kl
+from diffseg.metastable import count_regions, merge_to
+from diffseg.segment import label_map
 from tests.benchmarks.memory import peak_extra_mib
 from tests.diffseg.helpers import record
+from tokenrank_guidance.markov import DenseTransition, stationary_distribution
 
 COUNT, PORTION = 256, 16
 
@@ -101,11 +104,31 @@ def chain_to_labels(chain: Float[Tensor, "n n"], settings: Settings, repeats: in
     return {**medians("chain_to_labels", [cost(work) for _ in range(repeats)]), "peak_extra_mib": peak}
 
 
+@torch.no_grad()
+def auto_parts(chain: Float[Tensor, "n n"], repeats: int) -> dict[str, float]:
+    """What `kl_threshold="auto"` takes, part by part."""
+    settings = Settings()
+    chosen = segment_chain(chain, (64, 64), (64, 64), settings).anchors
+    anchors = chosen[:, 0] * 64 + chosen[:, 1]
+    divergence, regions = symmetric_kl(chain[anchors], chain), count_regions(chain)
+    transition = DenseTransition.trusted(chain)
+    masks = merge_to(chain, divergence, anchors, settings.merges, regions).masks.unflatten(-1, (64, 64))
+    parts: dict[str, Callable[[], object]] = {
+        "tokenrank": lambda: stationary_distribution(transition, damping=settings.damping),
+        "symmetric_kl": lambda: symmetric_kl(chain[anchors], chain),
+        "count_regions": lambda: count_regions(chain),
+        "merge_to": lambda: merge_to(chain, divergence, anchors, settings.merges, regions),
+        "label_map": lambda: label_map(masks, (512, 512)),
+    }
+    costs = {name: medians(name, [cost(work) for _ in range(repeats)]) for name, work in parts.items()}
+    return {name: seconds for each in costs.values() for name, seconds in each.items()}
+
+
 def measure(repeats: int, few: int) -> Mapping[str, object]:
     chain = chain_64()
     choices = {"fixed": Settings(kl_threshold=0.3), "auto": Settings()}
     results = {name: chain_to_labels(chain, settings, repeats) for name, settings in choices.items()}
-    return divergences(chain, repeats, few) | results
+    return divergences(chain, repeats, few) | results | {"auto_parts": auto_parts(chain, repeats)}
 
 
 def main() -> None:

@@ -1,9 +1,7 @@
 """Every family, any size, any precision."""
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from diffseg import DiffSeg, Settings, segment_records
 from diffseg.denoise import denoiser_pass
@@ -97,34 +95,9 @@ def test_batch_of_different_sizes_is_the_images_one_by_one():
         assert torch.equal(found.labels, alone.labels) and torch.equal(found.masks, alone.masks)
 
 
-@pytest.mark.parametrize(
-    "picture",
-    [
-        structured(1, 40),
-        structured(40, 1),
-        structured(1, 1),
-        torch.full((3, 24, 24), 0.5),
-        Image.fromarray(np.arange(600, dtype=np.uint8).reshape(20, 30) // 3),
-        Image.new("RGBA", (30, 20), (200, 10, 10, 100)),
-        np.arange(600, dtype=np.uint16).reshape(20, 30) * 100,
-    ],
-    ids=["row", "column", "pixel", "constant", "grey", "rgba", "16 bit"],
-)
-@pytest.mark.parametrize("name", ["tiny-flux", "sd"])
-def test_unusual_images(name, picture):
-    pipe = load_pipeline(name) if name == "tiny-flux" else pipeline(name)
-    found = DiffSeg.from_pipe(pipe, num_anchors=32, refine="kmeans")(picture)
-    size = picture.size[::-1] if isinstance(picture, Image.Image) else tuple(picture.shape[-2:])
-    assert tuple(found.labels.shape) == size
-
-
-def test_huge_threshold_is_one_segment_and_reference_needs_room_for_its_grid():
-    pipe = load_pipeline("tiny-flux")
-    found = DiffSeg.from_pipe(pipe, kl_threshold=50.0)(structured(64, 64))
-    assert len(found) == 1 and found.labels.sum() == 0
-    assert len(found.anchors) == 64  # as many as there are tokens
+def test_reference_needs_room_for_its_grid():
     with pytest.raises(ValueError, match="the reference grid needs a perfect square of at most 8²"):
-        DiffSeg.from_pipe(pipe, "reference")(structured(64, 64))
+        DiffSeg.from_pipe(load_pipeline("tiny-flux"), "reference")(structured(64, 64))
 
 
 def test_structure_is_found():

@@ -85,3 +85,17 @@ def test_existing(tmp_path):
 def test_progress_counts_what_was_done_before(capsys):
     assert list(progress(["a", "b"], "work", done=3)) == ["a", "b"]
     assert "5/5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), KeyboardInterrupt()])
+def test_no_bar_is_left_below_the_last_line(error, capsys):
+    def failing(items):
+        for item in items:
+            if item == "b":
+                raise error
+            yield item
+
+    run(lambda argv: list(failing(progress(["a", "b", "c"], "work"))), [])
+    bar, line = capsys.readouterr().err.rsplit("\r", 1)[-1].split("\n", 1)
+    assert "1/3" in bar
+    assert line.startswith(("error: odd", "interrupted")) and line.count("\n") == 1

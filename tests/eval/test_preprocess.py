@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from transformers import CLIPImageProcessor, ViTImageProcessor
 
-from eval.masking.preprocess import Preprocessing, of_processor, of_timm
+from eval.preprocess import Preprocessing, of_processor, of_timm
 from tests import tiny_vits
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8))
