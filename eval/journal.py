@@ -71,7 +71,7 @@ class Journal:
         if not lines:
             self._append({"config": self.config})
             return
-        self._check(self._parsed(1, lines[0], "config"))
+        check_settings(self.path, self._parsed(1, lines[0], "config")["config"], self.config)
         for number, line in enumerate(lines[1:], 2):
             entry = self._parsed(number, line, "record")
             self.done[entry["key"]] = entry["record"]
@@ -94,19 +94,6 @@ class Journal:
             raise ValueError(f"line {number} of {self.path} is damaged; remove the file to start anew")
         return entry
 
-    def _check(self, header: Json) -> None:
-        before = header["config"]
-        differing = [
-            f"{key} was {before.get(key)!r}, is {self.config.get(key)!r}"
-            for key in dict.fromkeys((*before, *self.config))
-            if before.get(key) != self.config.get(key)
-        ]
-        if differing:
-            raise ValueError(
-                f"{self.path} has results of other settings ({'; '.join(differing)}); "
-                "use the same ones, choose another folder, or remove the file to start anew"
-            )
-
     def _append(self, entry: Json) -> None:
         """Write one line; where that fails half-way, as on a full disk, the file is as it was before."""
         line = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
@@ -115,9 +102,27 @@ class Journal:
             written = 0
             while written < len(line):
                 written += self._file.write(line[written:]) or 0
+        except OSError as error:
+            self._file.truncate(end)
+            raise OSError(f"cannot write {self.path}: {error.strerror or error}") from error
         except BaseException:
             self._file.truncate(end)
             raise
+
+
+def check_settings(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise ValueError, naming what differs, where `path` has results of other settings than `now`'s."""
+    now = _round_trip(now)
+    differing = [
+        f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
+        for key in dict.fromkeys((*before, *now))
+        if before.get(key) != now.get(key)
+    ]
+    if differing:
+        raise ValueError(
+            f"{path} has results of other settings ({'; '.join(differing)}); "
+            "use the same ones, choose another folder, or remove the file to start anew"
+        )
 
 
 def _round_trip(value: Mapping[str, object]) -> Json:

@@ -35,8 +35,15 @@ def gaussian_blur(images: Float[Tensor, "b c h w"], size: int, sigma: float) -> 
 
 
 def blur_tokens(
-    clean: Float[Tensor, "b c h w"], mask: Bool[Tensor, "b gh gw"], size: int, sigma: float
+    clean: Float[Tensor, "b c h w"],
+    mask: Bool[Tensor, "b gh gw"] | Float[Tensor, "b gh gw"],
+    size: int,
+    sigma: float,
 ) -> Float[Tensor, "b c h w"]:
-    """Blur where the mask, resized to the sample by nearest neighbour, is true (Hong et al. 2023, eq. 14)."""
-    chosen = F.interpolate(mask.unsqueeze(1).to(clean.dtype), clean.shape[-2:]).bool()
-    return torch.where(chosen, gaussian_blur(clean, size, sigma), clean)
+    """x + w·(blur(x) − x), w being the mask, resized to the sample by nearest neighbour.
+
+    A mask of weights in [0, 1] blurs in proportion; true is 1: blurred, false 0: as it was, both bit for bit
+    (Hong et al. 2023, eq. 14).
+    """
+    weight = F.interpolate(mask.unsqueeze(1).to(clean.dtype), clean.shape[-2:])
+    return torch.where(weight > 0, clean.lerp(gaussian_blur(clean, size, sigma), weight), clean)

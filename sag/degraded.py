@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sag.call import DenoiserCall
 from sag.degrade import blur_tokens
-from sag.mask import salient, score_image
+from sag.mask import MASKS, score_image
 from sag.noise import NoiseLevel, SamplingStep, noise_level
 from sag.predict import predict, renoise
 from tokenrank_guidance.capture import AttentionTap
@@ -22,12 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GuidedStep:
-    """What guidance looked at in one denoiser call: the token scores (mean 1) and which tokens it blurred."""
+    """What guidance looked at in one denoiser call: the token scores (mean 1) and which tokens it blurred.
+
+    `mask` is boolean where guidance takes hard masks, and holds weights in [0, 1] where it takes soft ones.
+    """
 
     number: int
     timestep: float
     score: Float[Tensor, "batch h w"]
-    mask: Bool[Tensor, "batch h w"]
+    mask: Bool[Tensor, "batch h w"] | Float[Tensor, "batch h w"]
 
 
 class DegradedPass:
@@ -43,13 +46,16 @@ class DegradedPass:
         """s·(ε − ε̂) of the rows that guidance looks at, by what the tap recorded during `call`."""
         records = [record.select(call.rows) for record in self.tap.pop()]
         score = score_image(records, self.guidance.score)
-        mask = salient(score, self.guidance.threshold)
+        mask = MASKS[self.guidance.mask](score, self.guidance.threshold)
         blurred = self._repredict(call, self._degrade(call, mask, noise_level(scheduler, step)))
         shift = self.guidance.sag_scale * (call.latent(call.prediction)[call.rows] - blurred)
         return shift, GuidedStep(step.number, step.timestep, score, mask)
 
     def _degrade(
-        self, call: DenoiserCall, mask: Bool[Tensor, "rows h w"], level: NoiseLevel
+        self,
+        call: DenoiserCall,
+        mask: Bool[Tensor, "rows h w"] | Float[Tensor, "rows h w"],
+        level: NoiseLevel,
     ) -> Float[Tensor, "rows *latent"]:
         """The input again, with the masked tokens of its clean part blurred; in float32 or better."""
         sample = call.latent(call.sample)[call.rows]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sag.degraded import GuidedStep
 from sag.families import family_of
 from sag.hook import GuidanceHook
+from sag.mask import MASKS
 from sag.noise import noise_formula
 from sag.scorers import ColumnSumScorer, Scorer, TokenRankScorer
 from tokenrank_guidance.capture import AttentionRecord, AttentionTap
@@ -37,10 +38,11 @@ class _State:
 class SelfAttentionGuidance:
     """Guides sampling away from what the model predicts once its most attended tokens are blurred.
 
-    At each step ε ← ε + s(ε − ε̂) with ε̂ the prediction for x̂ = α·blur_M(x̂₀) + σ·ε, M the tokens whose score
-    is above the threshold. `scorer="sag"` is Self-Attention Guidance (Hong et al., ICCV 2023), which scores
-    tokens by attention received; `"tokenrank"` scores them by N·π, π being the stationary distribution of
-    attention as a Markov chain (Erel et al., NeurIPS 2025). Both have mean 1.
+    At each step ε ← ε + s(ε − ε̂) with ε̂ the prediction for x̂ = α·x̂₀′ + σ·ε and x̂₀′ = w·blur(x̂₀) + (1 − w)·x̂₀,
+    the mask w being 1 for tokens whose score is above the threshold, and 0 for others. `scorer="sag"` is
+    Self-Attention Guidance (Hong et al., ICCV 2023), which scores tokens by attention received; `"tokenrank"`
+    scores them by N·π, π being the stationary distribution of attention as a Markov chain (Erel et al.,
+    NeurIPS 2025). Both have mean 1.
 
         with SelfAttentionGuidance(sag_scale=0.75)(pipe):
             image = pipe(prompt).images[0]
@@ -51,6 +53,7 @@ class SelfAttentionGuidance:
     damping, head_weights: TokenRank's d in (0, 1), and "mean" or "lambda2" mixing of heads.
     threshold: scores above it are blurred. blur_kernel, blur_sigma: in latent pixels; the kernel is odd.
     start, stop: guided part of the schedule, as fractions. every: guide each `every`-th of those steps.
+    mask: "hard" as above; "soft": w = min(score / (2·threshold), 1), ½ at the threshold, which must be > 0.
 
     Raises ValueError for values outside these ranges.
     """
@@ -66,10 +69,12 @@ class SelfAttentionGuidance:
     start: float = 0.0
     stop: float = 1.0
     every: int = 1
+    mask: Literal["hard", "soft"] = "hard"
     _state: _State = field(default_factory=_State, init=False, repr=False)
 
     def __post_init__(self) -> None:
         odd = _whole(self.blur_kernel) and self.blur_kernel % 2 == 1
+        positive = self.mask != "soft" or (_finite(self.threshold) and self.threshold > 0)
         starts = _finite(self.start) and 0 <= self.start < 1
         stops = starts and _finite(self.stop) and self.start < self.stop <= 1
         for name, holds, expected in (
@@ -78,11 +83,13 @@ class SelfAttentionGuidance:
             ("damping", _finite(self.damping) and 0 < self.damping < 1, "a number in (0, 1)"),
             ("head_weights", self.head_weights in HEAD_WEIGHTS, f"one of {HEAD_WEIGHTS}"),
             ("threshold", _finite(self.threshold), "a finite number"),
+            ("threshold", positive, 'a number > 0 with mask="soft"'),
             ("blur_kernel", odd, "an odd whole number ≥ 1"),
             ("blur_sigma", _finite(self.blur_sigma) and self.blur_sigma > 0, "a number > 0"),
             ("start", starts, "a number in [0, 1)"),
             ("stop", stops, f"a number in ({self.start!r}, 1]"),
             ("every", _whole(self.every), "a whole number ≥ 1"),
+            ("mask", self.mask in tuple(MASKS), f"one of {tuple(MASKS)}"),
         ):
             if not holds:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected {expected}")

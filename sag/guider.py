@@ -56,6 +56,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
         sag_start: float = 0.0,
         sag_stop: float = 1.0,
         every: int = 1,
+        mask: Literal["hard", "soft"] = "hard",
     ) -> None:
         super().__init__(guidance_scale, guidance_rescale, use_original_formulation, start, stop, enabled)
         if not isinstance(scorer, str):
@@ -72,6 +73,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
             sag_start,
             sag_stop,
             every,
+            mask,
         )
         self._scheduler: Any = None
         self._extra: DegradedPass | None = None

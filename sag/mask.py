@@ -1,8 +1,8 @@
-"""From token scores to the mask of tokens that guidance degrades."""
+"""From token scores to the mask of tokens that guidance degrades: each or not, or each by a weight."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -46,3 +46,14 @@ def _resize(score: Float[Tensor, "b h w"], grid: tuple[int, int]) -> Float[Tenso
 def salient(score: Float[Tensor, "b h w"], threshold: float) -> Bool[Tensor, "b h w"]:
     """Tokens whose score is above `threshold`; 1 is the mean (Hong et al. 2023, eq. 13)."""
     return score > threshold
+
+
+def proportional(score: Float[Tensor, "b h w"], threshold: float) -> Float[Tensor, "b h w"]:
+    """Weights w = min(score / (2·threshold), 1): 0 at score 0, ½ at the `threshold` > 0, 1 from twice it on.
+
+    The tokens of weight above ½ are those of the hard mask.
+    """
+    return (score / (2 * threshold)).clamp(0, 1)
+
+
+MASKS: dict[str, Callable[[Tensor, float], Tensor]] = {"hard": salient, "soft": proportional}

@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 from jaxtyping import Int
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 MOST_PIXELS = 2**26  # 8192 × 8192
 DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
@@ -60,6 +60,8 @@ def _upright(data: bytes) -> Image.Image:
             return ImageOps.exif_transpose(image)
     except (ValueError, MemoryError):
         raise
+    except UnidentifiedImageError as error:  # its text is where in memory the data was
+        raise ValueError("it is no image of a known format") from error
     except Exception as error:  # a decoder raises whatever a damaged file makes it stumble over
         raise ValueError(f"{error or type(error).__name__}") from error
 

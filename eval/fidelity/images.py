@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from eval.data import ImageSource
+from eval.data import ImageSource, UnreadableImage
 from eval.data.decode import decode_image
 from eval.data.digest import file_digest, joint_digest
 from eval.generate.store import JOURNALS, MANIFEST, images_of
@@ -47,7 +47,7 @@ class Generated(Dataset):
             return to_pixels(decode_image(path.read_bytes()))
         except (OSError, ValueError) as error:
             raise ValueError(
-                f"{path} cannot be read ({error}); remove it and run eval.generate again"
+                f"{path} cannot be read ({error}); remove it and, if eval.generate drew it, run that again"
             ) from error
 
     @cached_property
@@ -71,7 +71,10 @@ class Reference(Dataset):
         return len(self.indices)
 
     def __getitem__(self, index: int) -> UInt8[Tensor, "3 h w"]:
-        image = self.source[self.indices[index]].image
+        try:
+            image = self.source[self.indices[index]].image
+        except UnreadableImage as error:
+            raise ValueError(f"the reference {self.source.name}: {error}") from error
         return to_pixels(image if self.side is None else square(image, self.side))
 
     @cached_property

@@ -177,7 +177,8 @@ def _membership(subsets: Sequence[Subset], count: int) -> Bool[Tensor, "subsets 
 class PrecisionRecall:
     """Shares inside the other set's 3-nearest-neighbour balls (Kynkäänniemi et al. 2019).
 
-    Precision: of generated images inside the reference's balls; recall: of the reference inside theirs.
+    Precision: of generated images inside the reference's balls; recall: of the reference inside theirs. On
+    the extractor's features, where torch-fidelity unless told otherwise takes VGG-16's.
     """
 
     names = ("precision", "recall")

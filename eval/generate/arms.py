@@ -27,9 +27,9 @@ class Arm:
     """One way of guiding: a name of `ARMS`, and the settings that differ from that guidance's defaults.
 
     As text it is `tokenrank:scale=0.5:layers=0+1`. Guided arms take the fields of `SelfAttentionGuidance`
-    (scale, heads, sigma, kernel, layers, threshold, start, stop, every, damping) and two more: `quantile=q`
-    blurs the 1 − q of the tokens that score highest in place of a threshold, and `direction=incoming` ranks
-    by the chain of who attends to a token. PAG takes scale and layers.
+    (scale, heads, sigma, kernel, layers, threshold, start, stop, every, damping, mask) and two more:
+    `quantile=q` blurs the 1 − q of the tokens that score highest in place of a threshold, and
+    `direction=incoming` ranks by the chain of who attends to a token. PAG takes scale and layers.
     """
 
     name: str

@@ -20,6 +20,7 @@ from eval.generate.options import parse
 from eval.generate.store import ArmStore, micro_batches
 from eval.generate.task import Task, open_task
 from eval.metrics.interval import bootstrap_mean
+from eval.processes import join_processes
 from eval.report import emit, provenance
 
 Json = dict[str, Any]
@@ -28,7 +29,7 @@ Json = dict[str, Any]
 def main(argv: Sequence[str]) -> None:
     """Draw what the arguments ask for, and emit what it cost."""
     arguments = parse(argv)
-    state = PartialState(cpu=arguments.device == "cpu")
+    state = join_processes(arguments.device)
     report = generate(arguments, state)
     if state.is_main_process:
         emit(report, arguments.out)

@@ -15,8 +15,9 @@ from tokenrank_guidance.commands.options import add_model_arguments
 DESCRIPTION = (
     "Draws the same prompts from the same seeds with each arm: OUT/ARM/000/000123.png, with a manifest. "
     "Image i has the seed SEED + i. The same command resumes an interrupted run; under `accelerate launch` "
-    "the micro-batches are split among the processes; the bytes depend on neither. By rounding they do "
-    "depend on --batch-size, --threads, the device and the libraries' versions."
+    "the micro-batches are split among the processes (on CPUs `accelerate launch --multi_gpu --num_processes "
+    "N -m eval.generate … --device cpu`: with --cpu it starts but one); the bytes depend on neither. By "
+    "rounding they do depend on --batch-size, --threads, the device and the libraries' versions."
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from eval.generate.draw import Drawn
-from eval.journal import Journal
+from eval.journal import Journal, check_settings
 from eval.report import write_json, write_whole
 
 Json = dict[str, Any]
@@ -58,15 +59,22 @@ class ArmStore:
         return done
 
     def missing(self, batches: Sequence[range], n: int) -> list[range]:
-        """The micro-batches that were not finished, or of whose images below n one is no longer there."""
+        """The micro-batches that were not finished, or of whose images below n one is no longer there.
+
+        Raises ValueError for a manifest of other settings, too. Scratch files of a killed run are removed.
+        """
         done = self.finished()
+        self._check_manifest()
+        for scratch in self.folder.glob(f"*/.*.{self.suffix}"):  # no journal is open: nobody is writing it
+            scratch.unlink(missing_ok=True)
         return [batch for batch in batches if batch.start not in done or self._lost(batch, n, done)]
 
     def add(self, journal: Journal, batch: range, n: int, drawn: Drawn, earlier: Mapping[int, Json]) -> None:
         """Write a micro-batch's images below n, then note it in the journal.
 
-        Images that are there are kept. Raises ValueError where a batch whose images were lost comes out
-        otherwise than before, as on another machine; OSError on a full disk, after which it is not noted.
+        Images that are there with the same bytes are kept. Raises ValueError where a batch whose images were
+        lost comes out otherwise than before, as on another machine; OSError on a full disk, after which it is
+        not noted.
         """
         files = [self._encoded(image) for image in drawn.images]
         hashes = [hashlib.sha256(data).hexdigest() for data in files]
@@ -78,7 +86,7 @@ class ArmStore:
             )
         for index, data in zip(batch, files, strict=True):
             path = image_path(self.folder, index, self.suffix)
-            if index < n and not _whole(path, len(data)):
+            if index < n and not _holds(path, data):
                 write_whole(path, lambda scratch, data=data: scratch.write_bytes(data))
         if before is None:
             record = {"sha256": hashes, "bytes": [len(data) for data in files], **_cost(drawn)}
@@ -88,6 +96,16 @@ class ArmStore:
         """Say that images 0 … n − 1 are complete."""
         files = {"n": n, "suffix": self.suffix, "shard": SHARD}
         write_json(self.folder / MANIFEST, {"arm": arm, **files, **entries, "settings": self.config})
+
+    def _check_manifest(self) -> None:
+        path = self.folder / MANIFEST
+        if not path.is_file():
+            return
+        try:
+            before = dict(json.loads(path.read_text(encoding="utf-8"))["settings"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is damaged; remove it and run this again") from error
+        check_settings(path, before, self.config)
 
     def _encoded(self, image: Image.Image) -> bytes:
         buffer = io.BytesIO()
@@ -104,6 +122,10 @@ def _whole(path: Path, size: int) -> bool:
         return path.stat().st_size == size
     except OSError:
         return False
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    return _whole(path, len(data)) and path.read_bytes() == data
 
 
 def _cost(drawn: Drawn) -> Json:

@@ -17,6 +17,7 @@ from eval.fidelity.images import open_generated
 from eval.fidelity.measure import Measured, every_pair, measure, no_pair
 from eval.generate.arms import NONE, Arm
 from eval.generate.command import generate
+from eval.processes import join_processes
 from eval.report import emit, provenance, save_figure, write_text
 from eval.sweep.figures import sweep_figure
 from eval.sweep.options import candidates, parse
@@ -29,7 +30,7 @@ def main(argv: Sequence[str]) -> None:
     """Choose on one range of seeds, report on the other."""
     arguments = parse(argv)
     tried = candidates(arguments)
-    state = PartialState(cpu=arguments.device == "cpu")
+    state = join_processes(arguments.device)
     every = [Arm(NONE), *(arm for arms in tried.values() for arm in arms)]
     choosing = _stage(arguments, state, "choose", every, no_pair)
     best = _agreed(state, lambda: choose(tried, choosing, arguments.by))

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from sag import SelfAttentionGuidance
+from sag.mask import MASKS
 from tokenrank_guidance.calls import Job, Sampling, call_arguments
 from tokenrank_guidance.commands import models
 from tokenrank_guidance.commands.models import load_model
@@ -178,6 +179,16 @@ def test_guidance_options_reach_the_guidance(tokenrank, model, tmp_path):
     steps = result["arms"]["tokenrank"]["steps"]
     assert [step["step"] for step in steps] == [4, 6, 8]
     assert all(step["masked_fraction"] == 0 and step["iou"] == 1 for step in steps)
+
+
+def test_soft_masks_reach_the_images(tokenrank, model, tmp_path):
+    options = ("sample", "--model", model("sd"), *PROMPT, *QUICK, "--n", 1)
+    results = [tokenrank(*options, "--mask", mask, "--out", tmp_path / mask).result for mask in MASKS]
+    hard, soft = (result["arms"]["tokenrank"]["steps"] for result in results)
+    assert soft[0] == hard[0]  # of soft masks, the tokens blurred by more than half
+    assert [result["config"]["mask"] for result in results] == list(MASKS)
+    images = [pixels(tmp_path / mask / "tokenrank-000.png") for mask in MASKS]
+    assert not np.array_equal(*images)
 
 
 def test_unknown_word_is_one_line_of_warning(tokenrank, model, tmp_path):

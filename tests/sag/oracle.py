@@ -7,6 +7,7 @@ system, the blur one convolution with a two-dimensional kernel, the noise level 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -66,7 +67,7 @@ def packed(image: Tensor, height: int, width: int) -> Tensor:
 
 
 def degraded(name: str, x: Tensor, output: Tensor, mask: Tensor, level: tuple[float, float]) -> Tensor:
-    """One image's input with the masked tokens of its predicted clean part blurred and noised again."""
+    """One image's input with its predicted clean part blurred by each token's weight and noised again."""
     alpha, sigma = level
     flow = name in ("sd3", "flux")
     clean = x - sigma * output if flow else (x - sigma * output) / alpha
@@ -74,7 +75,8 @@ def degraded(name: str, x: Tensor, output: Tensor, mask: Tensor, level: tuple[fl
     image = unpacked(clean, *mask.shape) if name == "flux" else clean
     rows, columns = image.shape[1] // mask.shape[0], image.shape[2] // mask.shape[1]
     fine = mask.repeat_interleave(rows, 0).repeat_interleave(columns, 1)
-    image = torch.where(fine, blurred(image), image)
+    fine = fine.to(image.dtype)
+    image = fine * blurred(image) + (1 - fine) * image
     return alpha * (packed(image, *mask.shape) if name == "flux" else image) + sigma * noise
 
 
@@ -88,9 +90,28 @@ def noise_level(name: str, timestep: Tensor, alphas_cumprod: Tensor | None) -> t
     return math.sqrt(alpha2), math.sqrt(1 - alpha2)
 
 
+def hard(score: Tensor) -> Tensor:
+    return (score > 1).to(score.dtype)
+
+
+def soft(score: Tensor) -> Tensor:
+    """Half a token's blur at the mean score 1, in proportion to it, up to all."""
+    return torch.tensor([[min(value / 2, 1.0) for value in row] for row in score.tolist()], dtype=score.dtype)
+
+
+MASKS: dict[str, Callable[[Tensor], Tensor]] = {"hard": hard, "soft": soft}
+
+
 @torch.no_grad()
 def shift(
-    name: str, model: nn.Module, inputs: dict[str, Any], cfg: bool, scorer: str, scale: float, table: Tensor
+    name: str,
+    model: nn.Module,
+    inputs: dict[str, Any],
+    cfg: bool,
+    scorer: str,
+    scale: float,
+    table: Tensor,
+    mask: Callable[[Tensor], Tensor] = hard,
 ) -> Tensor:
     """s·(ε − ε̂) of each image, by running `model` twice on its unconditional half (or on all of a batch)."""
     key = SAMPLE.get(name, "hidden_states")
@@ -105,6 +126,6 @@ def shift(
     x = inputs[key].clone()
     for row in chosen:
         score = token_score(mean_map(maps[-1], row), scorer).view(maps[-1].grid)
-        x[row] = degraded(name, x[row], output[row][channels], score > 1, level)
+        x[row] = degraded(name, x[row], output[row][channels], mask(score), level)
     again = model(**inputs | {key: x, "return_dict": False})[0]
     return torch.stack([scale * (output[row] - again[row])[channels] for row in chosen])

@@ -73,3 +73,30 @@ def test_a_broken_blur_does_not_leak_through_an_empty_mask():
     clean = images(4, 4)
     clean[0, 0, 0, 0] = torch.inf
     assert torch.equal(blur_tokens(clean, torch.zeros(2, 2, 2, dtype=torch.bool), 9, 1.0), clean)
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 12), (5, 7), (16, 6)])
+def test_weights_blur_in_proportion_pixel_by_pixel(height, width):
+    clean = images(height, width)
+    weights = torch.rand(2, 2, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    blurred, expected = gaussian_blur(clean, 9, 1.0), torch.empty_like(clean)
+    for b in range(2):
+        for y in range(height):
+            for x in range(width):
+                w = weights[b, y * 2 // height, x * 3 // width]
+                expected[b, :, y, x] = w * blurred[b, :, y, x] + (1 - w) * clean[b, :, y, x]
+    torch.testing.assert_close(blur_tokens(clean, weights, 9, 1.0), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_weights_of_0_and_1_are_the_hard_mask_bit_for_bit(dtype):
+    clean = images(8, 12, dtype)
+    mask = torch.rand(2, 4, 6, generator=torch.Generator().manual_seed(1)) > 0.5
+    hard, soft = (blur_tokens(clean, given, 9, 1.0) for given in (mask, mask.to(dtype)))
+    fine = F.interpolate(mask[:, None].to(dtype), (8, 12)).bool()
+    assert torch.equal(hard, torch.where(fine, gaussian_blur(clean, 9, 1.0), clean))
+    assert torch.equal(soft, hard)
+    assert torch.equal(
+        blur_tokens(clean, torch.ones(2, 1, 1, dtype=dtype), 9, 1.0), gaussian_blur(clean, 9, 1.0)
+    )
+    assert torch.equal(blur_tokens(clean, torch.zeros(2, 1, 1, dtype=dtype), 9, 1.0), clean)

@@ -9,6 +9,7 @@ from tests.sag.helpers import EVERY_FAMILY, recorded
 from tests.tiny_models import FIXED_SIZE, Call, denoiser, pipeline, run
 
 STEPS, SCALE = 2, 0.6
+TOLERANCE = {"hard": 1e-7, "soft": 5e-6}  # float32 timesteps of SD3 and FLUX; the chain's own tolerance too
 
 
 def call(name, cfg, **options):
@@ -37,19 +38,36 @@ def test_guidances_own_call_is_not_recorded():
     assert hook.tap.records == []
 
 
+@pytest.mark.parametrize("mask", ["hard", "soft"])
 @pytest.mark.parametrize("scorer", ["tokenrank", "sag"])
 @pytest.mark.parametrize(("name", "cfg"), EVERY_FAMILY)
-def test_guided_outputs_are_the_oracles(name, cfg, scorer):
+def test_guided_outputs_are_the_oracles(name, cfg, scorer, mask):
     pipe = pipeline(name, dtype=torch.float64)
     model, table = denoiser(pipe), getattr(pipe.scheduler, "alphas_cumprod", None)
-    with SelfAttentionGuidance(scorer, SCALE)(pipe), recorded(model) as calls:
+    with SelfAttentionGuidance(scorer, SCALE, mask=mask)(pipe), recorded(model) as calls:
         run(name, pipe, call(name, cfg, batch=2))
     per_step = 3 if (name, cfg) == ("flux", True) else 2
     assert len(calls) == per_step * STEPS
     for first in range(0, len(calls), per_step):
         _, *halves = calls[first : first + per_step]  # guidance's own call ends before the one it guides
-        shift = oracle.shift(name, model, halves[0].inputs, cfg, scorer, SCALE, table)
+        shift = oracle.shift(name, model, halves[0].inputs, cfg, scorer, SCALE, table, oracle.MASKS[mask])
         for half in halves:
             wanted = expected(model, name, half.inputs, shift)
-            assert error(half.output, wanted) <= 1e-7  # float32 timesteps of SD3 and FLUX
+            assert error(half.output, wanted) <= TOLERANCE[mask]
     assert shift.abs().max() > 1e-4  # at the last step; the first of rectified flow has no signal to blur
+
+
+LIMITS = {"all of it blurred": (1e-6, -1.0), "no guidance": (1e12, 1e12)}
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("name", ["sd", "flux", "sd3", "dit"])
+def test_limits_of_soft_masks_are_those_of_hard_ones(name, limit):
+    pipe, images = pipeline(name, dtype=torch.float64), {}
+    plain = run(name, pipe, call(name, True))
+    for mask, threshold in zip(("soft", "hard"), LIMITS[limit], strict=True):
+        with SelfAttentionGuidance(threshold=threshold, mask=mask)(pipe):
+            images[mask] = run(name, pipe, call(name, True))
+    assert error(images["soft"], images["hard"]) <= 1e-9
+    changed = error(images["soft"], plain)
+    assert changed <= 1e-9 if limit == "no guidance" else changed > 1e-4

@@ -22,6 +22,7 @@ BAD = {
     "start": [-0.1, 1.0, float("nan"), "0"],
     "stop": [0.0, 1.1, float("nan"), None],
     "every": [0, -1, 1.5, True],
+    "mask": ["fuzzy", None, True, ["soft"]],
 }
 
 
@@ -37,6 +38,12 @@ def test_a_bad_field_is_named_with_its_value_and_what_is_expected(field, value):
 def test_stop_before_start_is_an_error():
     with pytest.raises(ValueError, match=r"stop is 0.3; expected a number in \(0.5, 1\]"):
         SelfAttentionGuidance(start=0.5, stop=0.3)
+
+
+@pytest.mark.parametrize("threshold", [0, -1.0, "1", float("nan")])
+def test_a_soft_mask_needs_a_positive_threshold(threshold):
+    with pytest.raises(ValueError, match=f"threshold is {threshold!r}; expected a "):
+        SelfAttentionGuidance(mask="soft", threshold=threshold)
 
 
 def test_fields_are_fixed_and_replaced_by_a_copy():
@@ -160,6 +167,15 @@ def test_a_step_holds_its_timestep_score_and_mask():
         assert 0 < step.mask.float().mean() < 1
 
 
+def test_a_step_of_soft_masks_holds_weights():
+    pipe = pipeline("sd")
+    with SelfAttentionGuidance(threshold=1.2, mask="soft")(pipe) as guidance:
+        run("sd", pipe, Call(batch=2))
+    for step in guidance.steps:
+        torch.testing.assert_close(step.mask, (step.score / 2.4).clamp(max=1))
+        assert step.mask.dtype == step.score.dtype
+
+
 def pagerank(matrix):
     graph = networkx.from_numpy_array(matrix.double().numpy(), create_using=networkx.DiGraph)
     rank = networkx.pagerank(graph, alpha=0.99, tol=1e-12, max_iter=10_000)
@@ -202,6 +218,8 @@ def test_every_setting_reaches_the_images():
         {"stop": 0.5},
         {"every": 2},
         {"layers": ["auto", -1]},
+        {"mask": "soft"},
+        {"mask": "soft", "threshold": 1.3},
     ]
     images = []
     for setting in settings:

@@ -84,6 +84,19 @@ def test_the_guider_is_the_hook_on_the_classic_pipeline(name, scorer, scale):
     assert traces(denoiser(pipe)) == before
 
 
+@pytest.mark.parametrize("name", BLOCKS)
+def test_soft_masks_are_the_hooks(name):
+    pipe = pipeline(name)
+    wanted = classic(name, pipe, SelfAttentionGuidance(threshold=0.8, mask="soft"))
+    hard = classic(name, pipe, SelfAttentionGuidance(threshold=0.8))
+    other = modular(name, pipe.components)
+    guider = TokenRankGuider(GUIDANCE, threshold=0.8, mask="soft").bind(other.scheduler)
+    found = guided(name, other, guider)
+    assert error(found, wanted) <= 1e-5
+    assert error(found, hard) > 1e-4
+    assert all(0 < step.mask.mean() < 1 for step in guider.steps)
+
+
 def test_guidance_rescale_is_the_classic_pipelines():
     pipe = pipeline("sdxl")
     wanted = classic("sdxl", pipe, SelfAttentionGuidance(), guidance_rescale=0.7)
@@ -143,6 +156,7 @@ def test_scale_0_is_classifier_free_guidance_bit_for_bit(name):
 
 def test_saved_and_loaded_it_has_the_same_settings(tmp_path):
     settings = {"guidance_scale": 3.0, "scorer": "sag", "sag_scale": 0.5, "layers": ["auto", 0], "every": 2}
+    settings["mask"] = "soft"
     guider = TokenRankGuider(**settings)
     guider.save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "guider_config.json").read_text())
@@ -150,6 +164,7 @@ def test_saved_and_loaded_it_has_the_same_settings(tmp_path):
     loaded = TokenRankGuider.from_pretrained(tmp_path)
     assert settings.items() <= dict(loaded.config).items()
     assert (loaded.guidance.layers, loaded.guidance.every) == (["auto", 0], 2)
+    assert loaded.guidance.mask == "soft"
     assert guider.new(sag_scale=0.1).guidance.sag_scale == 0.1
 
 

@@ -1,9 +1,11 @@
 import networkx
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sag import ColumnSumScorer, TokenRankScorer
-from sag.mask import salient, score_image
+from sag.mask import proportional, salient, score_image
 from tokenrank_guidance import AttentionRecord
 
 
@@ -87,6 +89,21 @@ def test_layers_of_one_grid_are_averaged():
 def test_salient_is_strictly_above_the_threshold():
     score = torch.tensor([[[0.5, 1.0, 1.5]]])
     assert salient(score, 1.0).tolist() == [[[False, False, True]]]
+
+
+def test_weights_are_half_at_the_threshold_and_proportional_below_twice_it():
+    score = torch.tensor([[[0.0, 0.4, 0.8, 1.2, 1.6, 9.0, -0.1]]])
+    expected = torch.tensor([[[0.0, 0.25, 0.5, 0.75, 1.0, 1.0, 0.0]]])
+    torch.testing.assert_close(proportional(score, 0.8), expected)
+
+
+@given(score=st.lists(st.floats(0, 100, width=32), min_size=1, max_size=30), threshold=st.floats(1 / 128, 64))
+def test_weights_are_weights_and_above_half_where_the_hard_mask_is(score, threshold):
+    row = torch.tensor(score, dtype=torch.float64)[None, None]
+    weights = proportional(row, threshold)
+    assert ((weights >= 0) & (weights <= 1)).all()
+    assert (weights.diff(dim=-1).sign() * row.diff(dim=-1).sign() >= 0).all()
+    assert torch.equal(weights > 0.5, salient(row, threshold))
 
 
 BROKEN = {

@@ -21,7 +21,10 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class StepMasks:
-    """Which tokens one guided denoiser call blurred (`own`), and which the other scorer would have."""
+    """Which tokens one guided denoiser call blurred (`own`), and which the other scorer would have.
+
+    Of soft masks: which were blurred by more than half.
+    """
 
     number: int
     timestep: float
@@ -48,7 +51,7 @@ class PairedScorer:
             StepMasks(
                 step.number,
                 step.timestep,
-                step.mask.cpu(),
+                salient(step.score, threshold).cpu(),
                 self._other(slice(i * layers, (i + 1) * layers), threshold),
             )
             for i, step in enumerate(steps)

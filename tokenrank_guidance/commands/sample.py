@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from sag.guidance import HEAD_WEIGHTS, SelfAttentionGuidance
+from sag.mask import MASKS
 from tokenrank_guidance.calls import Sampling, jobs_for
 from tokenrank_guidance.commands.arms import ARMS, Arm, Study
 from tokenrank_guidance.commands.comparison import Comparison
@@ -76,6 +77,9 @@ def _add_guidance_arguments(parser: ArgumentParser) -> None:
     )
     group.add_argument(
         "--threshold", type=finite, default=default.threshold, help="blur tokens that score above it"
+    )
+    group.add_argument(
+        "--mask", choices=tuple(MASKS), default=default.mask, help="soft: blur in proportion to the score"
     )
     group.add_argument("--blur-sigma", type=finite, default=default.blur_sigma, help="in latent pixels")
     group.add_argument(
@@ -154,6 +158,7 @@ def _guidance(arguments: Namespace) -> SelfAttentionGuidance:
         start=arguments.start,
         stop=arguments.stop,
         every=arguments.every,
+        mask=arguments.mask,
     )
 
 
@@ -204,5 +209,6 @@ def _caption(study: Study, model: str) -> str:
     cfg = "" if sampling.cfg is None else f"classifier-free guidance {sampling.cfg:g} in every column, "
     return (
         f"{model}, {sampling.steps} steps of {scheduler}, {cfg}"
-        f"guidance scale {study.guidance.sag_scale:g}, threshold {study.guidance.threshold:g}, same seeds."
+        f"guidance scale {study.guidance.sag_scale:g}, "
+        f"{study.guidance.mask} masks at threshold {study.guidance.threshold:g}, same seeds."
     )

@@ -69,7 +69,7 @@ def test_unreadable_rows_say_which_and_why(tmp_path):
     images = cells([RED[0], None, b"rubbish", RED[1][:30]])
     source = open_images(write_table(tmp_path / "x.parquet", {"image": images}))
     assert source[0].index == 0
-    for i, reason in ((1, "no image in this row"), (2, "cannot identify"), (3, "")):
+    for i, reason in ((1, "no image in this row"), (2, "no image of a known format"), (3, "")):
         with pytest.raises(UnreadableImage, match=rf"image {i} cannot be read: .*{reason}") as caught:
             source[i]
         assert caught.value.index == i

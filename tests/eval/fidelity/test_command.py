@@ -109,6 +109,41 @@ def test_an_unreadable_image_is_named(measured, arm):
     assert "000007.png cannot be read" in measured(folder, code=1)
 
 
+def test_an_unreadable_image_of_a_folder_or_of_the_reference_is_named(measured, arm, real):
+    (real / "07.png").write_bytes(b"nothing")
+    assert "07.png cannot be read (it is no image of a known format)" in measured(real, code=1)
+    mistake = measured(arm(), "--reference", real, code=1)
+    assert "the reference real: image 7 cannot be read: it is no image" in mistake
+    noise(7, side=24).save(real / "07.png")
+    measured(arm(), "--reference", real)
+
+
+def test_a_changed_reference_is_not_taken_from_the_cache(measured, arm, real, monkeypatch):
+    def distance():
+        report = measured(arm(), "--reference", real, "--metrics", "fid")
+        return report["results"][0]["metrics"]["frechet_vit"]["value"]
+
+    first = distance()
+    kept = (real / "07.png").read_bytes()
+    noise(7, 100, side=24).save(real / "07.png")
+    assert distance() != first
+    (real / "07.png").write_bytes(kept)
+    monkeypatch.setattr("eval.fidelity.extractor.Extractor.__call__", None)
+    assert distance() == first
+
+
+def test_a_disk_that_is_full_is_one_line(measured, arm, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    folder = arm()
+    with monkeypatch.context() as patched:
+        patched.setattr("eval.report.os.replace", full)
+        mistake = measured(folder, code=1)
+    assert "cannot write" in mistake and "No space left on device" in mistake
+    measured(folder)
+
+
 def test_an_unfinished_arm_is_refused(measured, arm, tmp_path):
     folder = arm()
     (folder / "000" / "000007.png").unlink()

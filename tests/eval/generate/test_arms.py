@@ -27,6 +27,13 @@ def test_text_and_back():
     assert (guidance.scorer, guidance.threshold) == ("tokenrank", 1.0)
 
 
+def test_soft_masks():
+    arm = parse_arm("tokenrank:mask=soft:threshold=0.8")
+    assert arm.text == "tokenrank:threshold=0.8:mask=soft"
+    assert (arm.guidance().mask, arm.guidance().threshold) == ("soft", 0.8)
+    assert parse_arm("sag:mask=soft:quantile=0.6").guidance().mask == "soft"
+
+
 def test_a_list_takes_each_arm_once():
     assert parse_arms("none, sag,none,sag:every=2") == (
         Arm("none"),
@@ -48,6 +55,8 @@ def test_a_list_takes_each_arm_once():
         ("sag:quantile=0.5:threshold=1", "one of them"),
         ("sag:direction=incoming", "no direction"),
         ("tokenrank:direction=sideways", "outgoing or incoming"),
+        ("tokenrank:mask=fuzzy", "'hard', 'soft'"),
+        ("tokenrank:mask=soft:threshold=0", "a number > 0"),
     ],
 )
 def test_mistakes(text, words):

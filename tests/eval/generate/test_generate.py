@@ -1,8 +1,15 @@
 """Drawing: the same bytes however the work is split, nothing twice, nothing lost, mistakes in one line."""
 
+import fcntl
 import json
-from contextlib import nullcontext
+import resource
+import shutil
+import subprocess
+from collections.abc import Callable
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -77,7 +84,7 @@ def test_two_processes_give_the_same_bytes(draw, tmp_path, monkeypatch):
     draw(*ARMS)
     everything = (store.micro_batches(5, 2), {})
     for index in (1, 0):  # the main process last, since here they do not wait for one another
-        monkeypatch.setattr(command, "PartialState", lambda cpu, index=index: Part(index, 2))
+        monkeypatch.setattr(command, "join_processes", lambda device, index=index: Part(index, 2))
         monkeypatch.setattr(command._Run, "_agreed", lambda run, arm: everything)
         printed = draw(*ARMS, out=tmp_path / "split")
         assert (printed is not None) == (index == 0)
@@ -156,6 +163,103 @@ def test_a_full_disk_is_one_line(draw, tmp_path, monkeypatch):
     monkeypatch.undo()
     draw(*ARMS)
     assert len(images(tmp_path / "out")) == 15
+
+
+@contextmanager
+def largest_file(size):
+    """Writing beyond `size` bytes of a file fails, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(("size", "name"), [(100, "batches-0.jsonl"), (1500, ".png")])
+def test_a_write_that_the_system_refuses_is_one_line_and_loses_nothing(draw, tmp_path, size, name):
+    draw("--arms", "none", "--n", 5, "--batch-size", 2)
+    with largest_file(size):
+        mistake = draw("--arms", "none", "--n", 5, "--batch-size", 2, out=tmp_path / "full", code=1)
+    assert mistake.startswith("error: ") and "File too large" in mistake and name in mistake
+    assert not list((tmp_path / "full").rglob("manifest.json"))
+    draw("--arms", "none", "--n", 5, "--batch-size", 2, out=tmp_path / "full")
+    assert images(tmp_path / "full") == images(tmp_path / "out")
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 40 kB; `disk.grow()` makes it larger."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options: str) -> bool:
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        return (
+            shutil.which("mount") is not None and not subprocess.run(command, capture_output=True).returncode
+        )
+
+    if not mount("size=40k"):
+        pytest.skip("mounting a tmpfs is not allowed here")
+    yield Disk(folder, lambda: mount("remount,size=8m"))
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+class Disk(NamedTuple):
+    folder: Path
+    grow: Callable[[], bool]
+
+
+def test_a_disk_that_is_full_is_one_line_and_loses_nothing(draw, disk, tmp_path, drawn):
+    draw(*ARMS)
+    drawn.clear()
+    assert "No space left on device" in draw(*ARMS, out=disk.folder / "out", code=1)
+    before, first = images(disk.folder / "out"), list(drawn)
+    assert 0 < len(before) < 15
+    assert disk.grow()
+    draw(*ARMS, out=disk.folder / "out")
+    after = images(disk.folder / "out")
+    assert after == images(tmp_path / "out") and before.items() <= after.items()
+    assert len(drawn) == len(set(drawn)) + len({*first[-2:]})  # again only the batch that did not fit
+
+
+def test_a_manifest_of_other_settings_is_refused_and_nothing_is_touched(draw, tmp_path):
+    draw(*ARMS)
+    folder = tmp_path / "out" / "sag"
+    (folder / "batches-0.jsonl").unlink()
+    before = images(tmp_path / "out")
+    mistake = draw(*ARMS[2:], "--arms", "sag", "--cfg", 2, code=1)
+    assert "manifest.json has results of other settings (cfg was 4.0, is 2.0)" in mistake
+    (folder / "manifest.json").write_text('{"n": 5')
+    assert "manifest.json is damaged" in draw(*ARMS, code=1)
+    assert images(tmp_path / "out") == before
+
+
+def test_another_image_of_the_same_size_is_not_taken_for_this_one(draw, tmp_path):
+    draw("--arms", "none", "--n", 2, "--batch-size", 2)
+    before = images(tmp_path / "out")
+    folder = tmp_path / "out" / "none"
+    for name in ("batches-0.jsonl", "manifest.json"):
+        (folder / name).unlink()
+    path = folder / "000" / "000001.png"
+    path.write_bytes(bytes(len(path.read_bytes())))
+    draw("--arms", "none", "--n", 2, "--batch-size", 2)
+    assert images(tmp_path / "out") == before
+
+
+def test_a_folder_where_another_run_is_at_work_is_refused(draw, tmp_path):
+    draw("--arms", "none", "--n", 2, "--batch-size", 2)
+    with (tmp_path / "out" / "none" / "batches-0.jsonl").open("ab") as journal:
+        fcntl.flock(journal, fcntl.LOCK_EX)
+        assert "in use by another process" in draw("--arms", "none", "--n", 3, "--batch-size", 2, code=1)
+
+
+def test_what_a_killed_run_was_writing_is_removed(draw, tmp_path):
+    draw("--arms", "none", "--n", 3, "--batch-size", 2)
+    before = images(tmp_path / "out")
+    (tmp_path / "out" / "none" / "000" / ".x7_abc.png").write_bytes(b"half")
+    draw("--arms", "none", "--n", 3, "--batch-size", 2)
+    assert images(tmp_path / "out") == before
 
 
 def test_pag_where_diffusers_has_it_and_a_reason_elsewhere(draw):
