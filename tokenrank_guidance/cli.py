@@ -19,6 +19,7 @@ from tokenrank_guidance.errors import TokenRankError
 COMMANDS = {
     "sample": "Draw images from a diffusion model without guidance, with SAG or with TokenRank.",
     "segment": "Split an image into segments by a diffusion model's attention, with anchors by TokenRank.",
+    "explain": "Show where attention leads from a word, bounce by bounce.",
 }
 MISTAKES = (TokenRankError, ValueError, OSError, ImportError, torch.OutOfMemoryError)
 FAILED, INTERRUPTED = 2, 130

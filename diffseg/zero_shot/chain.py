@@ -14,6 +14,7 @@ from tokenrank_guidance.markov import (
     Arnoldi,
     TransitionOperator,
     solve_second_eigenvalue,
+    stationary_distribution,
 )
 
 LAMBDA2_STEPS = 200
@@ -45,6 +46,8 @@ class Walks:
 
     def ends(self, options: Options) -> Starts:
         """Where the walk of the method ends, over all tokens; heads are averaged."""
+        if options.method == "tokenrank":
+            return self._limit(options).expand(len(self._starts), -1)
         direction, n = direction_of(options), steps_of(options)
         steps = self._steps.setdefault((options.head_weights, direction, options.mix), [])
         operator = self._mixture(options.head_weights) if options.mix == "before" else self._operator
@@ -65,6 +68,13 @@ class Walks:
                 moduli = torch.where((moduli == 0).all(-1, keepdim=True), 1.0, moduli)
             self._weights[head_weights] = (moduli / moduli.sum(-1, keepdim=True)).to(self._operator.device)
         return self._weights[head_weights]
+
+    def _limit(self, options: Options) -> Float[Tensor, "1 tokens"]:
+        """TokenRank, where damped walks end after ever more steps, whatever the word."""
+        if options.mix == "before":
+            return stationary_distribution(self._mixture(options.head_weights)).value
+        apart = stationary_distribution(self._operator).value
+        return (self.weights(options.head_weights)[..., None] * apart).sum(-2)
 
     def _mixture(self, head_weights: str) -> TransitionOperator:
         if head_weights not in self._mixed:

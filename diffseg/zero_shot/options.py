@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from tokenrank_guidance.markov import HELD_BYTES
 
-Method = Literal["bounce", "row", "column", "rollout", "concept-attention", "daam"]
+Method = Literal["bounce", "row", "column", "tokenrank", "rollout", "concept-attention", "daam"]
 METHODS: tuple[str, ...] = get_args(Method)
 BACKGROUND = ("background", "floor", "tree", "person", "grass", "face")
 Layers = str | int | Sequence[str | int]
@@ -20,8 +20,9 @@ class Options:
     """How a heat map comes from attention, and which passes attention is taken from.
 
     method: "bounce", `n` steps of the chain from the word's tokens in `direction`; "row" and "column", one
-    step outgoing and incoming; "rollout", attention rollout from the word's row; "concept-attention", output
-    space (FLUX and SD3 alone); "daam", mean cross-attention (UNets alone).
+    step outgoing and incoming; "tokenrank", the limit of many damped steps, the same for every word;
+    "rollout", attention rollout from the word's row; "concept-attention", output space (FLUX and SD3 alone);
+    "daam", mean cross-attention (UNets alone).
     head_weights: "lambda2" or "mean"; mix: heads become one chain "before" the walk, or each walks alone and
     the ends are averaged "after" it. Layers are averaged after the walk, then passes.
     layers: "default" (see `diffseg.zero_shot.layers`), "all", names or indices as in `capture`.

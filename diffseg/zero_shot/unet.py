@@ -27,7 +27,7 @@ from tokenrank_guidance.capture import AttentionRecord, capture
 from tokenrank_guidance.capture.watch import AttentionCall
 from tokenrank_guidance.errors import UnsupportedError
 
-UNET_METHODS = ("bounce", "column", "daam")
+UNET_METHODS = ("bounce", "column", "tokenrank", "daam")
 
 
 class CrossAttention(TextAttention):
@@ -81,7 +81,7 @@ class UnetWalks:
             walks = Walks(record, _start(cross, record), self.options[0])
             for mean, options in zip(means, self.options, strict=True):
                 if _bounces(options):
-                    mean.add(_shaped(walks.ends(replace(options, n=options.n - 1)), record))
+                    mean.add(_shaped(walks.ends(replace(options, n=max(1, options.n - 1))), record))
         pairs = zip(means, self.options, strict=True)
         return [mean.value() if _bounces(one) else cross for mean, one in pairs]
 
@@ -94,7 +94,7 @@ class UnetWalks:
 
 
 def _bounces(options: Options) -> bool:
-    return options.method == "bounce" and options.n > 1
+    return options.method == "tokenrank" or (options.method == "bounce" and options.n > 1)
 
 
 def _start(heat: Heat, record: AttentionRecord) -> Float[Tensor, "concepts tokens"]:

@@ -7,6 +7,11 @@ The published setting, for whoever has weights, data and a word for each picture
 
     python -m eval.zero_shot --pipe black-forest-labs/FLUX.1-schnell --dtype bfloat16 --size 512 \\
         --data imagenet-seg:gtsegs_ijcv.mat --names names.txt --timesteps 500 --draws 5 --out out/flux
+
+What that takes, by `python -m tests.benchmarks.zero_shot_memory`: at 1,024 image and 512 text tokens in
+bfloat16 all blocks hold 22.4 GiB, of which reading is 0.1 %; on one core a pass takes 131 s without reading,
+135 s with equal heads and 263 s with λ2, and there are 4,276 × 5 passes. `--methods` and
+`--curve 0` say what is read.
 """
 
 from eval.zero_shot.arms import ARMS, Arm

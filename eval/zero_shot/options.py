@@ -43,14 +43,16 @@ def _layers(text: str) -> str | tuple[str | int, ...]:
     return text if text in ("all", "default") else tuple(layer(part) for part in _words(text))
 
 
-def _timesteps(text: str) -> tuple[int, ...]:
+def timesteps(text: str) -> tuple[int, ...]:
+    """A parser of timesteps."""
     parts = _words(text)
     if not parts or not all(part.isdecimal() and int(part) < 1000 for part in parts):
         raise ArgumentTypeError(f"got {text!r}; expected timesteps of 1000, as 250,500")
     return tuple(int(part) for part in parts)
 
 
-def _template(text: str) -> str:
+def template(text: str) -> str:
+    """A parser of captions with a place for the name."""
     if "{name}" not in text:
         raise ArgumentTypeError(f"got {text!r}; expected a caption with {{name}} in it")
     return text
@@ -83,12 +85,12 @@ def _add_methods(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("methods")
     group.add_argument("--methods", type=names(ARMS), metavar="NAMES", help=f"of {', '.join(ARMS)}")
     group.add_argument("--curve", type=at_least(0), default=10, metavar="N", help="bounces 1 to N; 10")
-    group.add_argument("--caption", type=_template, default="a {name}", help="default: %(default)s")
+    group.add_argument("--caption", type=template, default="a {name}", help="default: %(default)s")
     group.add_argument("--n", type=positive, metavar="N", help="bounces; 2")
     group.add_argument("--direction", choices=("outgoing", "incoming"), help="of bounce and curve; outgoing")
     group.add_argument("--mix", choices=("before", "after"), help="heads; before")
     group.add_argument("--layers", type=_layers, metavar="LAYERS", help="default, all, indices or names")
-    group.add_argument("--timesteps", type=_timesteps, metavar="LIST", help="of 1000; 500")
+    group.add_argument("--timesteps", type=timesteps, metavar="LIST", help="of 1000; 500")
     group.add_argument("--draws", type=positive, metavar="N", help="of noise, at each timestep; 5")
     words = ",".join(BACKGROUND)
     group.add_argument(

@@ -75,7 +75,7 @@ def _add_segment_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> Json:
     """Segment the image, write the overlay, the label map and the result to `--out`, return the result."""
-    image = _open(arguments.image)
+    image = open_picture(arguments.image)
     with staged(arguments.out) as scratch:
         model = _model(arguments)
         segmenter = DiffSeg.from_pipe(model.pipe, arguments.preset, **_changes(arguments, model))
@@ -90,7 +90,7 @@ def run(arguments: Namespace) -> Json:
     return result
 
 
-def _open(path: Path) -> Image.Image:
+def open_picture(path: Path) -> Image.Image:
     try:
         with Image.open(path) as opened:
             return ImageOps.exif_transpose(opened)

@@ -56,6 +56,20 @@ def walk(record, tokens, n, direction, weights, mix):
     return end[record.image].reshape(record.grid)
 
 
+def limit(record, weights, mix):
+    """The image part of the leading left eigenvector of the damped chain."""
+    maps = dense_maps(record)
+    shares = head_weights(maps, weights)
+    chains = [sum(w * m for w, m in zip(shares, maps, strict=True))] if mix == "before" else maps
+    ends = []
+    for matrix in chains:
+        values, vectors = torch.linalg.eig((0.99 * matrix + 0.01 / len(matrix)).T)
+        leading = vectors[:, values.real.argmax()].real
+        ends.append(leading / leading.sum())
+    end = ends[0] if mix == "before" else sum(w * e for w, e in zip(shares, ends, strict=True))
+    return end[record.image].reshape(record.grid)
+
+
 def rollout(records, tokens, weights):
     """The words' rows of the product over layers of (I + P) / 2, the matrix product itself."""
     product = torch.eye(records[0].tokens, dtype=torch.float64)

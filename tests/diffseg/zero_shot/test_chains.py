@@ -66,6 +66,17 @@ def test_walks_are_the_dense_ones(pipe, records, changes):
         close(heat, sum(layers) / len(layers))
 
 
+@pytest.mark.parametrize("mix", ["before", "after"])
+@pytest.mark.parametrize("kind", ["mean", "lambda2"])
+def test_tokenrank_is_the_limit_of_the_damped_walk(pipe, records, kind, mix):
+    _, built = pipe
+    changes = {"method": "tokenrank", "head_weights": kind, "mix": mix}
+    found = segment(built, image(24, 48), ["box", "dog"], CAPTION, **ONE, **changes)
+    ends = [oracle.limit(one, kind, mix) for one in records]
+    for heat in found.heats:
+        close(heat, sum(ends) / len(ends))
+
+
 def test_rollout_is_the_row_of_the_product(pipe):
     name, built = pipe
     everything = [

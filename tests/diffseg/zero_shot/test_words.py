@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from diffseg.zero_shot import segment
+from diffseg.zero_shot import Generate, segment
 from diffseg.zero_shot.words import caption_of, concept_tokens, text_readers
 from tests.diffseg.helpers import image
 from tests.tiny_models import pipeline
@@ -49,6 +49,30 @@ def test_concepts_that_are_not_there():
     words = [f"word{i:02d}" for i in range(50)]
     with pytest.raises(ValueError, match="'word07' lies beyond the 77 tokens"):
         segment(pipe, image(32, 32), words)
+
+
+def test_a_word_whose_last_tokens_are_cut_off_is_none():
+    pipe = pipeline("flux")
+    text = "x" * 72  # <s>, 72 of these, and room for three more before </s>
+    assert positions(pipe, text + " at", "at") == [[74, 75]]
+    with pytest.raises(ValueError, match="'ate' lies beyond the 77 tokens"):
+        positions(pipe, text + " ate", "ate")
+    assert positions(pipe, "ate " + text + " ate", "ate") == [[1, 2, 3]]
+
+
+def test_drawing_under_a_prompt_without_the_word():
+    for prompt in ("a dog", ""):
+        with pytest.raises(ValueError, match=f"'cat' does not occur in the caption '{prompt}'"):
+            segment(pipeline("flux"), Generate(prompt, steps=1, height=32, width=32), ["cat"])
+
+
+@pytest.mark.parametrize("caption", ["", "a dog"])
+def test_concept_attention_needs_no_word_in_the_caption_and_takes_fifty(caption):
+    words = [chr(97 + i) + chr(97 + j) for i in range(5) for j in range(10)]
+    changes = {"method": "concept-attention", "draws": 1, "resolution": 32}
+    found = segment(pipeline("flux"), image(32, 32), words, caption, **changes)
+    assert found.heats.shape[0] == 50 and torch.isfinite(found.heats).all()
+    assert found.heats.sum(0).max() <= 1  # a share of the softmax is the background's
 
 
 def test_many_concepts_in_one_pass():

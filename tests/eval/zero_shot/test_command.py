@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from eval.cli import run
 from eval.zero_shot import command
 from eval.zero_shot.command import main
 from tests.eval.squares import write_squares
 from tests.tiny_models import pipeline
+from tokenrank_guidance.tiny.architecture import build_pipeline
+from tokenrank_guidance.tiny.export import export_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +128,21 @@ def test_miniatures_know_their_labels_alone(data, tmp_path):
     assert "church" in options["concept-attention"].background and options["row"].resolution == 128
     task = command.open_task(command.parse([*argv, "--background", "tench"]))
     assert task.arms[0].options.background == ("tench",) and task.arms[0].options.resolution == 32
+
+
+def test_a_folder_that_training_wrote(data, tmp_path, capsys):
+    """What `tokenrank_guidance.tiny.train` exports beside its checkpoint: a miniature like those shipped."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        pipe = build_pipeline("tiny-flux", 32)
+    trained = {name: getattr(pipe, name) for name in ("transformer", "text_encoder", "text_encoder_2")}
+    export_pipeline(pipe, trained, {"images": 640, "resolution": 32, "history": []}, tmp_path / "tiny-flux")
+    more = ("--concept", "church", "--limit", "1", "--methods", "concept-attention,bounce", "--curve", "0")
+    argv = [*arguments(tmp_path / "tiny-flux", data, tmp_path / "out", *more), "--pictures", "0"]
+    assert run(main, argv) == 0
+    found = report(capsys)
+    assert [row["method"] for row in found["results"]] == ["concept-attention", "bounce"]
+    assert "golf ball" in found["config"]["arms"]["concept-attention"]["background"]
 
 
 def test_mistakes(flux, data, tmp_path, capsys):

@@ -1,0 +1,135 @@
+"""Every head of a model on one labelled picture: pipelines with joint attention, and vision transformers."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from diffseg.denoise import denoiser_pass
+from diffseg.images import resized
+from diffseg.settings import Settings
+from diffseg.sizes import denoiser_of
+from diffseg.zero_shot.chain import starts_at
+from diffseg.zero_shot.joint import conditional
+from diffseg.zero_shot.layers import is_joint
+from diffseg.zero_shot.options import Options
+from diffseg.zero_shot.passes import settings_of
+from diffseg.zero_shot.words import concept_tokens
+from eval.segmentation.attention import VitAttention
+from eval.segmentation.loading import load_attention
+from eval.zero_shot.heads.measure import LayerHeads, mean_of, read_layer
+from tokenrank_guidance.capture import AttentionRecord, capture
+from tokenrank_guidance.commands.models import DTYPES, load_model, usable_device
+from tokenrank_guidance.errors import UnsupportedError
+
+EMBEDDED_RESOLUTION, VIT_RESOLUTION = 128, 224
+
+
+class Reader(Protocol):
+    """`model` is the network whose heads are read; `config`: what the readings depend on."""
+
+    @property
+    def model(self) -> nn.Module: ...
+    @property
+    def config(self) -> dict[str, Any]: ...
+    def __call__(self, image: Float[Tensor, "3 h w"], word: str) -> list[LayerHeads]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class JointReader:
+    """Walks start at the word's tokens; the mean over timesteps and draws of noise."""
+
+    pipe: Any
+    options: Options
+    caption: str
+    maps: Sequence[str]
+
+    @property
+    def model(self) -> nn.Module:
+        return denoiser_of(self.pipe)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        names = ("timesteps", "draws", "seed", "resolution")
+        return {"caption": self.caption} | {name: getattr(self.options, name) for name in names}
+
+    def __call__(self, image: Float[Tensor, "3 h w"], word: str) -> list[LayerHeads]:
+        caption = self.caption.format(name=word)
+        tokens = concept_tokens(self.pipe, caption, [word])
+        settings = [
+            settings_of(self.options, timestep, draw)
+            for timestep in self.options.timesteps
+            for draw in range(self.options.draws)
+        ]
+        return mean_of([self._one(image, caption, tokens, one) for one in settings])
+
+    def _one(
+        self, image: Float[Tensor, "3 h w"], caption: str, tokens: list[Tensor], settings: Settings
+    ) -> list[LayerHeads]:
+        found: list[LayerHeads] = []
+
+        def add(record: AttentionRecord) -> None:
+            if record.text is not None:  # SD3.5's second attention has none
+                one = conditional(record)
+                start = starts_at(tokens, record.text, one.q.new_empty((), dtype=torch.float32), one.tokens)
+                found.append(read_layer(one, start[0], self.maps))
+
+        with capture(self.model, "all", reduce=add):
+            denoiser_pass(self.pipe, image, settings, caption)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class VitReader:
+    """Walks start at the class token; the word is not used."""
+
+    attention: VitAttention
+    maps: Sequence[str]
+
+    @property
+    def model(self) -> nn.Module:
+        return self.attention.model
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"resolution": self.attention.settings.resolution}
+
+    @torch.no_grad()
+    def __call__(self, image: Float[Tensor, "3 h w"], word: str) -> list[LayerHeads]:
+        attention, side = self.attention, self.attention.settings.resolution
+        assert side is not None
+        mean, std = (torch.tensor(part).view(3, 1, 1) for part in (attention.mean, attention.std))
+        parameter = next(self.model.parameters())
+        pixels = ((resized(image, (side, side)) - mean) / std)[None].to(parameter.device, parameter.dtype)
+        found: list[LayerHeads] = []
+        with capture(self.model, "all", reduce=lambda record: found.append(self._layer(record))):
+            attention.call(pixels)
+        return found
+
+    def _layer(self, record: AttentionRecord) -> LayerHeads:
+        if record.class_token is None:
+            raise UnsupportedError(f"{type(self.model).__name__} has no class token for a walk to start at")
+        start = torch.zeros(record.tokens, device=record.q.device)
+        start[record.class_token] = 1
+        return read_layer(record, start, self.maps)
+
+
+def open_reader(arguments: Namespace, options: Options) -> Reader:
+    """What `--pipe` or `--vit` names; ValueError, OSError or UnsupportedError where it cannot be read."""
+    if arguments.vit is not None:
+        settings = Settings(layers="all", resolution=options.resolution or VIT_RESOLUTION)
+        attention = load_attention(arguments, settings)
+        assert isinstance(attention, VitAttention)
+        return VitReader(attention, arguments.maps)
+    model = load_model(arguments.pipe, usable_device(arguments.device), DTYPES[arguments.dtype])
+    if not is_joint(model.pipe):
+        raise UnsupportedError(f"{type(model.pipe).__name__} has no text in its maps; FLUX and SD3 have")
+    if model.embedded and options.resolution is None:
+        options = replace(options, resolution=EMBEDDED_RESOLUTION)
+    return JointReader(model.pipe, options, arguments.caption, arguments.maps)

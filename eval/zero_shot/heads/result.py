@@ -1,0 +1,148 @@
+"""How λ2 of the heads and what their maps are worth are ranked together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from eval.metrics.confusion import mean_iou
+from eval.metrics.interval import Interval, bootstrap_statistic
+
+Json = dict[str, Any]
+DRAWS = 4000
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One picture under every head, layers one after the other: λ2, and its map's pixels and precision."""
+
+    lambda2: Float[np.ndarray, " heads"]
+    confusion: Int[np.ndarray, "maps heads 2 2"]
+    precision: Float[np.ndarray, "maps heads"]
+
+    def to_json(self) -> Json:
+        return {name: getattr(self, name).tolist() for name in ("lambda2", "confusion", "precision")}
+
+    @classmethod
+    def of(cls, record: Json) -> Picture:
+        """From what `to_json` gave."""
+        return cls(*(np.array(record[name]) for name in ("lambda2", "confusion", "precision")))
+
+
+@dataclass(frozen=True, eq=False)
+class HeadsResult:
+    """All pictures; `layers` says for each head which layer it is of, in running order."""
+
+    maps: Sequence[str]
+    names: Sequence[str]
+    layers: Int[np.ndarray, " heads"]
+    pictures: Sequence[Picture]
+
+    @property
+    def n(self) -> int:
+        return len(self.pictures)
+
+    @property
+    def lambda2(self) -> Float[np.ndarray, " heads"]:
+        """The mean over pictures."""
+        return np.stack([picture.lambda2 for picture in self.pictures]).mean(0)
+
+    def miou(self, index: int) -> Float[np.ndarray, " heads"]:
+        """Of each head's map, counts pooled over pictures."""
+        return mean_iou(np.stack([picture.confusion[index] for picture in self.pictures]).sum(0))
+
+    def precision(self, index: int) -> Float[np.ndarray, " heads"]:
+        """Mean average precision of each head's map."""
+        return np.stack([picture.precision[index] for picture in self.pictures]).mean(0)
+
+    def correlation(self, index: int, metric: str, within: bool) -> Interval:
+        """Spearman's ρ of λ2 and "miou" or "map" over heads, with the bootstrap's interval over pictures.
+
+        `within`: both less their layer's mean first, which leaves how heads of one layer differ. The heads
+        are all that this model has: the interval says what other pictures would have given, and `over_heads`
+        how much it hangs on single heads.
+        """
+        pooled, statistic = METRICS[metric]
+        counts = np.stack([pooled(picture, index) for picture in self.pictures])
+        adjust = self._less_layer_mean if within else lambda values: values
+
+        def rho(sums: Float[np.ndarray, "draws heads k"]) -> Float[np.ndarray, " draws"]:
+            return spearman(adjust(sums[..., 0]), adjust(statistic(sums[..., 1:])))
+
+        return bootstrap_statistic(counts, rho, DRAWS)
+
+    def over_heads(self, index: int, metric: str, within: bool) -> tuple[float, float]:
+        """The 95 % interval of the same ρ where heads are drawn with replacement instead of pictures."""
+        values = np.stack([self.lambda2, {"miou": self.miou, "map": self.precision}[metric](index)])
+        x, y = self._less_layer_mean(values) if within else values
+        drawn = np.random.default_rng(0).integers(len(x), size=(DRAWS, len(x)))
+        low, high = np.nanquantile(spearman(x[drawn], y[drawn]), [0.025, 0.975])
+        return float(low), float(high)
+
+    def to_json(self) -> Json:
+        lambda2 = self.lambda2
+        rows = [
+            {"map": name, **self._correlations(index), "heads": self._heads(index, lambda2)}
+            for index, name in enumerate(self.maps)
+        ]
+        return {"results": rows, "layers": list(self.names)}
+
+    def _correlations(self, index: int) -> Json:
+        flat: Json = {}
+        for metric in METRICS:
+            for within, suffix in ((False, ""), (True, "_within_layers")):
+                one = self.correlation(index, metric, within)
+                key = f"spearman_{metric}{suffix}"
+                flat |= {key: one.value, f"{key}_ci": [one.low, one.high]}
+                flat[f"{key}_ci_over_heads"] = list(self.over_heads(index, metric, within))
+        return flat
+
+    def _heads(self, index: int, lambda2: Float[np.ndarray, " heads"]) -> list[Json]:
+        columns = zip(self.layers.tolist(), lambda2, self.miou(index), self.precision(index), strict=True)
+        return [
+            {"layer": layer, "lambda2": float(value), "miou": float(miou), "map": float(precision)}
+            for layer, value, miou, precision in columns
+        ]
+
+    def _less_layer_mean(self, values: Float[np.ndarray, "draws heads"]) -> Float[np.ndarray, "draws heads"]:
+        own = (self.layers[:, None] == np.unique(self.layers)).astype(np.float64)
+        return values - values @ own / own.sum(0) @ own.T
+
+
+def spearman(
+    x: Float[np.ndarray, "*draws heads"], y: Float[np.ndarray, "*draws heads"]
+) -> Float[np.ndarray, "*draws"]:
+    """The correlation of ranks, ties sharing their mean rank; NaN where a side is constant."""
+    from scipy.stats import rankdata
+
+    ranks = [np.asarray(rankdata(side, axis=-1)) for side in (x, y)]
+    a, b = (side - side.mean(-1, keepdims=True) for side in ranks)
+    size = np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+    return np.where(size > 0, (a * b).sum(-1) / np.where(size > 0, size, 1), np.nan)
+
+
+def _pixels(picture: Picture, index: int) -> Float[np.ndarray, "heads 5"]:
+    confusion = picture.confusion[index]
+    return np.concatenate([picture.lambda2[:, None], confusion.reshape(len(confusion), 4)], -1)
+
+
+def _precisions(picture: Picture, index: int) -> Float[np.ndarray, "heads 2"]:
+    return np.stack([picture.lambda2, picture.precision[index]], -1)
+
+
+def _pooled_miou(sums: Float[np.ndarray, "draws heads 4"]) -> Float[np.ndarray, "draws heads"]:
+    return mean_iou(sums.reshape(*sums.shape[:-1], 2, 2))
+
+
+def _summed_precision(sums: Float[np.ndarray, "draws heads 1"]) -> Float[np.ndarray, "draws heads"]:
+    return sums[..., 0]  # as many pictures everywhere: ranked as the mean
+
+
+METRICS: dict[str, tuple[Callable[[Picture, int], Any], Callable[[Any], Any]]] = {
+    "miou": (_pixels, _pooled_miou),
+    "map": (_precisions, _summed_precision),
+}

@@ -1,0 +1,169 @@
+"""`tokenrank explain`: where a diffusion model's attention leads from a word, bounce by bounce."""
+
+from __future__ import annotations
+
+import json
+import time
+from argparse import Namespace
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from diffseg.images import Rgb, read_images
+from diffseg.zero_shot import Generate, Options, ZeroShot, heat_maps
+from diffseg.zero_shot.layers import is_joint
+from diffseg.zero_shot.options import make_options
+from diffseg.zero_shot.words import caption_of
+from tokenrank_guidance.commands.explain_options import CHANGES, add_arguments
+from tokenrank_guidance.commands.explain_strip import Column, mask_image, strip
+from tokenrank_guidance.commands.messages import say
+from tokenrank_guidance.commands.models import DTYPES, Model, load_model, usable_device
+from tokenrank_guidance.commands.output import RESULT, staged
+from tokenrank_guidance.commands.report import PACKAGES, Json
+from tokenrank_guidance.commands.schedulers import exchange_scheduler
+from tokenrank_guidance.commands.segment import open_picture
+
+__all__ = ["add_arguments", "run"]
+
+STRIP, DRAWN, MASK = "explain.png", "image.png", "mask-{:02d}.png"
+EMBEDDED_RESOLUTION = 128  # 16×16 tokens; at their own 64 px they have 8×8
+EMBEDDED_CFG = 4.0
+
+
+def run(arguments: Namespace) -> Json:
+    """Walk from each word, write the strip, the masks and the result to `--out`, return the result."""
+    picture = _picture(arguments)
+    with staged(arguments.out) as scratch:
+        model = _model(arguments)
+        options = _options(arguments, model)
+        columns = columns_of(model.pipe, options, arguments.bounces)
+        start = time.perf_counter()
+        target = _request(arguments, model) if picture is None else read_images(picture)[0][0]
+        found = _found(model, target, arguments, columns, options)
+        seconds = time.perf_counter() - start
+        image = found[-1].image if picture is None else picture
+        texts = (f"{_count(options.n)}, > its mean", _caption(arguments, model, options))
+        files = _write(scratch, image, columns, found, texts)
+        result = _report(arguments, model, options, found[-1], files) | {"seconds": round(seconds, 3)}
+        (scratch / RESULT).write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
+    say(f"picture: {arguments.out / STRIP}")
+    return result
+
+
+def columns_of(pipe: Any, options: Options, bounces: list[int]) -> list[Column]:
+    """One step either way with the heads' plain mean, the bounces, and the limit of outgoing ones."""
+    plain = replace(options, head_weights="mean")
+    first = [Column("column select", "who attends to it", replace(plain, method="column"))]
+    if is_joint(pipe):
+        first.insert(0, Column("row select", "where it attends", replace(plain, method="row")))
+    walks = [Column(_count(n), _note(options), replace(options, n=n)) for n in dict.fromkeys(bounces)]
+    return [
+        *first,
+        *walks,
+        Column("TokenRank", "limit, outgoing", replace(options, method="tokenrank")),
+    ]
+
+
+def _count(n: int) -> str:
+    return "1 bounce" if n == 1 else f"{n} bounces"
+
+
+def _note(options: Options) -> str:
+    return f"{options.direction}{', λ2' if options.head_weights == 'lambda2' else ''}"
+
+
+def _picture(arguments: Namespace) -> Image.Image | None:
+    if (arguments.image is None) == (arguments.prompt is None):
+        raise ValueError("give either a picture or a --prompt to draw one")
+    if arguments.prompt is not None and arguments.caption is not None:
+        raise ValueError("--caption: a drawn picture is read under its own prompt; leave it out")
+    return None if arguments.image is None else open_picture(arguments.image)
+
+
+def _model(arguments: Namespace) -> Model:
+    device = usable_device(arguments.device)
+    model = load_model(arguments.model, device, DTYPES[arguments.dtype])
+    say(f"model: {model.name} on {device}")
+    if arguments.scheduler is not None:
+        exchange_scheduler(model.pipe, arguments.scheduler)
+    return model
+
+
+def _options(arguments: Namespace, model: Model) -> Options:
+    """Those that were asked for."""
+    changes = {name: getattr(arguments, name) for name in CHANGES if getattr(arguments, name) is not None}
+    if arguments.timesteps is not None:
+        changes["timesteps"] = arguments.timesteps
+    if arguments.layers is not None:
+        changes["layers"] = arguments.layers[0] if len(arguments.layers) == 1 else arguments.layers
+    if model.embedded:
+        changes.setdefault("resolution", EMBEDDED_RESOLUTION)
+    return make_options(changes)
+
+
+def _request(arguments: Namespace, model: Model) -> Generate:
+    cfg = EMBEDDED_CFG if arguments.cfg is None and model.embedded else arguments.cfg
+    seed, negative = arguments.seed or 0, arguments.negative_prompt
+    size = {"height": arguments.height, "width": arguments.width}
+    return Generate(arguments.prompt, arguments.steps, seed, cfg, negative, **size)
+
+
+def _found(
+    model: Model, target: Rgb | Generate, arguments: Namespace, columns: list[Column], options: Options
+) -> list[ZeroShot]:
+    """Each column's maps, and last those of the mask."""
+    asked = [*(column.options for column in columns), options]
+    return heat_maps(model.pipe, target, arguments.concepts, asked, arguments.caption)
+
+
+def _write(
+    folder: Path, image: Image.Image, columns: list[Column], found: list[ZeroShot], texts: tuple[str, str]
+) -> list[str]:
+    """Write the pictures, return their names."""
+    masked = found[-1]
+    strip(image, columns, found, texts).save(folder / STRIP, "PNG", optimize=True)
+    names = [MASK.format(i) for i in range(len(masked.concepts))]
+    for name, mask in zip(names, masked.masks, strict=True):
+        mask_image(mask).save(folder / name, "PNG", optimize=True)
+    if masked.image is None:
+        return [STRIP, *names]
+    masked.image.save(folder / DRAWN, "PNG", optimize=True)
+    return [STRIP, DRAWN, *names]
+
+
+def _caption(arguments: Namespace, model: Model, options: Options) -> str:
+    if arguments.prompt is not None:
+        return f"{model.name}, drawn under {arguments.prompt!r}: the mean over {arguments.steps} steps."
+    text = caption_of(arguments.concepts) if arguments.caption is None else arguments.caption
+    times = ", ".join(map(str, options.timesteps))
+    return f"{model.name}, read under {text!r} at timestep {times}, {options.draws} draws of noise."
+
+
+def _report(arguments: Namespace, model: Model, options: Options, found: ZeroShot, files: list[str]) -> Json:
+    given = {name: value for name, value in vars(arguments).items() if name not in ("run", "command")}
+    paths = {"image": None if arguments.image is None else str(arguments.image), "out": str(arguments.out)}
+    resolved = {"model": model.name, "device": str(model.pipe.device), "settings": vars(options)}
+    height, width = found.size
+    return {
+        "command": arguments.command,
+        "config": given | paths | resolved,
+        "seed": options.seed,
+        "n": 1,
+        "versions": {name: version(name) for name in PACKAGES},
+        "width": width,
+        "height": height,
+        "grid": list(found.heats.shape[-2:]),
+        "concepts": _concepts(found, [name for name in files if name.startswith("mask")]),
+        "files": [str(arguments.out / name) for name in files],
+    }
+
+
+def _concepts(found: ZeroShot, files: list[str]) -> list[Json]:
+    """Each word, its mask's file and the share of the picture under it."""
+    shares = found.masks.to(torch.float64).mean((1, 2)).tolist()
+    rows = zip(found.concepts, files, shares, strict=True)
+    return [{"concept": concept, "mask": name, "share": share} for concept, name, share in rows]

@@ -1,0 +1,62 @@
+"""The arguments of `tokenrank explain`."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError
+from pathlib import Path
+
+from diffseg.zero_shot import Options
+from tokenrank_guidance.commands.options import add_model_arguments, at_least, finite, layer
+
+CHANGES = ("direction", "draws", "head_weights", "n", "resolution", "seed")
+
+
+def words(text: str) -> list[str]:
+    """A parser of comma-separated words."""
+    found = [part.strip() for part in text.split(",") if part.strip()]
+    if not found:
+        raise ArgumentTypeError(f"expected words such as 'church, sky', got {text!r}")
+    return found
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Describe the command's options."""
+    parser.add_argument("image", type=Path, nargs="?", metavar="IMAGE", help="a picture of any size")
+    parser.add_argument("--prompt", metavar="TEXT", help="draw a picture of this instead")
+    parser.add_argument(
+        "--concepts", type=words, required=True, metavar="WORDS", help='"church, sky": where walks start'
+    )
+    parser.add_argument("--caption", metavar="TEXT", help='of IMAGE; "a church, a sky"')
+    add_model_arguments(parser)
+    _add_walk_arguments(parser)
+    group = parser.add_argument_group("drawing", "with --prompt")
+    group.add_argument("--steps", type=at_least(1), default=24, metavar="N", help="default: %(default)s")
+    group.add_argument("--cfg", type=finite, metavar="W", help="the model's own, embedded: 4")
+    group.add_argument("--negative-prompt", metavar="TEXT")
+    group.add_argument("--height", type=at_least(1), metavar="PIXELS")
+    group.add_argument("--width", type=at_least(1), metavar="PIXELS")
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--out", type=Path, default=Path("explained"), metavar="DIR", help="default: %(default)s"
+    )
+
+
+def _add_walk_arguments(parser: ArgumentParser) -> None:
+    default, group = Options(), parser.add_argument_group("walks")
+    group.add_argument(
+        "--bounces", type=at_least(1), nargs="+", default=[1, 2, 3, 5], metavar="N", help="shown; 1 2 3 5"
+    )
+    group.add_argument("--n", type=at_least(1), metavar="N", help=f"bounces of the mask; {default.n}")
+    group.add_argument("--direction", choices=("outgoing", "incoming"), help=f"{default.direction}")
+    group.add_argument("--head-weights", choices=("lambda2", "mean"), help=f"{default.head_weights}")
+    group.add_argument(
+        "--layers", type=layer, nargs="+", metavar="LAYER", help="all, names or indices; the late ones"
+    )
+    group.add_argument(
+        "--timesteps", type=at_least(0), nargs="+", metavar="T", help="of 1000, that IMAGE is noised to; 500"
+    )
+    group.add_argument("--draws", type=at_least(1), metavar="N", help=f"of noise, at each; {default.draws}")
+    group.add_argument(
+        "--resolution", type=at_least(1), metavar="PIXELS", help="√(pixels) of IMAGE worked at"
+    )
+    group.add_argument("--seed", type=at_least(0), metavar="N", help=f"{default.seed}")

@@ -1,0 +1,108 @@
+"""The picture of `tokenrank explain`: a row for each word, from the image by bounces to the mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from diffseg.zero_shot import Options, ZeroShot
+from tokenrank_guidance.commands.tiles import Size, fitted, font, heat
+
+CELL, GAP, MARGIN, HEADER, LINE = 150, 10, 16, 44, 20
+LEAST_STEP = 124  # what the titles take
+INK, GREY, EDGE = (20, 20, 20), (110, 110, 110), (0, 220, 80)
+ENDS = (0.01, 0.99)  # quantiles of a map that are black and brightest; attention sinks are clipped
+
+
+@dataclass(frozen=True)
+class Column:
+    """A way to make a heat map, and how it is headed."""
+
+    title: str
+    note: str
+    options: Options
+
+    @property
+    def of_any_word(self) -> bool:
+        return self.options.method == "tokenrank"
+
+
+def strip(
+    image: Image.Image, columns: Sequence[Column], found: Sequence[ZeroShot], texts: tuple[str, str]
+) -> Image.Image:
+    """The image, each column's map of each word, and the mask of `found[-1]`, which has no column.
+
+    `texts`: the note on the mask, and the line below. A map is drawn from its 1 % to its 99 % quantile; one
+    that is the same for every word is drawn once.
+    """
+    cell, rows = _cell(image.size), len(found[-1].concepts)
+    step, height = max(cell[0] + GAP, LEAST_STEP), cell[1] + LINE + GAP
+    size = (2 * MARGIN + (len(columns) + 2) * step - GAP, HEADER + rows * height + LINE)
+    canvas = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(canvas)
+    titles = [(column.title, column.note) for column in columns]
+    heads = [("image", f"{image.width}×{image.height}"), *titles, ("mask", texts[0])]
+    for i, (title, note) in enumerate(heads):
+        draw.text((MARGIN + i * step, 8), title, INK, font(12, "bold"))
+        draw.text((MARGIN + i * step, 24), note, GREY, font(10))
+    for row, concept in enumerate(found[-1].concepts):
+        top = HEADER + row * height
+        for i, panel in enumerate(_panels(image, columns, found, row, cell)):
+            if panel is None:
+                draw.text((MARGIN + i * step, top), "as above", GREY, font(11))
+            else:
+                canvas.paste(panel, (MARGIN + i * step, top))
+        draw.text((MARGIN, top + cell[1] + 4), concept, INK, font(12, "bold"))
+    draw.text((MARGIN, size[1] - LINE), texts[1], GREY, font(11))
+    return canvas
+
+
+def mask_image(mask: Bool[Tensor, "h w"]) -> Image.Image:
+    """White where the mask is."""
+    return Image.fromarray(mask.cpu().numpy())
+
+
+def _cell(size: Size) -> Size:
+    scale = CELL / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _panels(
+    image: Image.Image, columns: Sequence[Column], found: Sequence[ZeroShot], row: int, cell: Size
+) -> list[Image.Image | None]:
+    """One word's row; None where the first row has it."""
+    pairs = zip(columns, found, strict=False)
+    maps = [
+        None if row > 0 and column.of_any_word else _map(one.heats[row].cpu().numpy(), cell)
+        for column, one in pairs
+    ]
+    return [fitted(image, cell), *maps, _masked(image, found[-1].masks[row].cpu().numpy(), cell)]
+
+
+def _map(values: Float[np.ndarray, "gh gw"], cell: Size) -> Image.Image:
+    """On the grid of tokens, smoothly enlarged."""
+    low, high = np.quantile(values, ENDS)
+    scaled = Image.fromarray(((values - low) / max(high - low, 1e-12)).astype(np.float32))
+    return heat(np.asarray(scaled.resize(cell, Image.Resampling.BILINEAR)), cell)
+
+
+def _masked(image: Image.Image, mask: Bool[np.ndarray, "h w"], cell: Size) -> Image.Image:
+    """The image, pale outside the mask, whose edge is drawn."""
+    shown = np.asarray(Image.fromarray(mask).resize(cell, Image.Resampling.NEAREST))
+    sharp = np.asarray(fitted(image, cell))
+    pale = np.asarray(fitted(image, cell).convert("L").convert("RGB")) * 0.35 + 0.65 * 255
+    pixels = np.where(shown[..., None], sharp, pale)
+    pixels[_edges(shown)] = EDGE
+    return Image.fromarray(pixels.round().astype(np.uint8))
+
+
+def _edges(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    edges = np.zeros(mask.shape, dtype=bool)
+    edges[:, 1:] |= mask[:, 1:] != mask[:, :-1]
+    edges[1:] |= mask[1:] != mask[:-1]
+    return edges
