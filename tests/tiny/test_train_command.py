@@ -30,6 +30,10 @@ def autoencoder(folder):
     return (folder / "vae" / "diffusion_pytorch_model.safetensors").read_bytes()
 
 
+def weights(folder):
+    return (folder / "transformer" / "diffusion_pytorch_model.safetensors").read_bytes()
+
+
 def command(data, folder, *more, name="tiny-flux"):
     sizes = ("--resolution", "32", "--images", "8", "--batch", "4", "--autoencoder-images", "32")
     return [name, "--data", str(data), "--checkpoints", str(folder), *sizes, *map(str, more)]
@@ -49,6 +53,24 @@ def test_a_run_leaves_a_pipeline_its_pictures_and_checkpoints(data, tmp_path, mo
         onward = command(data, tmp_path / name, "--out", second / name, option, first, name=name)
         assert trainer.main(onward) == 0
         assert autoencoder(second / name) == autoencoder(first)
+
+
+def test_milestones_are_kept_beside_the_checkpoint(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "sample_images", partial(sample_images, steps=1))
+    monkeypatch.setattr(trainer, "FINAL_COLUMNS", 1)
+    assert trainer.main(command(data, tmp_path, "--milestones", "3,8", "--out", tmp_path / "out")) == 0
+    kept = {images: tmp_path / "32" / f"tiny-flux-{images}" for images in (4, 8)}  # whole batches of 4
+    for images, folder in kept.items():
+        assert json.loads((folder / "training.json").read_text())["images"] == images
+    first, last, out = (weights(folder) for folder in (*kept.values(), tmp_path / "out"))
+    assert first != last == out
+
+
+@pytest.mark.parametrize("given", ["0", "many", "10,,20"])
+def test_milestones_that_are_none_are_named(given, data, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        trainer.main(command(data, tmp_path, "--milestones", given))
+    assert f"got {given!r}; expected numbers of images" in capsys.readouterr().err
 
 
 def test_a_missing_file_is_one_line(tmp_path, capsys):

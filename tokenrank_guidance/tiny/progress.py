@@ -26,7 +26,8 @@ class Schedule:
     """How much is trained: images seen in all, batch size, peak learning rate and its shape over time.
 
     The rate rises over `warmup` steps, stays, and falls linearly over the last `cooldown` of the run. A run
-    that is continued with more images goes back up, as if the cooldown had been a branch.
+    that is continued with more images goes back up, as if the cooldown had been a branch. `milestones` are
+    numbers of images seen at which the state is saved too.
     """
 
     images: int
@@ -35,10 +36,15 @@ class Schedule:
     seed: int = 0
     warmup: int = 200
     cooldown: float = 0.25
+    milestones: tuple[int, ...] = ()
 
     @property
     def steps(self) -> int:
         return self.images // self.batch
+
+    def is_milestone(self, step: int) -> bool:
+        """Whether the first of the steps that reach a milestone is `step`."""
+        return any(-(-images // self.batch) == step for images in self.milestones)
 
     def factor(self, step: int) -> float:
         """Multiplier of the peak rate at `step`, in (0, 1]."""
@@ -95,8 +101,8 @@ def training_loop(
 ) -> Iterator[int]:
     """Run `step_loss` and descend from where `checkpoint` left off; yield the step after each save.
 
-    The checkpoint is written every two minutes, at the end, and on any way out between two steps; an
-    interrupt waits for the end of its step and then raises KeyboardInterrupt.
+    The checkpoint is written every two minutes, at milestones, at the end, and on any way out between two
+    steps; an interrupt waits for the end of its step and then raises KeyboardInterrupt.
     """
     if checkpoint.exists():
         state.load(checkpoint)
@@ -115,7 +121,7 @@ def training_loop(
                 log.add(loss, bar)
             if received:
                 raise KeyboardInterrupt
-            if time.monotonic() - saved > SAVE_SECONDS:
+            if schedule.is_milestone(state.step) or time.monotonic() - saved > SAVE_SECONDS:
                 state.save(checkpoint)
                 saved = time.monotonic()
                 yield state.step
@@ -135,8 +141,9 @@ class LossLog:
 
     def add(self, loss: Tensor, bar: tqdm) -> None:
         self._losses.append(loss.detach())
-        if self._state.step % LOG_EVERY == 0 or self._state.step == self._schedule.steps:
+        step, schedule = self._state.step, self._schedule
+        if step % LOG_EVERY == 0 or step == schedule.steps or schedule.is_milestone(step):
             mean = torch.stack(self._losses).mean().item()
-            self._state.history.append([self._state.step * self._schedule.batch, mean])
+            self._state.history.append([step * schedule.batch, mean])
             bar.set_postfix(loss=f"{mean:.4f}")
             self._losses = []

@@ -46,12 +46,29 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--out", type=Path, help="write the trained pipeline here at the end")
     parser.add_argument("--resolution", type=int, default=64, help="side of the training images in pixels")
     parser.add_argument("--images", type=int, default=500_000, help="images seen by the denoiser in all")
+    parser.add_argument(
+        "--milestones",
+        type=_counts,
+        default=(),
+        metavar="N,N,…",
+        help="numbers of images seen at which the pipeline is kept too, in the checkpoints' folder",
+    )
     parser.add_argument("--autoencoder-images", type=int, default=48_000)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser.parse_args(arguments)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    try:
+        counts = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        counts = (0,)
+    if min(counts) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}; expected numbers of images, as 20000,80000")
+    return counts
 
 
 def obtain_autoencoder(options: argparse.Namespace, images: LabelledImages, folder: Path) -> AutoencoderTiny:
@@ -97,11 +114,16 @@ def train(options: argparse.Namespace) -> None:
     vae = obtain_autoencoder(options, images, folder)
     latents = cached_latents(options, vae, images, folder)
     pipe = starting_pipeline(options, vae)
-    schedule = Schedule(options.images, options.batch, options.rate, options.seed)
+    schedule = Schedule(
+        options.images, options.batch, options.rate, options.seed, milestones=options.milestones
+    )
     checkpoint = folder / f"{options.name}.safetensors"
     objective = OBJECTIVES[options.name](pipe)
     run = train_denoiser(options.name, objective, latents, images, schedule, checkpoint, options.device)
     for saves, (state, averaged) in enumerate(run):
+        if schedule.is_milestone(state.step):
+            out = folder / f"{options.name}-{state.step * options.batch}"
+            write_results(options, vae, state, averaged, out, columns=FINAL_COLUMNS)
         if state.step == schedule.steps or saves % SHEET_EVERY == SHEET_EVERY - 1:
             last = state.step == schedule.steps
             out = options.out if last and options.out else folder / options.name
