@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sag.families import Family
 
-Output = Any  # a tuple whose first item is the prediction, or a diffusers output with a `sample`
+Output = Any  # the prediction, a tuple that begins with it, or a diffusers output with a `sample`
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,12 @@ class DenoiserCall:
 
     @property
     def prediction(self) -> Float[Tensor, "batch *out"]:
-        return self.output[0] if isinstance(self.output, tuple) else self.output.sample
+        """The output as the scheduler is given it."""
+        return _signed(self._raw, self.family.sign)
+
+    @property
+    def _raw(self) -> Float[Tensor, "batch *out"]:
+        return _predicted(self.output)
 
     @property
     def sample(self) -> Float[Tensor, "batch *in"]:
@@ -49,7 +54,10 @@ class DenoiserCall:
     def channels(self) -> int:
         """Latent channels: fewer than the output's with learned sigma, than the input's when inpainting."""
         axis = self.family.channel_axis
-        return min(self.sample.shape[axis], self.prediction.shape[axis])
+        given, made = self.sample.shape[axis], self._raw.shape[axis]
+        if given == made + 1:  # two pictures' latents and a mask come in, latents and their sigma go out
+            return made // 2
+        return min(given, made)
 
     def latent(self, tensor: Float[Tensor, "batch *any"]) -> Float[Tensor, "batch *latent"]:
         """A view of the latent channels of an input or output."""
@@ -62,15 +70,27 @@ class DenoiserCall:
         sample = self.sample[self.rows].clone()
         self.latent(sample).copy_(degraded)
         output = self.module(**(inputs | {self.family.sample: sample, "return_dict": False}))
-        return self.latent(output[0])
+        return _signed(self.latent(_predicted(output)), self.family.sign)
 
     def shifted(self, shift: Float[Tensor, "rows *latent"]) -> Output:
         """The output with `shift` added to the latent channels of every row, of both halves alike."""
-        prediction = self.prediction.clone()
+        prediction, shift = self._raw.clone(), _signed(shift, self.family.sign)
         self.latent(prediction).add_(torch.cat([shift, shift]) if self.doubled else shift)
+        if isinstance(self.output, Tensor):
+            return prediction
         if isinstance(self.output, tuple):
             return (prediction, *self.output[1:])
         return type(self.output)(**{**self.output, "sample": prediction})
+
+
+def _predicted(output: Output) -> Float[Tensor, "batch *out"]:
+    if isinstance(output, Tensor):  # Kandinsky 5's, without a dict
+        return output
+    return output[0] if isinstance(output, tuple) else output.sample
+
+
+def _signed(tensor: Float[Tensor, "..."], sign: int) -> Float[Tensor, "..."]:
+    return tensor if sign > 0 else -tensor
 
 
 def named_inputs(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:

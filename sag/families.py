@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -29,6 +29,10 @@ def _edit_packed(tokens: Float[Tensor, "b n 4c"], grid: Grid, edit: Edit) -> Flo
     image = edit(image).unflatten(3, (width, 2)).unflatten(2, (height, 2))
     edited = image.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
     return torch.cat([edited, tokens[:, height * width :]], dim=1)
+
+
+def _edit_frame(frame: Float[Tensor, "b 1 h w c"], grid: Grid, edit: Edit) -> Float[Tensor, "b 1 h w c"]:
+    return edit(frame.squeeze(1).movedim(-1, 1)).movedim(1, -1).unsqueeze(1)
 
 
 def _never(pipe: Any, denoiser: nn.Module, inputs: Inputs) -> bool:
@@ -66,6 +70,32 @@ def _as_pipeline_says(pipe: Any, denoiser: nn.Module, inputs: Inputs) -> bool:
     return equal
 
 
+def _one_picture(pipe: Any, denoiser: Any, inputs: Inputs) -> bool:
+    """Qwen-Image's halves are calls of their own; its layered variant makes several pictures at once."""
+    if denoiser.config.use_layer3d_rope:
+        raise UnsupportedError(
+            f"{type(pipe).__name__} makes several layers at once, which guidance does not tell apart yet"
+        )
+    return False
+
+
+def _one_frame(pipe: Any, denoiser: nn.Module, inputs: Inputs) -> bool:
+    """Kandinsky 5's halves are calls of their own."""
+    if inputs["hidden_states"].shape[1] > 1:
+        raise UnsupportedError(f"{type(pipe).__name__} makes several frames at once: {VIDEO}")
+    return False
+
+
+def _without_cache(pipe: Any, denoiser: nn.Module, inputs: Inputs) -> bool:
+    """FLUX.2's halves are calls of their own."""
+    if inputs.get("kv_cache_mode") is not None:
+        raise UnsupportedError(
+            f"{type(pipe).__name__} caches keys of its reference images, so no call holds the whole map; "
+            "use Flux2KleinPipeline with the same weights"
+        )
+    return False
+
+
 def _null_labels(pipe: Any, denoiser: Any, inputs: Inputs) -> bool:
     """DiT's pipeline does not tell, but labels its second half with the null class, one past the last."""
     labels = inputs["class_labels"]
@@ -78,9 +108,10 @@ class Family:
     """How a denoiser class is called.
 
     `sample` is the name of its first argument; `channel_axis` holds the latent channels in input and output;
-    its timestep argument times `timestep_scale` is the scheduler's. `doubled` tells, of (pipeline, denoiser,
-    inputs by name), whether a batch holds both halves of classifier-free guidance, of which `unconditional`
-    (0 or 1) is the half without the prompt. `edit` applies a function of latent images to a sample.
+    its timestep argument times `timestep_scale` plus `timestep_offset` is the scheduler's, which is given its
+    output times `sign`. `doubled` tells, of (pipeline, denoiser, inputs by name), whether a batch holds both
+    halves of classifier-free guidance, of which `unconditional` (0 or 1) is the half without the prompt.
+    `edit` applies a function of latent images to a sample.
     """
 
     sample: str
@@ -88,18 +119,43 @@ class Family:
     unconditional: int = 0
     channel_axis: int = 1
     timestep_scale: float = 1.0
+    timestep_offset: float = 0.0
+    sign: Literal[1, -1] = 1
     edit: Callable[[Tensor, Grid, Edit], Tensor] = _edit_image
 
 
+def _packed(doubled: Callable[[Any, nn.Module, Inputs], bool]) -> Family:
+    """Latents in tokens of 2×2, and time from 0 to 1."""
+    return Family("hidden_states", doubled, channel_axis=-1, timestep_scale=1000.0, edit=_edit_packed)
+
+
+def _lumina(doubled: Callable[[Any, nn.Module, Inputs], bool]) -> Family:
+    """Time runs from 0, noise, to 1, and the output points to the image; the prompt's half is first."""
+    return Family(
+        "hidden_states",
+        doubled,
+        unconditional=1,
+        timestep_scale=-1000.0,
+        timestep_offset=1000.0,
+        sign=-1,
+    )
+
+
+VIDEO = "its latents have a time axis, which guidance does not blur yet"
 FAMILIES: dict[str, Family] = {
     "UNet2DConditionModel": Family("sample", _as_pipeline_says),
     "UNet2DModel": Family("sample", _never),
     "DiTTransformer2DModel": Family("hidden_states", _null_labels, unconditional=1),
     "PixArtTransformer2DModel": Family("hidden_states", _equal_halves),
     "SD3Transformer2DModel": Family("hidden_states", _as_pipeline_says),
-    "FluxTransformer2DModel": Family(
-        "hidden_states", _never, channel_axis=-1, timestep_scale=1000.0, edit=_edit_packed
-    ),
+    "FluxTransformer2DModel": _packed(_never),
+    "Flux2Transformer2DModel": _packed(_without_cache),
+    "AuraFlowTransformer2DModel": Family("hidden_states", _equal_halves, timestep_scale=1000.0),
+    "HunyuanDiT2DModel": Family("hidden_states", _as_pipeline_says),
+    "Kandinsky5Transformer3DModel": Family("hidden_states", _one_frame, channel_axis=-1, edit=_edit_frame),
+    "LuminaNextDiT2DModel": _lumina(_equal_halves),
+    "Lumina2Transformer2DModel": _lumina(_never),
+    "QwenImageTransformer2DModel": _packed(_one_picture),
 }
 
 
@@ -107,13 +163,8 @@ NO_LAYOUT = "where its image tokens are is not known here yet"
 REFUSED: dict[str, str] = {
     "SanaTransformer2DModel": "its self-attention is linear, so there is no map to rank tokens by",
     "UNetMotionModel": "its frames share the batch axis, which guidance reads as images",
-    "AuraFlowTransformer2DModel": NO_LAYOUT,
-    "Flux2Transformer2DModel": NO_LAYOUT,
-    "HunyuanDiT2DModel": NO_LAYOUT,
-    "Lumina2Transformer2DModel": NO_LAYOUT,
-    "LuminaNextDiT2DModel": NO_LAYOUT,
-    "QwenImageTransformer2DModel": NO_LAYOUT,
-    "WanTransformer3DModel": "its latents have a time axis, which guidance does not blur yet",
+    "WanTransformer3DModel": VIDEO,
+    "Kandinsky3UNet": NO_LAYOUT,
 }
 
 

@@ -54,6 +54,7 @@ class SelfAttentionGuidance:
     threshold: scores above it are blurred. blur_kernel, blur_sigma: in latent pixels; the kernel is odd.
     start, stop: guided part of the schedule, as fractions. every: guide each `every`-th of those steps.
     mask: "hard" as above; "soft": w = min(score / (2·threshold), 1), ½ at the threshold, which must be > 0.
+    reuse: make the extra pass in each `reuse`-th guided step alone; the steps in between add its s(ε − ε̂).
 
     Raises ValueError for values outside these ranges.
     """
@@ -70,6 +71,7 @@ class SelfAttentionGuidance:
     stop: float = 1.0
     every: int = 1
     mask: Literal["hard", "soft"] = "hard"
+    reuse: int = 1
     _state: _State = field(default_factory=_State, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -90,6 +92,7 @@ class SelfAttentionGuidance:
             ("stop", stops, f"a number in ({self.start!r}, 1]"),
             ("every", _whole(self.every), "a whole number ≥ 1"),
             ("mask", self.mask in tuple(MASKS), f"one of {tuple(MASKS)}"),
+            ("reuse", _whole(self.reuse), "a whole number ≥ 1"),
         ):
             if not holds:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected {expected}")
@@ -133,13 +136,20 @@ class SelfAttentionGuidance:
 
     @property
     def steps(self) -> list[GuidedStep]:
-        """Scores and masks of the last run's guided denoiser calls, in order: a new list each time."""
+        """Scores and masks of the last run's extra passes, in order: a new list each time."""
         return list(self._state.steps)
 
     def guides(self, number: int, total: int) -> bool:
         """Whether sampling step `number` of `total` is guided: one with start ≤ number/total < stop."""
+        return number in self._guided(total)
+
+    def renews(self, number: int, total: int) -> bool:
+        """Whether guided step `number` of `total` makes the extra pass; others add what the last one gave."""
+        return self._guided(total).index(number) % self.reuse == 0
+
+    def _guided(self, total: int) -> range:
         first, end = (math.ceil(fraction * total - 1e-9) for fraction in (self.start, self.stop))
-        return number in range(first, end, self.every)  # 1e-9: 0.07 * 100 is a little above 7
+        return range(first, end, self.every)  # 1e-9: 0.07 * 100 is a little above 7
 
     def score(self, record: AttentionRecord) -> Float[Tensor, "batch tokens"]:
         """Score a record's image tokens with the chosen scorer; the mean over tokens is 1."""

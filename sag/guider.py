@@ -57,6 +57,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
         sag_stop: float = 1.0,
         every: int = 1,
         mask: Literal["hard", "soft"] = "hard",
+        reuse: int = 1,
     ) -> None:
         super().__init__(guidance_scale, guidance_rescale, use_original_formulation, start, stop, enabled)
         if not isinstance(scorer, str):
@@ -74,12 +75,14 @@ class TokenRankGuider(ClassifierFreeGuidance):
             sag_stop,
             every,
             mask,
+            reuse,
         )
         self._scheduler: Any = None
         self._extra: DegradedPass | None = None
         self._handles: list[RemovableHandle] = []
         self._inputs: dict[str, Any] = {}
         self._shift: Float[Tensor, "rows *latent"] | None = None
+        self._last: Float[Tensor, "rows *latent"] | None = None
         self._channel_axis = 1
         self._steps: list[GuidedStep] = []
 
@@ -90,7 +93,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
 
     @property
     def steps(self) -> list[GuidedStep]:
-        """Scores and masks of the last run's guided steps, in order: a new list each time."""
+        """Scores and masks of the last run's extra passes, in order: a new list each time."""
         return list(self._steps)
 
     def disable(self) -> None:
@@ -104,6 +107,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
         self._release()
         self._shift = None
         if step == 0:
+            self._last = None
             self._steps.clear()
 
     def prepare_models(self, denoiser: nn.Module) -> None:
@@ -116,8 +120,12 @@ class TokenRankGuider(ClassifierFreeGuidance):
         if not self._enabled or self.guidance.sag_scale == 0 or self._count_prepared < self.num_conditions:
             return
         step = self._sampling_step()
-        if self.guidance.guides(step.number, step.total):
+        if not self.guidance.guides(step.number, step.total):
+            return
+        if self._last is None or self.guidance.renews(step.number, step.total):
             self._watch(getattr(denoiser, "_orig_mod", denoiser))
+        else:
+            self._shift = self._last
 
     def cleanup_models(self, denoiser: nn.Module) -> None:
         """Take every hook off the denoiser."""
@@ -161,6 +169,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
                 call = DenoiserCall(module, family_of(module), self._inputs, output, doubled=False)
                 self._shift, guided = self._extra.shift(call, self._sampling_step(), self._scheduler)
                 self._steps.append(guided)
+                self._last = self._shift
         finally:
             self._extra.tap.detach()
             # After an error torch still walks its hooks, and only the last may go from under it.

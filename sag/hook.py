@@ -56,7 +56,7 @@ class GuidanceHook:
         self._notice_new_run()
         inputs, self._inputs = self._inputs, {}
         timestep = scalar_timestep(inputs["timestep"], self.family.timestep_scale)
-        step = sampling_step(self.pipe.scheduler, timestep)
+        step = sampling_step(self.pipe.scheduler, timestep + self.family.timestep_offset)
         if not self.guidance.guides(step.number, step.total):
             return None
         doubled = self.family.doubled(self.pipe, module, inputs)
@@ -71,11 +71,16 @@ class GuidanceHook:
             self.steps.clear()
 
     def _shift(self, call: DenoiserCall, step: SamplingStep) -> Float[Tensor, "rows *latent"]:
-        """s·(ε − ε̂), taken from the call before if that was the same step's on the same latents."""
+        """s·(ε − ε̂), taken from the call before if that was the same step's on the same latents.
+
+        And from the last that made the extra pass, in steps that are to make none.
+        """
         latents = call.sample[call.rows]
-        if self._last is not None:
+        if self._last is not None and self._last[1].shape == latents.shape:
             index, before, shift = self._last
-            if index == step.index and before.shape == latents.shape and torch.equal(before, latents):
+            if not self.guidance.renews(step.number, step.total):
+                return shift
+            if index == step.index and torch.equal(before, latents):
                 return shift
         shift, guided = self._extra.shift(call, step, self.pipe.scheduler)
         self.steps.append(guided)

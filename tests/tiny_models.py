@@ -1,6 +1,7 @@
 """Tiny, seeded, randomly initialised pipelines of the real diffusers classes, built without network.
 
-`pipeline(name)` builds one of `PIPELINES`; `run(name, pipe, call)` gives it the arguments its family takes.
+`pipeline(name)` builds one of `PIPELINES`, or of `LATER`, whose families the support matrix tries;
+`run(name, pipe, call)` gives it the arguments its family takes.
 Every VAE halves each side: 32x32 pixels are 16x16 latents, and the default attention layer sees 8x8 tokens.
 """
 
@@ -13,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tests import tiny_networks as tiny
+from tests.tiny_dit_pipelines import LATER
 
 PROMPT, NEGATIVE = "a red box", "blurry"
 VAE_SCALE = 2
@@ -129,7 +131,7 @@ def pipeline(
     latent = (size[0] // VAE_SCALE, size[1] // VAE_SCALE)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        pipe = PIPELINES[name](latent, scheduler)
+        pipe = (PIPELINES | LATER)[name](latent, scheduler)
     sharpen(denoiser(pipe))
     for module in pipe.components.values():
         if isinstance(module, nn.Module):
@@ -171,6 +173,47 @@ def _flux_arguments(call: Call) -> dict[str, object]:
     return _sd3_arguments(call) | {"true_cfg_scale": 3.0 if call.cfg else 1.0}
 
 
+def _qwen_arguments(call: Call) -> dict[str, object]:
+    return _flux_arguments(call) | {"guidance_scale": None}
+
+
+def _flux2_arguments(call: Call) -> dict[str, object]:
+    given = _sd3_arguments(call) | {"text_encoder_out_layers": (1,)}
+    del given["negative_prompt"]  # Klein guides away from the empty prompt, its sister not at all
+    return given
+
+
+def _hunyuan_arguments(call: Call) -> dict[str, object]:
+    size = {"height": 4 * (call.height or 32), "width": 4 * (call.width or 32)}  # its VAE takes an eighth
+    return _text_arguments(call) | size | {"use_resolution_binning": False}
+
+
+def _lumina_arguments(call: Call) -> dict[str, object]:
+    return _kandinsky5_arguments(call) | {"clean_caption": False}
+
+
+def _kandinsky5_arguments(call: Call) -> dict[str, object]:
+    given = _hunyuan_arguments(call) | {"max_sequence_length": 60}
+    del given["use_resolution_binning"]
+    return given
+
+
+def _lumina2_arguments(call: Call) -> dict[str, object]:
+    """Its prompts are of unequal length, so that each image's tokens start elsewhere."""
+    given = _hunyuan_arguments(call) | {"max_sequence_length": 60, "cfg_trunc_ratio": 1.0}
+    del given["use_resolution_binning"]
+    return given | {"prompt": [f"{PROMPT}{'!' * i}" for i in range(call.batch)]}
+
+
+def _kandinsky_arguments(call: Call) -> dict[str, object]:
+    """Its prompts are embeddings of images; sides count in its steps of four pixels."""
+    generator = torch.Generator().manual_seed(8)
+    prompts = torch.randn(2, call.batch, 16, generator=generator)
+    given = _text_arguments(call) | {"image_embeds": prompts[0], "negative_image_embeds": prompts[1]}
+    size = {"height": 2 * (call.height or 32), "width": 2 * (call.width or 32)}
+    return {name: value for name, value in given.items() if name not in ("prompt", "negative_prompt")} | size
+
+
 def _pixart_arguments(call: Call) -> dict[str, object]:
     extra = {"clean_caption": False, "use_resolution_binning": False, "max_sequence_length": 16}
     negative = {"negative_prompt": [NEGATIVE] * call.batch if call.cfg else ""}
@@ -194,6 +237,15 @@ ARGUMENTS: dict[str, Callable[[Call], dict[str, object]]] = {
     "pixart": _pixart_arguments,
     "dit": _dit_arguments,
     "ddpm": _ddpm_arguments,
+    "qwen": _qwen_arguments,
+    "auraflow": _sd3_arguments,
+    "hunyuan": _hunyuan_arguments,
+    "lumina": _lumina_arguments,
+    "lumina2": _lumina2_arguments,
+    "kandinsky5": _kandinsky5_arguments,
+    "kandinsky": _kandinsky_arguments,
+    "flux2": _flux2_arguments,
+    "flux2-klein": _flux2_arguments,
 }
 
 

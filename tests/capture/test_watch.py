@@ -57,6 +57,36 @@ def test_a_watch_sees_only_between_entering_and_leaving():
     assert w.leave(detach=True) is None
 
 
+def seen(spans, q, k, mask):
+    w = Watch()
+    w.spans["layer"] = spans
+    w.enter("layer")
+    attend(q, k, k, attn_mask=mask)
+    record = w.leave(detach=True)
+    assert record is not None
+    return record
+
+
+@pytest.mark.parametrize("shape", [None, (6, 9), (2, 1, 1, 9), (2, 3, 6, 9), (2, 1, 6, 1)])
+def test_keys_of_a_prompt_are_left_out_with_their_part_of_the_mask(shape):
+    q, k = randn(2, 3, 6, 4), randn(2, 3, 9, 4)
+    mask = None if shape is None else randn(shape)
+    spans = TokenSpans(total=6, grid=(2, 3), image=slice(0, 6), prompt_keys=3)
+    whole = softmax(q @ k.mT / 2 + (0 if mask is None else mask), -1)
+    own = whole[..., 3:] / whole[..., 3:].sum(-1, keepdim=True)
+    torch.testing.assert_close(seen(spans, q, k, mask).maps(), own)
+
+
+@pytest.mark.parametrize("shape", [None, (6, 6), (2, 1, 1, 6), (2, 3, 6, 6), (3, 6, 6), (2, 1, 6, 1)])
+def test_tokens_that_start_elsewhere_in_each_row_are_brought_to_the_front(shape):
+    q, k = randn(2, 3, 6, 4), randn(2, 3, 6, 4)
+    mask = None if shape is None else randn(shape)
+    spans = TokenSpans(total=6, grid=(2, 2), image=slice(0, 4), starts=(2, 1))
+    whole = softmax(q @ k.mT / 2 + (0 if mask is None else mask), -1)
+    wanted = torch.stack([whole[0].roll((-2, -2), (-2, -1)), whole[1].roll((-1, -1), (-2, -1))])
+    torch.testing.assert_close(seen(spans, q, k, mask).maps(), wanted)
+
+
 def test_keys_of_other_tokens_are_refused():
     w, x = watch(), randn(1, 2, 6, 4)
     w.enter("layer")

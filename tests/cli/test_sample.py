@@ -173,11 +173,10 @@ def test_dit_takes_the_name_of_a_class(model):
 
 
 def test_guidance_options_reach_the_guidance(tokenrank, model, tmp_path):
-    options = ("--start", 0.3, "--stop", 0.9, "--every", 2, "--threshold", 1e6, "--layers", 0, 1)
-    run = tokenrank("sample", "--model", model("sd"), *PROMPT, "--steps", 10, *options, "--out", tmp_path)
-    result = run.result
-    steps = result["arms"]["tokenrank"]["steps"]
-    assert [step["step"] for step in steps] == [4, 6, 8]
+    when = ("--start", 0.3, "--stop", 0.9, "--every", 2, "--reuse", 2)
+    options = ("--model", model("sd"), *PROMPT, "--steps", 10, *when, "--threshold", 1e6, "--layers", 0, 1)
+    steps = tokenrank("sample", *options, "--out", tmp_path).result["arms"]["tokenrank"]["steps"]
+    assert [step["step"] for step in steps] == [4, 8]  # of 4, 6 and 8, the second adds what the first gave
     assert all(step["masked_fraction"] == 0 and step["iou"] == 1 for step in steps)
 
 

@@ -7,6 +7,7 @@ it exists for: elsewhere its cell reads "not applicable".
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,14 +18,23 @@ import torch
 from torch import nn
 
 from sag.guidance import denoiser_of as denoiser
+from tests.matrix.embeddings import ENCODERS, prompt_embeddings
 from tests.matrix.rows import Arguments, Row
 from tests.tiny_models import Call
 
 UNETS = ("sd", "sdxl")
 TEXT = (*UNETS, "sd3", "flux", "pixart")
 LATENT = (*TEXT, "dit")
-EVERY = (*LATENT, "ddpm")
+LATER_CFG = ("qwen", "flux2-klein", "auraflow", "hunyuan", "kandinsky", "kandinsky5", "lumina", "lumina2")
+LATER_LORA = ("qwen", "flux2", "flux2-klein", "auraflow", "lumina2")
+WITH_LORA = (*UNETS, "sd3", "flux")
+INTERRUPTIBLE = ("qwen", "flux2", "flux2-klein", "hunyuan", "kandinsky5")
+LATER = (*LATER_CFG, "flux2")
+EARLY = (*LATENT, "ddpm")
+EVERY = (*EARLY, *LATER)
 LORA_SCALE = 0.5
+KANDINSKY = ("KandinskyV22", "KandinskyV22Inpaint")  # fail at it without guidance
+DUAL = ("StableDiffusion3", "StableDiffusion3Img2Img", "StableDiffusion3ControlNet")  # attention
 ADAPTER = ("StableDiffusionAdapter",)  # an older call, with fewer arguments
 
 
@@ -48,7 +58,9 @@ class Feature:
 
 
 def attention_kwargs(pipe: Any) -> str:
-    return "cross_attention_kwargs" if hasattr(pipe, "unet") else "joint_attention_kwargs"
+    """What the call's arguments for attention are named."""
+    names = inspect.signature(type(pipe).__call__).parameters
+    return next(name for name in names if name.endswith("attention_kwargs"))
 
 
 def add_lora(pipe: Any) -> Any:
@@ -62,6 +74,21 @@ def add_lora(pipe: Any) -> Any:
 
 def scaled_lora(pipe: Any, given: Arguments) -> Arguments:
     return given | {attention_kwargs(pipe): {"scale": LORA_SCALE}}
+
+
+def add_textual_inversion(pipe: Any) -> Any:
+    """A word of two learned vectors, for every text encoder that there is."""
+    generator = torch.Generator().manual_seed(6)
+    for name in ("", "_2"):
+        encoder, tokenizer = (getattr(pipe, f"{part}{name}", None) for part in ("text_encoder", "tokenizer"))
+        if encoder is not None:
+            vectors = torch.randn(2, encoder.config.hidden_size, generator=generator)
+            pipe.load_textual_inversion(vectors, token="<thing>", text_encoder=encoder, tokenizer=tokenizer)
+    return pipe
+
+
+def with_learned_word(pipe: Any, given: Arguments) -> Arguments:
+    return given | {"prompt": [f"{prompt} <thing>" for prompt in given["prompt"]]}
 
 
 def fuse_lora(pipe: Any) -> Any:
@@ -98,58 +125,24 @@ def image_embeddings(pipe: Any, given: Arguments) -> Arguments:
     return given | {"ip_adapter_image_embeds": [pictures]}
 
 
-def prompt_embeddings(pipe: Any, given: Arguments) -> Arguments:
-    """What `encode_prompt` returns, under the names that the call takes, in place of the prompts."""
-    words = {"prompt": given["prompt"], "negative_prompt": given["negative_prompt"]}
-    return {**given, **ENCODERS[_kind(pipe)](pipe, words), "prompt": None, "negative_prompt": None}
-
-
-def _kind(pipe: Any) -> str:
-    return type(denoiser(pipe)).__name__ + ("XL" if hasattr(pipe, "text_encoder_2") else "")
-
-
-def _sd_embeddings(pipe: Any, words: Arguments) -> Arguments:
-    positive, negative = pipe.encode_prompt(
-        words["prompt"], "cpu", 1, True, negative_prompt=words["negative_prompt"]
-    )
-    return {"prompt_embeds": positive, "negative_prompt_embeds": negative}
-
-
-def _pooled_embeddings(pipe: Any, words: Arguments) -> Arguments:
-    third = {"prompt_3": None} if hasattr(pipe, "text_encoder_3") else {}
-    names = (
-        "prompt_embeds",
-        "negative_prompt_embeds",
-        "pooled_prompt_embeds",
-        "negative_pooled_prompt_embeds",
-    )
-    options = {"max_sequence_length": 16} if third else {}
-    given = pipe.encode_prompt(
-        prompt=words["prompt"],
-        prompt_2=None,
-        negative_prompt=words["negative_prompt"],
-        do_classifier_free_guidance=True,
-        **third,
-        **options,
-    )
-    return dict(zip(names, given, strict=True))
-
-
-ENCODERS = {
-    "UNet2DConditionModel": _sd_embeddings,
-    "UNet2DConditionModelXL": _pooled_embeddings,
-    "SD3Transformer2DModelXL": _pooled_embeddings,
-}
-
-
 def cast(dtype: torch.dtype) -> Callable[[Any], Any]:
     def prepare(pipe: Any) -> Any:
         for part in pipe.components.values():
             if isinstance(part, nn.Module):
                 part.to(dtype)
+        if dtype.itemsize < 4:
+            keep_in_float32(denoiser(pipe))
         return pipe
 
     return prepare
+
+
+def keep_in_float32(model: Any) -> None:
+    """What `from_pretrained` does, and `to` does not, for parts that a class names."""
+    kept = set(model._keep_in_fp32_modules or ())
+    for name, module in model.named_modules():
+        if kept.intersection(name.split(".")):
+            module.float()
 
 
 def model_offload(pipe: Any) -> Any:
@@ -161,7 +154,7 @@ def sequential_offload(pipe: Any) -> Any:
     """Weights lie on the meta device and come back for each submodule: accelerate's own mechanism."""
     for part in pipe.components.values():
         if isinstance(part, nn.Module):
-            accelerate.cpu_offload(part, torch.device("cpu"), offload_buffers=True)
+            accelerate.cpu_offload(part, torch.device("cpu"), offload_buffers=len(part._parameters) > 0)
     return pipe
 
 
@@ -242,28 +235,31 @@ def compiled(pipe: Any) -> Any:
 
 FEATURES: dict[str, Feature] = {
     "plain": Feature(call=lambda call: replace(call, cfg=False)),
-    "CFG, negative prompt": Feature(LATENT),
+    "CFG, negative prompt": Feature((*LATENT, *LATER_CFG)),
     "two prompts, two images each": Feature(call=lambda call: replace(call, batch=2, images_per_prompt=2)),
-    "prompt embeddings": Feature((*UNETS, "sd3"), arguments=prompt_embeddings),
+    "prompt embeddings": Feature(tuple(ENCODERS), arguments=prompt_embeddings),
     "bf16": Feature(prepare=cast(torch.bfloat16)),
     "fp16": Feature(prepare=cast(torch.float16)),
-    "LoRA, scale 0.5": Feature((*UNETS, "sd3", "flux"), add_lora, scaled_lora),
-    "LoRA, fused": Feature((*UNETS, "sd3", "flux"), fuse_lora),
+    "LoRA, scale 0.5": Feature(
+        (*UNETS, "sd3", "flux", "qwen", "flux2", "flux2-klein"), add_lora, scaled_lora
+    ),
+    "LoRA, fused": Feature(WITH_LORA, fuse_lora),
+    "textual inversion": Feature(UNETS, add_textual_inversion, with_learned_word, without=ADAPTER),
     "IP-Adapter": Feature(UNETS, add_ip_adapter, image_embeddings, without=ADAPTER),
     "model offload": Feature(prepare=model_offload),
-    "sequential offload": Feature(prepare=sequential_offload),
-    "group offload": Feature((*TEXT, "ddpm"), group_offload),
-    "layerwise casting": Feature(prepare=layerwise_casting),
+    "sequential offload": Feature(prepare=sequential_offload, without=("HunyuanDiT",)),  # its pooling cannot
+    "group offload": Feature((*TEXT, "ddpm", *LATER), group_offload, without=("HunyuanDiT",)),
+    "layerwise casting": Feature(prepare=layerwise_casting, without=KANDINSKY),
     "guidance_rescale": Feature(
         UNETS, arguments=lambda pipe, given: given | {"guidance_rescale": 0.7}, without=ADAPTER
     ),
     "callback_on_step_end": Feature(
-        (*UNETS, "sd3", "flux"),
+        (*UNETS, "sd3", "flux", *LATER),
         arguments=lambda pipe, given: given | {"callback_on_step_end": pass_on},
         without=ADAPTER,
     ),
     "interrupt": Feature(
-        (*UNETS, "sd3", "flux"),
+        (*UNETS, "sd3", "flux", *INTERRUPTIBLE),
         arguments=lambda pipe, given: given | {"callback_on_step_end": stop_after_two},
         without=ADAPTER,
     ),
@@ -271,15 +267,15 @@ FEATURES: dict[str, Feature] = {
     "fused QKV": Feature(
         (*UNETS, "sd3", "flux"),
         fused_qkv,
-        without=("StableDiffusion3", "StableDiffusion3Img2Img"),  # fails without guidance: dual attention
+        without=DUAL,  # fails without guidance
     ),
     "VAE tiling": Feature(
         LATENT, vae_tiling, lambda pipe, given: given | {"output_type": "pt"}, without=ADAPTER
     ),
-    "channels_last": Feature(prepare=channels_last),
-    "inference_mode": Feature(prepare=inference),
-    "deepcopy": Feature(prepare=copy.deepcopy),
-    "pickle": Feature(prepare=lambda pipe: pickle.loads(pickle.dumps(pipe))),
+    "channels_last": Feature(EARLY, channels_last),
+    "inference_mode": Feature(EARLY, inference),
+    "deepcopy": Feature(EARLY, copy.deepcopy),
+    "pickle": Feature(EARLY, lambda pipe: pickle.loads(pickle.dumps(pipe))),
     "attention slicing": Feature(UNETS, sliced, refused="Undo attention slicing"),
-    "compiled before": Feature(prepare=compiled, refused="Compiled graphs cannot be seen into"),
+    "compiled before": Feature(EARLY, compiled, refused="Compiled graphs cannot be seen into"),
 }

@@ -6,80 +6,34 @@ Random weights, no network. Every row is one call that a user would write; what 
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import diffusers as d
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tests import tiny_networks as tiny
-from tests.tiny_models import ARGUMENTS, PROMPT, Call, ddim, denoiser, pipeline, sharpen
+from tests.matrix.building import (
+    IMAGE,
+    MASK,
+    SIDE,
+    STEPS,
+    Arguments,
+    Row,
+    image_to_image,
+    inpaint,
+    named,
+    quiet,
+    refused,
+    run,
+    seeded,
+    square_unet,
+    variant,
+)
+from tests.matrix.later import LATER_ROWS
+from tests.tiny_models import PROMPT, denoiser, pipeline
 
-STEPS = 3
-SIDE = 32
-IMAGE = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(9))
-MASK = torch.zeros(1, 1, SIDE, SIDE)
-MASK[..., : SIDE // 2] = 1
-Arguments = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One pipeline: its `family`, how to build it, and the arguments its call has beside the family's.
-
-    `refused`: the text, or part of it, of the error that guiding it raises; empty where guidance works.
-    """
-
-    family: str
-    build: Callable[[], Any]
-    extra: Arguments = field(default_factory=dict)
-    drop: tuple[str, ...] = ()
-    refused: str = ""
-
-    def arguments(self, call: Call) -> Arguments:
-        extra = {
-            name: torch.cat([value] * call.batch) if isinstance(value, Tensor) else value
-            for name, value in self.extra.items()
-        }
-        own = ARGUMENTS[self.family](call) | {"num_inference_steps": call.steps} | extra
-        return {name: value for name, value in own.items() if name not in self.drop}
-
-
-def seeded(build: Callable[[], nn.Module]) -> Any:
-    """A network from a fixed seed, whose attention maps are far from uniform."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = build().eval()
-    sharpen(network)
-    return network
-
-
-def quiet(pipe: Any) -> Any:
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-def variant(family: str, cls: type, **parts: Any) -> Any:
-    """A pipeline of another class on the components of `family`, some of them exchanged by `parts`."""
-    taken = inspect.signature(cls.__init__).parameters
-    components = {k: part for k, part in (pipeline(family).components | parts).items() if k in taken}
-    if components.get("vae") is not None:
-        components["vae"].register_to_config(shift_factor=0.1)  # SD3 and FLUX encode with it
-    options = {"requires_safety_checker": False} if family == "sd" else {}
-    options |= {"add_watermarker": False} if family == "sdxl" else {}
-    return quiet(cls(**components, **options))
-
-
-def square_unet(family: str, channels: int) -> Any:
-    """The family's UNet with another number of input channels, saying its size in one number."""
-    built = tiny.unet() if family == "sd" else tiny.unet_xl()
-    config = dict(built.config) | {"in_channels": channels, "sample_size": 16}
-    config.pop("_use_default_values")  # would bring back the usual number of channels
-    return seeded(lambda: d.UNet2DConditionModel.from_config(config))
+LATENTS = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(5))
 
 
 def controlnet(unet: Any) -> Any:
@@ -111,15 +65,15 @@ def adapter() -> Any:
     )
 
 
-def without_weights(cls: type) -> Any:
-    """A pipeline of a denoiser that is refused before it runs: its class is all that is looked at."""
-    network: Any = cls.__new__(cls)
-    nn.Module.__init__(network)
-    return SimpleNamespace(transformer=network, scheduler=ddim())
-
-
-def refused(cls: type, reason: str) -> Row:
-    return Row("none", lambda: without_weights(cls), refused=reason)
+def refiner() -> Any:
+    """It reads the second text encoder alone, and an aesthetic score in place of a target size."""
+    config = dict(square_unet("sdxl", 4).config) | {
+        "cross_attention_dim": 16,
+        "projection_class_embeddings_input_dim": 16 + 5 * 8,
+    }
+    unet = seeded(lambda: d.UNet2DConditionModel.from_config(config))
+    parts = {"unet": unet, "text_encoder": None, "tokenizer": None, "requires_aesthetics_score": True}
+    return variant("sdxl", d.StableDiffusionXLImg2ImgPipeline, **parts)
 
 
 def flux_in(channels: int, out_channels: int = 16) -> Any:
@@ -127,28 +81,6 @@ def flux_in(channels: int, out_channels: int = 16) -> Any:
     config = dict(tiny.flux().config) | {"in_channels": channels, "out_channels": out_channels}
     config.pop("_use_default_values")  # would bring back the usual number of channels
     return seeded(lambda: d.FluxTransformer2DModel.from_config(config))
-
-
-def named(family: str) -> Row:
-    return Row(family, lambda: pipeline(family))
-
-
-def image_to_image(family: str, cls: type) -> Row:
-    unet = family in ("sd", "sdxl")
-    return Row(
-        family,
-        lambda: variant(family, cls, **({"unet": square_unet(family, 4)} if unet else {})),
-        {"image": IMAGE, "strength": 0.9},
-        ("height", "width") if unet else (),
-    )
-
-
-def inpaint(family: str, cls: type, channels: int) -> Row:
-    return Row(
-        family,
-        lambda: variant(family, cls, unet=square_unet(family, channels)),
-        {"image": IMAGE, "mask_image": MASK, "strength": 0.9},
-    )
 
 
 ROWS: dict[str, Row] = {
@@ -189,6 +121,12 @@ ROWS: dict[str, Row] = {
     "StableDiffusionXLControlNet": Row(
         "sdxl", lambda: with_controlnet("sdxl", d.StableDiffusionXLControlNetPipeline), {"image": IMAGE}
     ),
+    "StableDiffusionXLRefiner": Row(
+        "sdxl",
+        refiner,
+        {"image": LATENTS, "denoising_start": 0.5},
+        ("height", "width"),
+    ),
     "StableDiffusion3": named("sd3"),
     "StableDiffusion3Img2Img": image_to_image("sd3", d.StableDiffusion3Img2ImgPipeline),
     "Flux": named("flux"),
@@ -214,21 +152,8 @@ ROWS: dict[str, Row] = {
     "DiT": named("dit"),
     "DDPM": Row("ddpm", lambda: pipeline("ddpm"), {"output_type": "pt"}),  # numpy knows no bfloat16
     "AnimateDiff": refused(d.UNetMotionModel, "its frames share the batch axis"),
-    "AuraFlow": refused(d.AuraFlowTransformer2DModel, "where its image tokens are is not known"),
-    "Flux2": refused(d.Flux2Transformer2DModel, "where its image tokens are is not known"),
-    "HunyuanDiT": refused(d.HunyuanDiT2DModel, "where its image tokens are is not known"),
-    "Lumina": refused(d.LuminaNextDiT2DModel, "where its image tokens are is not known"),
-    "Lumina2": refused(d.Lumina2Transformer2DModel, "where its image tokens are is not known"),
-    "QwenImage": refused(d.QwenImageTransformer2DModel, "where its image tokens are is not known"),
     "Sana": refused(d.SanaTransformer2DModel, "its self-attention is linear"),
     "Wan": refused(d.WanTransformer3DModel, "its latents have a time axis"),
-}
-
-
-def run(pipe: Any, arguments: Arguments, seed: int = 0) -> Tensor:
-    """Latents, or images where the pipeline has none."""
-    images = pipe(**arguments, generator=torch.Generator().manual_seed(seed)).images
-    return torch.as_tensor(images)
-
+} | LATER_ROWS
 
 __all__ = ["PROMPT", "ROWS", "STEPS", "Arguments", "Row", "quiet", "run", "seeded", "variant"]

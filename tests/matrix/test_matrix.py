@@ -45,6 +45,7 @@ def quiet() -> Iterator[None]:
     diffusers.utils.logging.set_verbosity_error()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "You have passed", FutureWarning)
+        warnings.filterwarnings("ignore", "Mismatch dtype between input and weight", UserWarning)
         yield
     diffusers.utils.logging.set_verbosity(verbosity)
 
@@ -82,6 +83,7 @@ EFFECTS = [
     "LoRA, scale 0.5",
     "LoRA, fused",
     "IP-Adapter",
+    "textual inversion",
     "guidance_rescale",
     "FreeU",
     "callback_on_step_end",
@@ -101,6 +103,8 @@ CONTROLLED = [
     "StableDiffusionXLControlNet",
     "StableDiffusionAdapter",
     "FluxControl",
+    "StableDiffusion3ControlNet",
+    "FluxControlNet",
 ]
 
 

@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from tokenrank_guidance import AttentionRecord, capture
 
 SAMPLE = {"sd": "sample", "sdxl": "sample", "ddpm": "sample"}
+LUMINA = ("lumina", "lumina2")
+FLOW = ("sd3", "flux", "auraflow", *LUMINA)
+WHOLE = ("flux", "lumina2", "ddpm")  # a call is never both halves
 
 
 def mean_map(record: AttentionRecord, row: int) -> Tensor:
@@ -69,7 +72,7 @@ def packed(image: Tensor, height: int, width: int) -> Tensor:
 def degraded(name: str, x: Tensor, output: Tensor, mask: Tensor, level: tuple[float, float]) -> Tensor:
     """One image's input with its predicted clean part blurred by each token's weight and noised again."""
     alpha, sigma = level
-    flow = name in ("sd3", "flux")
+    flow, output = name in FLOW, -output if name in LUMINA else output
     clean = x - sigma * output if flow else (x - sigma * output) / alpha
     noise = x + (1 - sigma) * output if flow else output
     image = unpacked(clean, *mask.shape) if name == "flux" else clean
@@ -81,10 +84,10 @@ def degraded(name: str, x: Tensor, output: Tensor, mask: Tensor, level: tuple[fl
 
 
 def noise_level(name: str, timestep: Tensor, alphas_cumprod: Tensor | None) -> tuple[float, float]:
-    """(α, σ): rectified flow counts σ itself as time (SD3 in thousandths), DDPM looks ᾱ up."""
+    """(α, σ): rectified flow counts σ itself as time (SD3 in thousandths, Lumina back), DDPM looks ᾱ up."""
     time = timestep.flatten()[0].item()
-    if name in ("sd3", "flux"):
-        sigma = time / 1000 if name == "sd3" else time
+    if name in FLOW:
+        sigma = time / 1000 if name == "sd3" else 1 - time if name in LUMINA else time
         return 1 - sigma, sigma
     alpha2 = alphas_cumprod[int(time)].item()
     return math.sqrt(alpha2), math.sqrt(1 - alpha2)
@@ -117,8 +120,8 @@ def shift(
     key = SAMPLE.get(name, "hidden_states")
     batch = inputs[key].shape[0]
     chosen = list(range(batch))
-    if cfg and name not in ("flux", "ddpm"):
-        chosen = chosen[batch // 2 :] if name == "dit" else chosen[: batch // 2]
+    if cfg and name not in WHOLE:
+        chosen = chosen[batch // 2 :] if name in ("dit", "lumina") else chosen[: batch // 2]
     level = noise_level(name, torch.as_tensor(inputs["timestep"]), table)
     with capture(model) as maps:
         output = model(**inputs | {"return_dict": False})[0]

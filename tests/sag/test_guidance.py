@@ -23,6 +23,7 @@ BAD = {
     "stop": [0.0, 1.1, float("nan"), None],
     "every": [0, -1, 1.5, True],
     "mask": ["fuzzy", None, True, ["soft"]],
+    "reuse": [0, -1, 1.5, True, None],
 }
 
 
@@ -217,6 +218,7 @@ def test_every_setting_reaches_the_images():
         {"start": 0.5},
         {"stop": 0.5},
         {"every": 2},
+        {"reuse": 2},
         {"layers": ["auto", -1]},
         {"mask": "soft"},
         {"mask": "soft", "threshold": 1.3},

@@ -117,6 +117,16 @@ def test_the_window_is_the_hooks(name):
     assert [step.number for step in guider.steps] == [1, 3]
 
 
+@pytest.mark.parametrize("name", BLOCKS)
+def test_the_steps_that_reuse_a_shift_are_the_hooks(name):
+    pipe = pipeline(name)
+    wanted = classic(name, pipe, SelfAttentionGuidance(reuse=2, start=0.25))
+    other = modular(name, pipe.components)
+    guider = TokenRankGuider(GUIDANCE, reuse=2, sag_start=0.25).bind(other.scheduler)
+    assert error(guided(name, other, guider), wanted) <= 1e-5
+    assert [step.number for step in guider.steps] == [1, 3]
+
+
 @pytest.mark.parametrize(
     ("name", "row"), [("sdxl", "StableDiffusionXLImg2Img"), ("sd3", "StableDiffusion3Img2Img")]
 )

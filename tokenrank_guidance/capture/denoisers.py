@@ -1,11 +1,10 @@
-"""The denoisers of diffusers: where each family keeps its self-attention and its image and text tokens."""
+"""The denoisers of diffusers that attend to text apart: where each keeps its self-attention and its grid."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from jaxtyping import Shaped
-from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
+from torch import nn
 
 from tokenrank_guidance.capture.layout import ForwardPass, Grid, Layout, TokenSpans
 
@@ -16,8 +15,8 @@ ADVICE = (
 )
 
 
-def _processed(*order: str) -> Callable[[nn.Module], dict[str, bool]]:
-    """Finds the layers that take a processor, sorted by the prefixes of module names in `order`."""
+def processed(*order: str) -> Callable[[nn.Module], dict[str, bool]]:
+    """Finds the layers that take a processor, sorted by the prefixes of module names in `order`, if any."""
 
     def place(name: str) -> int:
         places = [i for i, prefix in enumerate(order) if name.startswith(f"{prefix}.")]
@@ -26,14 +25,18 @@ def _processed(*order: str) -> Callable[[nn.Module], dict[str, bool]]:
     def find(model: nn.Module) -> dict[str, bool]:
         # diffusers marks cross-attention on the module; equal numbers of queries and keys prove nothing,
         # since 64 text tokens meet 64 pixels.
-        found = {
-            name: not getattr(module, "is_cross_attention", False)
-            for name, module in model.named_modules()
-            if hasattr(module, "set_processor")
-        }
+        named = [(name, module) for name, module in model.named_modules() if hasattr(module, "set_processor")]
+        found = {name: _is_self(module) for name, module in named}
         return dict(sorted(found.items(), key=lambda item: place(item[0])))
 
     return find
+
+
+def _is_self(module: Any) -> bool:
+    """Layers with `added_kv_proj_dim` attend to the prompt's keys beside their own: both are in one map."""
+    if not getattr(module, "is_cross_attention", False):
+        return True
+    return module.added_kv_proj_dim is not None and not module.only_cross_attention
 
 
 def _unet_auto(names: Sequence[str]) -> str:
@@ -51,10 +54,14 @@ def _unet_source(model: nn.Module, layer: str) -> str:
 
 def _unet_spans(call: ForwardPass) -> TokenSpans:
     height, width = call.inputs["hidden_states"].shape[-2:]
-    return _image_only((height, width))
+    spans = image_only((height, width))
+    if getattr(call.source, "added_kv_proj_dim", None) is None:
+        return spans
+    prompt = call.inputs.get("encoder_hidden_states")
+    return replace(spans, prompt_keys=spans.total if prompt is None else prompt.shape[1])
 
 
-def _middle_block(names: Sequence[str]) -> str:
+def middle_block(names: Sequence[str]) -> str:
     """The middle of the first stack; in SD3 the joint layers, in FLUX the double blocks."""
     stack = names[0].partition(".")[0]
     leaf = names[0].rpartition(".")[2]
@@ -62,93 +69,68 @@ def _middle_block(names: Sequence[str]) -> str:
     return same[len(same) // 2]
 
 
-def _model(model: nn.Module, layer: str) -> str:
+def whole_model(model: nn.Module, layer: str) -> str:
     return ""
 
 
 def _patch_spans(call: ForwardPass) -> TokenSpans:
-    return _image_only(_patch_grid(call.model, call.inputs))
+    return image_only(patch_grid(call.model, call.inputs))
 
 
-def _sd3_spans(call: ForwardPass) -> TokenSpans:
-    height, width = grid = _patch_grid(call.model, call.inputs)
-    if call.layer.endswith(".attn2"):  # SD3.5's second attention of a block
-        return _image_only(grid)
-    image = height * width
-    total = image + call.inputs["encoder_hidden_states"].shape[1]
-    return TokenSpans(total, grid, slice(0, image), slice(image, total))
+def _visual_layers(model: nn.Module) -> dict[str, bool]:
+    """Kandinsky 5 marks cross-attention by the name alone; its other blocks see the text."""
+    found = processed()(model)
+    return {name: name.endswith(".self_attention") for name in found if name.startswith("visual_")}
 
 
-def _flux_spans(call: ForwardPass) -> TokenSpans:
-    text = call.inputs["encoder_hidden_states"].shape[1]
-    count, grid = _flux_image(call.inputs["img_ids"])
-    total = text + call.inputs["hidden_states"].shape[1]
-    return TokenSpans(total, grid, slice(text, text + count), slice(0, text))
+def _frame_spans(call: ForwardPass) -> TokenSpans:
+    frames, height, width = call.inputs["hidden_states"].shape[1:4]
+    config: Any = call.model.config
+    grid = height // config.patch_size[1], width // config.patch_size[2]
+    if frames == 1:
+        return image_only(grid)
+    total = frames // config.patch_size[0] * grid[0] * grid[1]
+    return TokenSpans(total, None, slice(0, total))
 
 
-# Reading positions waits for the GPU, and a pipeline gives the same tensor at every step.
-_flux_images: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-
-
-def _flux_image(ids: Shaped[Tensor, "..."]) -> tuple[int, Grid | None]:
-    """Number of generated image tokens and their grid, read once per version of `img_ids`."""
-    if ids.is_inference():  # such tensors do not count their versions
-        return _read_flux_image(ids)
-    if ids not in _flux_images or _flux_images[ids][0] != ids._version:
-        _flux_images[ids] = (ids._version, _read_flux_image(ids))
-    return _flux_images[ids][1]
-
-
-def _read_flux_image(ids: Shaped[Tensor, "..."]) -> tuple[int, Grid | None]:
-    """Columns are (image, row, column); Kontext's reference images follow under another image number."""
-    rows = (ids[0] if ids.ndim == 3 else ids).cpu().long()
-    count = int((rows[:, 0] == rows[0, 0]).cumprod(0).sum())
-    spread = rows[:count, 1:].amax(0) - rows[:count, 1:].amin(0) + 1
-    height, width = spread.tolist()
-    return count, (height, width) if height * width == count else None
-
-
-def _patch_grid(model: nn.Module, inputs: Mapping[str, Any]) -> Grid:
+def patch_grid(model: nn.Module, inputs: Mapping[str, Any]) -> Grid:
     height, width = inputs["hidden_states"].shape[-2:]
     config: Any = model.config
     return height // config.patch_size, width // config.patch_size
 
 
-def _image_only(grid: Grid) -> TokenSpans:
+def image_only(grid: Grid) -> TokenSpans:
     total = grid[0] * grid[1]
     return TokenSpans(total, grid, slice(0, total))
 
 
 UNET = Layout(
     models=("UNet2DConditionModel", "UNet2DModel"),
-    attention=_processed("down_blocks", "mid_block", "up_blocks"),
+    attention=processed("down_blocks", "mid_block", "up_blocks"),
     auto=_unet_auto,
     source=_unet_source,
     spans=_unet_spans,
     advice=ADVICE,
 )
 PATCHES = Layout(
-    models=("DiTTransformer2DModel", "PixArtTransformer2DModel"),
-    attention=_processed("transformer_blocks"),
-    auto=_middle_block,
-    source=_model,
+    models=(
+        "DiTTransformer2DModel",
+        "PixArtTransformer2DModel",
+        "HunyuanDiT2DModel",
+        "LuminaNextDiT2DModel",
+    ),
+    attention=processed(),
+    auto=middle_block,
+    source=whole_model,
     spans=_patch_spans,
     advice=ADVICE,
 )
-SD3 = Layout(
-    models=("SD3Transformer2DModel",),
-    attention=_processed("transformer_blocks"),
-    auto=_middle_block,
-    source=_model,
-    spans=_sd3_spans,
+KANDINSKY5 = Layout(
+    models=("Kandinsky5Transformer3DModel",),
+    attention=_visual_layers,
+    auto=middle_block,
+    source=whole_model,
+    spans=_frame_spans,
     advice=ADVICE,
 )
-FLUX = Layout(
-    models=("FluxTransformer2DModel",),
-    attention=_processed("transformer_blocks", "single_transformer_blocks"),
-    auto=_middle_block,
-    source=_model,
-    spans=_flux_spans,
-    advice=ADVICE,
-)
-DENOISERS = (UNET, PATCHES, SD3, FLUX)
+DENOISERS = (UNET, PATCHES, KANDINSKY5)

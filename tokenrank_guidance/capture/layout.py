@@ -11,7 +11,12 @@ Grid = tuple[int, int]
 
 @dataclass(frozen=True)
 class TokenSpans:
-    """Which tokens of one attention call are what: `image` spans `grid` = (h, w) in row-major order."""
+    """Which tokens of one attention call are what: `image` spans `grid` = (h, w) in row-major order.
+
+    `prompt_keys`: keys before the tokens' own that no token stands for, as where a prompt has keys alone.
+    `starts`: where each image's own tokens start, if they differ in a batch; all else is said of the order
+    that begins with them and ends with what came before.
+    """
 
     total: int
     grid: Grid | None
@@ -19,6 +24,8 @@ class TokenSpans:
     text: slice | None = None
     class_token: int | None = None
     registers: slice | None = None
+    prompt_keys: int = 0
+    starts: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ forward call, nothing else.
 from torch import nn
 
 from tokenrank_guidance.capture.denoisers import DENOISERS
+from tokenrank_guidance.capture.joint import JOINT
 from tokenrank_guidance.capture.layout import Layout
 from tokenrank_guidance.capture.vits import VITS
 from tokenrank_guidance.errors import UnsupportedError
 
-LAYOUTS: list[Layout] = [*DENOISERS, *VITS]
+LAYOUTS: list[Layout] = [*DENOISERS, *JOINT, *VITS]
 
 
 def find_layout(model: nn.Module) -> Layout:

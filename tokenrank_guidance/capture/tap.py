@@ -19,8 +19,9 @@ from tokenrank_guidance.capture.watch import Watch
 from tokenrank_guidance.errors import CaptureError
 
 COMPILED = (
-    "Compiled graphs cannot be seen into: use torch.compiler.set_stance('force_eager') while capturing, "
-    "or compile afterwards"
+    "Compiled graphs cannot be seen into, whether compiled before or while capture or guidance is on: "
+    "compile only blocks that do not hold these layers, each with block.compile(); or run it under "
+    "torch.compiler.set_stance('force_eager'); or compile once capture or guidance is over"
 )
 
 

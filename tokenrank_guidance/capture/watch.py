@@ -1,6 +1,7 @@
 """Seeing the queries and keys of the attention layer that is running in this thread."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -61,15 +62,17 @@ class Watch(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if func is scaled_dot_product_attention and self.layer in self.spans and self.call is None:
-            self._look(read_call(*args, **kwargs), self.spans[self.layer].total)
+            self._look(read_call(*args, **kwargs), self.spans[self.layer])
         return func(*args, **kwargs)
 
-    def _look(self, call: AttentionCall, tokens: int) -> None:
+    def _look(self, call: AttentionCall, spans: TokenSpans) -> None:
         # A processor may make a second call, as IP-Adapters do for their own keys: only the map itself fits.
-        if call.q.ndim == 4 and call.q.shape == call.k.shape and call.q.shape[2] == tokens:
-            self.call = call
+        own = call.k[..., spans.prompt_keys :, :]
+        if call.q.ndim == 4 and call.q.shape == own.shape and call.q.shape[2] == spans.total:
+            self.call = AttentionCall(call.q, own, _of_keys(call.mask, spans.prompt_keys), call.scale)
         else:
-            self.refused = f"q {tuple(call.q.shape)}, k {tuple(call.k.shape)}, expected {tokens} tokens"
+            shapes = f"q {tuple(call.q.shape)}, k {tuple(call.k.shape)}"
+            self.refused = f"{shapes}, expected {spans.total} tokens"
 
     def enter(self, layer: str) -> None:
         self.clear()
@@ -84,12 +87,14 @@ class Watch(TorchFunctionMode):
         if layer is None or call is None:
             return None
         q, k = (call.q.detach(), call.k.detach()) if detach else (call.q, call.k)
-        spans = self.spans[layer]
+        spans, mask = self.spans[layer], call.mask
+        if spans.starts is not None:
+            q, k, mask = _rolled(q, spans.starts, -2), _rolled(k, spans.starts, -2), _rolled_mask(mask, spans)
         return AttentionRecord(
             q,
             k,
             call.scale,
-            call.mask,
+            mask,
             layer,
             grid=spans.grid,
             image=spans.image,
@@ -113,6 +118,26 @@ class Watch(TorchFunctionMode):
             _pop_mode()
         for mode in kept:
             _push_mode(mode)
+
+
+def _of_keys(mask: Shaped[Tensor, "..."] | None, first: int) -> Shaped[Tensor, "..."] | None:
+    """The part for the keys from `first` on."""
+    return mask if mask is None or mask.shape[-1] == 1 else mask[..., first:]
+
+
+def _rolled(x: Shaped[Tensor, "batch ..."], starts: Sequence[int], axis: int) -> Shaped[Tensor, "batch ..."]:
+    """Each row of the batch rolled along `axis` so that it begins at its start."""
+    return torch.stack([row.roll(-start, axis) for row, start in zip(x, starts, strict=True)])
+
+
+def _rolled_mask(mask: Shaped[Tensor, "..."] | None, spans: TokenSpans) -> Shaped[Tensor, "..."] | None:
+    if mask is None or spans.starts is None:
+        return mask
+    each = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
+    each = each.expand(len(spans.starts), -1, -1, -1)
+    for axis in (-2, -1):
+        each = each if each.shape[axis] == 1 else _rolled(each, spans.starts, axis)
+    return each
 
 
 def _is_done(mode: TorchFunctionMode) -> bool:

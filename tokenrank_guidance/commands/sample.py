@@ -90,6 +90,13 @@ def _add_guidance_arguments(parser: ArgumentParser) -> None:
         "--every", type=at_least(1), default=default.every, help="guide each N-th step", metavar="N"
     )
     group.add_argument(
+        "--reuse",
+        type=at_least(1),
+        default=default.reuse,
+        help="make the extra pass in each N-th guided step, and add its shift in the others",
+        metavar="N",
+    )
+    group.add_argument(
         "--damping", type=finite, default=default.damping, help="of TokenRank; default: %(default)s"
     )
     group.add_argument(
@@ -158,6 +165,7 @@ def _guidance(arguments: Namespace) -> SelfAttentionGuidance:
         start=arguments.start,
         stop=arguments.stop,
         every=arguments.every,
+        reuse=arguments.reuse,
         mask=arguments.mask,
     )
 
