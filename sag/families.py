@@ -110,13 +110,15 @@ class Family:
     `sample` is the name of its first argument; `channel_axis` holds the latent channels in input and output;
     its timestep argument times `timestep_scale` plus `timestep_offset` is the scheduler's, which is given its
     output times `sign`. `doubled` tells, of (pipeline, denoiser, inputs by name), whether a batch holds both
-    halves of classifier-free guidance, of which `unconditional` (0 or 1) is the half without the prompt.
-    `edit` applies a function of latent images to a sample.
+    halves of classifier-free guidance, of which `unconditional` (0 or 1) is the half without the prompt;
+    `prompt_first`, whether its pipelines make two calls instead, the prompt's first. `edit` applies a
+    function of latent images to a sample.
     """
 
     sample: str
     doubled: Callable[[Any, nn.Module, Inputs], bool]
     unconditional: int = 0
+    prompt_first: bool = False
     channel_axis: int = 1
     timestep_scale: float = 1.0
     timestep_offset: float = 0.0
@@ -126,15 +128,23 @@ class Family:
 
 def _packed(doubled: Callable[[Any, nn.Module, Inputs], bool]) -> Family:
     """Latents in tokens of 2×2, and time from 0 to 1."""
-    return Family("hidden_states", doubled, channel_axis=-1, timestep_scale=1000.0, edit=_edit_packed)
+    return Family(
+        "hidden_states",
+        doubled,
+        prompt_first=True,
+        channel_axis=-1,
+        timestep_scale=1000.0,
+        edit=_edit_packed,
+    )
 
 
-def _lumina(doubled: Callable[[Any, nn.Module, Inputs], bool]) -> Family:
+def _lumina(doubled: Callable[[Any, nn.Module, Inputs], bool], prompt_first: bool) -> Family:
     """Time runs from 0, noise, to 1, and the output points to the image; the prompt's half is first."""
     return Family(
         "hidden_states",
         doubled,
         unconditional=1,
+        prompt_first=prompt_first,
         timestep_scale=-1000.0,
         timestep_offset=1000.0,
         sign=-1,
@@ -152,9 +162,11 @@ FAMILIES: dict[str, Family] = {
     "Flux2Transformer2DModel": _packed(_without_cache),
     "AuraFlowTransformer2DModel": Family("hidden_states", _equal_halves, timestep_scale=1000.0),
     "HunyuanDiT2DModel": Family("hidden_states", _as_pipeline_says),
-    "Kandinsky5Transformer3DModel": Family("hidden_states", _one_frame, channel_axis=-1, edit=_edit_frame),
-    "LuminaNextDiT2DModel": _lumina(_equal_halves),
-    "Lumina2Transformer2DModel": _lumina(_never),
+    "Kandinsky5Transformer3DModel": Family(
+        "hidden_states", _one_frame, prompt_first=True, channel_axis=-1, edit=_edit_frame
+    ),
+    "LuminaNextDiT2DModel": _lumina(_equal_halves, prompt_first=False),
+    "Lumina2Transformer2DModel": _lumina(_never, prompt_first=True),
     "QwenImageTransformer2DModel": _packed(_one_picture),
 }
 

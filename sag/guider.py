@@ -13,10 +13,11 @@ from torch.utils.hooks import RemovableHandle
 
 from sag.call import DenoiserCall, Output, named_inputs
 from sag.degraded import DegradedPass, GuidedStep
-from sag.families import family_of
-from sag.guidance import Layers, SelfAttentionGuidance
-from sag.noise import SamplingStep, sampling_step
+from sag.families import Family, family_of
+from sag.guidance import Layers, SelfAttentionGuidance, denoiser_of
+from sag.noise import SamplingStep, noise_formula, sampling_step
 from tokenrank_guidance.capture import AttentionTap
+from tokenrank_guidance.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from diffusers.guiders.classifier_free_guidance import GuiderOutput
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
 class TokenRankGuider(ClassifierFreeGuidance):
     """Classifier-free guidance with `SelfAttentionGuidance`, for modular pipelines.
 
-        guider = TokenRankGuider(guidance_scale=5.0, sag_scale=0.75)
-        pipe.update_components(guider=guider.bind(pipe.scheduler))
+        TokenRankGuider(guidance_scale=5.0, sag_scale=0.75).guide(pipe)
 
-    ε ← CFG(ε_cond + δ, ε_uncond + δ) with δ = s(ε − ε̂), of the unconditional pass where there is one: what
-    the hook does in the classic pipeline. The first six arguments are those of diffusers' guider, `sag_start`
-    and `sag_stop` are the fractions of the schedule that δ is added in, all others those of
+    ε ← CFG(ε_cond + δ, ε_uncond + δ) with δ = s(ε − ε̂) of the pass that the hook looks at in the classic
+    pipeline of the same denoiser: the unconditional one where that pipeline makes both in one batch, the
+    prompt's where it makes one after the other. The first six arguments are those of diffusers' guider,
+    `sag_start` and `sag_stop` are the fractions of the schedule that δ is added in, all others those of
     `SelfAttentionGuidance`. Every argument is saved by `save_pretrained`; the scheduler is not.
 
     Raises ValueError for values out of range, and for a scorer that is no name: it could not be saved.
@@ -83,12 +84,27 @@ class TokenRankGuider(ClassifierFreeGuidance):
         self._inputs: dict[str, Any] = {}
         self._shift: Float[Tensor, "rows *latent"] | None = None
         self._last: Float[Tensor, "rows *latent"] | None = None
-        self._channel_axis = 1
+        self._family: Family | None = None
         self._steps: list[GuidedStep] = []
 
     def bind(self, scheduler: Any) -> TokenRankGuider:
         """Read noise levels off this scheduler, the pipeline's own; bind again when that is exchanged."""
         self._scheduler = scheduler
+        return self
+
+    def guide(self, pipe: Any) -> TokenRankGuider:
+        """Become the guider of a modular pipeline, bound to its scheduler.
+
+        Raises UnsupportedError for a pipeline whose blocks take no guider, which would ignore this one, with
+        a warning at most, and for a denoiser or scheduler that cannot be guided.
+        """
+        if "guider" not in getattr(pipe, "component_names", ()):
+            raise UnsupportedError(
+                f"{type(pipe).__name__} takes no guider: guide it with SelfAttentionGuidance()(pipe)"
+            )
+        family_of(denoiser_of(pipe))
+        noise_formula(getattr(pipe, "scheduler", None))
+        pipe.update_components(guider=self.bind(pipe.scheduler))
         return self
 
     @property
@@ -111,19 +127,23 @@ class TokenRankGuider(ClassifierFreeGuidance):
             self._steps.clear()
 
     def prepare_models(self, denoiser: nn.Module) -> None:
-        """Watch the step's last pass: the unconditional one, or the only one.
+        """Watch the step's last pass, unconditional unless it is the only one; or its first, of the prompt.
 
         Raises RuntimeError without a bound scheduler, UnsupportedError for one that cannot be guided with or
         for an unknown denoiser, and ValueError for a layer that does not exist.
         """
         super().prepare_models(denoiser)
-        if not self._enabled or self.guidance.sag_scale == 0 or self._count_prepared < self.num_conditions:
+        if not self._enabled or self.guidance.sag_scale == 0:
+            return
+        denoiser = getattr(denoiser, "_orig_mod", denoiser)
+        self._family = family_of(denoiser)
+        if self._count_prepared != (1 if self._family.prompt_first else self.num_conditions):
             return
         step = self._sampling_step()
         if not self.guidance.guides(step.number, step.total):
             return
         if self._last is None or self.guidance.renews(step.number, step.total):
-            self._watch(getattr(denoiser, "_orig_mod", denoiser))
+            self._watch(denoiser)
         else:
             self._shift = self._last
 
@@ -137,12 +157,12 @@ class TokenRankGuider(ClassifierFreeGuidance):
         pred_uncond: Float[Tensor, "batch *out"] | None = None,
     ) -> GuiderOutput:
         """Classifier-free guidance of the shifted predictions."""
-        if self._shift is None:
+        if self._shift is None or self._family is None:
             return super().forward(pred_cond, pred_uncond)
-        conditional = self._shifted(pred_cond, self._shift)
+        conditional = _shifted(pred_cond, self._shift, self._family)
         if pred_uncond is None:
             return super().forward(conditional)
-        return super().forward(conditional, self._shifted(pred_uncond, self._shift))
+        return super().forward(conditional, _shifted(pred_uncond, self._shift, self._family))
 
     def _sampling_step(self) -> SamplingStep:
         if self._scheduler is None:
@@ -151,7 +171,6 @@ class TokenRankGuider(ClassifierFreeGuidance):
 
     def _watch(self, denoiser: nn.Module) -> None:
         if self._extra is None or self._extra.tap.model is not denoiser:
-            self._channel_axis = family_of(denoiser).channel_axis
             self._extra = DegradedPass(self.guidance, AttentionTap(denoiser, self.guidance.layers))
         self._extra.tap.attach()
         observe = denoiser.register_forward_hook(self._observe, with_kwargs=True, always_call=True)
@@ -166,7 +185,9 @@ class TokenRankGuider(ClassifierFreeGuidance):
             return
         try:
             if output is not None:  # None: the denoiser raised
-                call = DenoiserCall(module, family_of(module), self._inputs, output, doubled=False)
+                family = family_of(module)
+                family.doubled(module, module, self._inputs)  # refuses; no pipeline is known here
+                call = DenoiserCall(module, family, self._inputs, output, doubled=False)
                 self._shift, guided = self._extra.shift(call, self._sampling_step(), self._scheduler)
                 self._steps.append(guided)
                 self._last = self._shift
@@ -183,10 +204,17 @@ class TokenRankGuider(ClassifierFreeGuidance):
             self._handles.pop().remove()
         self._inputs = {}
 
-    def _shifted(
-        self, prediction: Float[Tensor, "batch *out"], shift: Float[Tensor, "batch *latent"]
-    ) -> Float[Tensor, "batch *out"]:
-        """`prediction` with δ on its latent channels: learned sigma follows them."""
-        shifted = prediction.clone()
-        shifted.narrow(self._channel_axis, 0, shift.shape[self._channel_axis]).add_(shift)
-        return shifted
+
+def _shifted(
+    prediction: Float[Tensor, "batch *out"], shift: Float[Tensor, "batch *latent"], family: Family
+) -> Float[Tensor, "batch *out"]:
+    """`prediction` with δ on its latent channels: learned sigma follows them.
+
+    δ has the tokens of reference images too, which blocks may have cut off the prediction.
+    """
+    axis = family.channel_axis
+    if axis != 1:
+        shift = shift[:, : prediction.shape[1]]
+    shifted = prediction.clone()
+    shifted.narrow(axis, 0, shift.shape[axis]).add_(shift, alpha=family.sign)
+    return shifted
