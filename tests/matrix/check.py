@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from tests.sag.helpers import traces
 from tests.tiny_models import Call
 
 SCALE = 0.75
+STOPPED = "stopped by the test"
 
 
 @dataclass
@@ -67,7 +69,10 @@ def prepared(row: Row, feature: Feature) -> tuple[Any, Arguments]:
 
 
 def check(row: Row, feature: Feature) -> None:
-    """Scale 0 changes no bit; guided images are finite and others; nothing stays; the method is what ran."""
+    """Scale 0 changes no bit; guided images are finite and others; the method is what ran.
+
+    Nothing stays behind, neither at the end nor after an error or an interrupt.
+    """
     pipe, arguments = prepared(row, feature)
     model = denoiser(pipe)
     plain = run(pipe, arguments)
@@ -84,8 +89,29 @@ def check(row: Row, feature: Feature) -> None:
         chosen = step.mask.flatten(1).float().mean(1)
         assert ((chosen > 0) & (chosen < 1)).all(), f"the mask holds {chosen.tolist()} of the tokens"
     check_calls(model, calls, len(guidance.steps))
+    for error in (RuntimeError, KeyboardInterrupt):
+        with pytest.raises(error, match=STOPPED), SelfAttentionGuidance()(pipe), stopped(model, error):
+            run(pipe, arguments)
+        assert traces(model) == before, f"something was left on the denoiser after {error.__name__}"
     assert all(torch.equal(value, state[name]) for name, value in weights(model).items()), "weights changed"
     assert torch.equal(run(pipe, arguments), plain), "the pipeline is no longer the plain one"
+
+
+@contextmanager
+def stopped(model: Any, error: type[BaseException]) -> Iterator[None]:
+    """Raise `error` as the second call begins; enter it after guidance."""
+    calls = []
+
+    def stop(*_: object) -> None:
+        calls.append(None)
+        if len(calls) == 2:
+            raise error(STOPPED)
+
+    handle = model.register_forward_pre_hook(stop)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def weights(model: Any) -> dict[str, Tensor]:
