@@ -272,10 +272,10 @@ FEATURES: dict[str, Feature] = {
     "VAE tiling": Feature(
         LATENT, vae_tiling, lambda pipe, given: given | {"output_type": "pt"}, without=ADAPTER
     ),
-    "channels_last": Feature(EARLY, channels_last),
-    "inference_mode": Feature(EARLY, inference),
-    "deepcopy": Feature(EARLY, copy.deepcopy),
-    "pickle": Feature(EARLY, lambda pipe: pickle.loads(pickle.dumps(pipe))),
+    "channels_last": Feature(prepare=channels_last),
+    "inference_mode": Feature(prepare=inference),
+    "deepcopy": Feature(prepare=copy.deepcopy),
+    "pickle": Feature(prepare=lambda pipe: pickle.loads(pickle.dumps(pipe))),
     "attention slicing": Feature(UNETS, sliced, refused="Undo attention slicing"),
-    "compiled before": Feature(EARLY, compiled, refused="Compiled graphs cannot be seen into"),
+    "compiled before": Feature(prepare=compiled, refused="Compiled graphs cannot be seen into"),
 }
