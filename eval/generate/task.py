@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,12 +19,12 @@ from eval.generate.arms import Arm
 from eval.generate.draw import Drawing
 from eval.generate.prompts import Prompts, read_prompts
 from eval.generate.store import ArmStore
+from eval.weights import tensors_digest
 from tokenrank_guidance.calls import Sampling
 from tokenrank_guidance.commands.models import DTYPES, load_model, usable_device
 from tokenrank_guidance.commands.schedulers import exchange_scheduler
 
 Json = dict[str, Any]
-EMBEDDED_CFG = 4.0
 PACKAGES = ("torch", "diffusers", "transformers")
 
 
@@ -63,7 +62,7 @@ def open_task(arguments: Namespace, state: PartialState) -> Task:
         pipe.safety_checker = None
     pipe.set_progress_bar_config(disable=True)
     prompts = read_prompts(arguments.prompts, pipe, model.embedded)
-    cfg = EMBEDDED_CFG if arguments.cfg is None and model.embedded else arguments.cfg
+    cfg = model.cfg(arguments.cfg)
     sampling = Sampling(arguments.steps, cfg, arguments.negative_prompt, arguments.height, arguments.width)
     return Task(pipe, prompts, sampling, _settings(arguments, pipe, prompts, sampling, model.name))
 
@@ -72,7 +71,7 @@ def _settings(arguments: Namespace, pipe: Any, prompts: Prompts, sampling: Sampl
     scheduler = joint_digest(sorted((key, str(value)) for key, value in pipe.scheduler.config.items()))
     return {
         "model": name,
-        "weights": _weights_digest(pipe),
+        "weights": tensors_digest(_tensors(pipe)),
         "scheduler": f"{type(pipe.scheduler).__name__} {scheduler[:16]}",
         **vars(sampling),
         "prompts_sha256": prompts.digest,
@@ -84,14 +83,6 @@ def _settings(arguments: Namespace, pipe: Any, prompts: Prompts, sampling: Sampl
         "format": arguments.format,
         "versions": {package: version(package) for package in PACKAGES},
     }
-
-
-def _weights_digest(pipe: Any) -> str:
-    digest = hashlib.sha256()
-    for part, tensor in _tensors(pipe):
-        digest.update(f"{part} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _tensors(pipe: Any) -> Iterator[tuple[str, torch.Tensor]]:

@@ -23,6 +23,7 @@ from eval.masking.stream import Batch, Stream
 from eval.masking.task import Task, open_task
 from eval.masking.tokens import Shown, tokens_figure
 from eval.metrics.frechet import check_inception
+from eval.processes import join_processes
 from eval.report import emit, provenance, save_figure, write_text
 from eval.weights import weights_digest
 
@@ -33,7 +34,7 @@ IMAGES = 8  # captured together, and lost at most when a run is interrupted
 def main(argv: Sequence[str]) -> None:
     """Run the experiment that the arguments ask for."""
     arguments = parse(argv)
-    state = PartialState(cpu=arguments.device == "cpu")
+    state = join_processes(arguments.device)
     device = str(state.device) if arguments.device == "auto" else arguments.device
     task = open_task(arguments, device)
     masking = masking_of(arguments, len(task.ranker.arms))

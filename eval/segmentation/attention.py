@@ -77,13 +77,17 @@ class VitAttention:
     def __call__(self, image: Rgb) -> Seen:
         assert self.settings.resolution is not None
         size = working_size((image.shape[1], image.shape[2]), self.settings.resolution, self.patch, False)
-        mean, std = (torch.tensor(side).view(3, 1, 1) for side in (self.mean, self.std))
-        pixels = (resized(image, size) - mean) / std
-        parameter = next(self.model.parameters())
         taken = _Taken(self.settings)
         with capture(self.model, self.settings.layers, reduce=taken.add):
-            self.call(pixels[None].to(parameter.device, parameter.dtype))
+            self.run(image, size)
         return taken.seen()
+
+    def run(self, image: Rgb, size: tuple[int, int]) -> None:
+        """One pass over the picture at that size."""
+        mean, std = (torch.tensor(side).view(3, 1, 1) for side in (self.mean, self.std))
+        parameter = next(self.model.parameters())
+        pixels = ((resized(image, size) - mean) / std)[None]
+        self.call(pixels.to(parameter.device, parameter.dtype))
 
 
 class _Taken:

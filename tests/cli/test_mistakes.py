@@ -3,7 +3,7 @@
 import pytest
 
 from tokenrank_guidance.cli import main
-from tokenrank_guidance.commands import arms, sample
+from tokenrank_guidance.commands import arms, models
 
 VALUES = {
     "steps": ["0", "-3", "2.5", "many"],
@@ -34,7 +34,7 @@ def no_sampling(monkeypatch):
     def fail(*_):
         raise AssertionError("the mistake came to light too late")
 
-    monkeypatch.setattr(sample, "load_model", fail)
+    monkeypatch.setattr(models, "load_model", fail)
     monkeypatch.setattr(arms.Study, "draw", fail)
 
 

@@ -8,8 +8,7 @@ from PIL import Image
 
 from diffseg import DiffSeg
 from diffseg.picture import colours, label_image, overlay
-from tokenrank_guidance.commands import segment
-from tokenrank_guidance.commands.models import load_model
+from tokenrank_guidance.commands.models import DTYPES, load_model
 
 FAST = ("--device", "cpu", "--num-anchors", 32)
 
@@ -33,7 +32,7 @@ def test_label_map_is_the_segmentation_and_the_result_describes_it(tokenrank, mo
     assert json.loads((out / "result.json").read_text()) == result
     labels = Image.open(out / "labels.png")
     assert (labels.mode, labels.size) == ("P", (60, 40))
-    pipe = load_model(model(name), "cpu", segment.DTYPES["float32"]).pipe
+    pipe = load_model(model(name), "cpu", DTYPES["float32"]).pipe
     expected = DiffSeg.from_pipe(pipe, num_anchors=32, resolution=32)(Image.open(photo))
     assert np.array_equal(np.asarray(labels), expected.labels.numpy())
     assert result["anchors"] == expected.anchors.tolist()
@@ -126,9 +125,7 @@ def test_rotated_photographs_are_upright(tokenrank, model, tmp_path):
 
 
 def test_pictures_of_any_shape(model):
-    segmenter = DiffSeg.from_pipe(
-        load_model(model("sd"), "cpu", segment.DTYPES["float32"]).pipe, num_anchors=8
-    )
+    segmenter = DiffSeg.from_pipe(load_model(model("sd"), "cpu", DTYPES["float32"]).pipe, num_anchors=8)
     for size in ((1, 1), (300, 2), (2, 300), (64, 48)):
         picture = Image.new("RGB", size, "green")
         drawn = overlay(picture, segmenter(picture, caption="a red box"), "caption")

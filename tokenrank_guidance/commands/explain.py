@@ -21,24 +21,22 @@ from diffseg.zero_shot.words import caption_of
 from tokenrank_guidance.commands.explain_options import CHANGES, add_arguments
 from tokenrank_guidance.commands.explain_strip import Column, mask_image, strip
 from tokenrank_guidance.commands.messages import say
-from tokenrank_guidance.commands.models import DTYPES, Model, load_model, usable_device
+from tokenrank_guidance.commands.models import Model, open_model
 from tokenrank_guidance.commands.output import RESULT, staged
+from tokenrank_guidance.commands.pictures import open_picture
 from tokenrank_guidance.commands.report import PACKAGES, Json
-from tokenrank_guidance.commands.schedulers import exchange_scheduler
-from tokenrank_guidance.commands.segment import open_picture
 
 __all__ = ["add_arguments", "run"]
 
 STRIP, DRAWN, MASK = "explain.png", "image.png", "mask-{:02d}.png"
 EMBEDDED_RESOLUTION = 128  # 16×16 tokens; at their own 64 px they have 8×8
-EMBEDDED_CFG = 4.0
 
 
 def run(arguments: Namespace) -> Json:
     """Walk from each word, write the strip, the masks and the result to `--out`, return the result."""
     picture = _picture(arguments)
     with staged(arguments.out) as scratch:
-        model = _model(arguments)
+        model = open_model(arguments)
         options = _options(arguments, model)
         columns = columns_of(model.pipe, options, arguments.bounces)
         start = time.perf_counter()
@@ -84,15 +82,6 @@ def _picture(arguments: Namespace) -> Image.Image | None:
     return None if arguments.image is None else open_picture(arguments.image)
 
 
-def _model(arguments: Namespace) -> Model:
-    device = usable_device(arguments.device)
-    model = load_model(arguments.model, device, DTYPES[arguments.dtype])
-    say(f"model: {model.name} on {device}")
-    if arguments.scheduler is not None:
-        exchange_scheduler(model.pipe, arguments.scheduler)
-    return model
-
-
 def _options(arguments: Namespace, model: Model) -> Options:
     """Those that were asked for."""
     changes = {name: getattr(arguments, name) for name in CHANGES if getattr(arguments, name) is not None}
@@ -106,7 +95,7 @@ def _options(arguments: Namespace, model: Model) -> Options:
 
 
 def _request(arguments: Namespace, model: Model) -> Generate:
-    cfg = EMBEDDED_CFG if arguments.cfg is None and model.embedded else arguments.cfg
+    cfg = model.cfg(arguments.cfg)
     seed, negative = arguments.seed or 0, arguments.negative_prompt
     size = {"height": arguments.height, "width": arguments.width}
     return Generate(arguments.prompt, arguments.steps, seed, cfg, negative, **size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +11,13 @@ from diffusers import DiffusionPipeline
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from tokenrank_guidance.commands.messages import say
+from tokenrank_guidance.commands.schedulers import exchange_scheduler
 from tokenrank_guidance.quiet import quiet_libraries
 from tokenrank_guidance.tiny.loader import available_models, load_folder, load_pipeline
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+EMBEDDED_CFG = 4.0
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,20 @@ class Model:
     name: str
     pipe: DiffusionPipeline
     embedded: bool
+
+    def cfg(self, asked: float | None) -> float | None:
+        """Classifier-free guidance: as asked for, else `EMBEDDED_CFG`, or None for the pipeline's own."""
+        return EMBEDDED_CFG if asked is None and self.embedded else asked
+
+
+def open_model(arguments: Namespace) -> Model:
+    """The command line's model on its device, with its scheduler; errors are those of `load_model`."""
+    device = usable_device(arguments.device)
+    model = load_model(arguments.model, device, DTYPES[arguments.dtype])
+    say(f"model: {model.name} on {device}")
+    if arguments.scheduler is not None:
+        exchange_scheduler(model.pipe, arguments.scheduler)
+    return model
 
 
 def load_model(name: str | None, device: str, dtype: torch.dtype) -> Model:

@@ -15,17 +15,15 @@ from tokenrank_guidance.calls import Sampling, jobs_for
 from tokenrank_guidance.commands.arms import ARMS, Arm, Study
 from tokenrank_guidance.commands.comparison import Comparison
 from tokenrank_guidance.commands.messages import say
-from tokenrank_guidance.commands.models import DTYPES, Model, load_model, usable_device
+from tokenrank_guidance.commands.models import Model, open_model
 from tokenrank_guidance.commands.options import add_model_arguments, at_least, finite, layer
 from tokenrank_guidance.commands.output import RESULT, staged
 from tokenrank_guidance.commands.report import Json, sample_report
-from tokenrank_guidance.commands.schedulers import exchange_scheduler
 from tokenrank_guidance.commands.tiles import contact_sheet
 
 EMBEDDED_PROMPTS = tuple(
     f"a photo of a {label}" for label in ("church", "parachute", "garbage truck", "golf ball")
 )
-EMBEDDED_CFG = 4.0
 COMPARISON = "comparison.png"
 
 
@@ -119,7 +117,7 @@ def run(arguments: Namespace) -> Json:
     arms, guidance, single = _arms(arguments), _guidance(arguments), _is_file(arguments)
     folder = arguments.out.parent if single else arguments.out
     with staged(folder) as scratch:
-        model = _model(arguments)
+        model = open_model(arguments)
         study = _study(arguments, model, guidance, single)
         study.check(arms)
         drawn = {name: _draw(study, name) for name in arms}
@@ -170,17 +168,8 @@ def _guidance(arguments: Namespace) -> SelfAttentionGuidance:
     )
 
 
-def _model(arguments: Namespace) -> Model:
-    device = usable_device(arguments.device)
-    model = load_model(arguments.model, device, DTYPES[arguments.dtype])
-    say(f"model: {model.name} on {device}")
-    if arguments.scheduler is not None:
-        exchange_scheduler(model.pipe, arguments.scheduler)
-    return model
-
-
 def _study(arguments: Namespace, model: Model, guidance: SelfAttentionGuidance, single: bool) -> Study:
-    cfg = EMBEDDED_CFG if arguments.cfg is None and model.embedded else arguments.cfg
+    cfg = model.cfg(arguments.cfg)
     sampling = Sampling(arguments.steps, cfg, arguments.negative_prompt, arguments.height, arguments.width)
     prompts = arguments.prompt or (EMBEDDED_PROMPTS[: 1 if single else None] if model.embedded else ())
     jobs = jobs_for(model.pipe, prompts, arguments.n or (1 if single else 2), arguments.seed)

@@ -9,7 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageOps
 
 from diffseg import DiffSeg, Segmentation
 from diffseg.anchors import ANCHORS
@@ -17,11 +16,11 @@ from diffseg.label import VOTES
 from diffseg.picture import colours, label_image, overlay
 from diffseg.settings import PRESETS
 from tokenrank_guidance.commands.messages import say
-from tokenrank_guidance.commands.models import DTYPES, Model, load_model, usable_device
+from tokenrank_guidance.commands.models import Model, open_model
 from tokenrank_guidance.commands.options import add_model_arguments, at_least, finite, layer
 from tokenrank_guidance.commands.output import RESULT, staged
+from tokenrank_guidance.commands.pictures import open_picture
 from tokenrank_guidance.commands.report import PACKAGES, Json
-from tokenrank_guidance.commands.schedulers import exchange_scheduler
 
 OVERLAY, LABELS = "overlay.png", "labels.png"
 EMBEDDED_RESOLUTION = 256  # at their 64 px the embedded models have 8×8 tokens, too few to see anything in
@@ -77,7 +76,7 @@ def run(arguments: Namespace) -> Json:
     """Segment the image, write the overlay, the label map and the result to `--out`, return the result."""
     image = open_picture(arguments.image)
     with staged(arguments.out) as scratch:
-        model = _model(arguments)
+        model = open_model(arguments)
         segmenter = DiffSeg.from_pipe(model.pipe, arguments.preset, **_changes(arguments, model))
         start = time.perf_counter()
         found = segmenter(image, caption=arguments.caption, nouns=arguments.nouns, vote=arguments.vote)
@@ -88,25 +87,6 @@ def run(arguments: Namespace) -> Json:
         (scratch / RESULT).write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
     say(f"picture: {arguments.out / OVERLAY}")
     return result
-
-
-def open_picture(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as opened:
-            return ImageOps.exif_transpose(opened)
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{path}: {error}") from error
-    except OSError as error:
-        raise OSError(f"cannot read {path} as a picture: {error.strerror or 'no known format'}") from error
-
-
-def _model(arguments: Namespace) -> Model:
-    device = usable_device(arguments.device)
-    model = load_model(arguments.model, device, DTYPES[arguments.dtype])
-    say(f"model: {model.name} on {device}")
-    if arguments.scheduler is not None:
-        exchange_scheduler(model.pipe, arguments.scheduler)
-    return model
 
 
 def _changes(arguments: Namespace, model: Model) -> Json:

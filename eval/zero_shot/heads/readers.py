@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffseg.denoise import denoiser_pass
-from diffseg.images import resized
 from diffseg.settings import Settings
 from diffseg.sizes import denoiser_of
 from diffseg.zero_shot.chain import starts_at
@@ -102,14 +101,11 @@ class VitReader:
 
     @torch.no_grad()
     def __call__(self, image: Float[Tensor, "3 h w"], word: str) -> list[LayerHeads]:
-        attention, side = self.attention, self.attention.settings.resolution
+        side = self.attention.settings.resolution
         assert side is not None
-        mean, std = (torch.tensor(part).view(3, 1, 1) for part in (attention.mean, attention.std))
-        parameter = next(self.model.parameters())
-        pixels = ((resized(image, (side, side)) - mean) / std)[None].to(parameter.device, parameter.dtype)
         found: list[LayerHeads] = []
         with capture(self.model, "all", reduce=lambda record: found.append(self._layer(record))):
-            attention.call(pixels)
+            self.attention.run(image, (side, side))
         return found
 
     def _layer(self, record: AttentionRecord) -> LayerHeads:
