@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from eval.masking.result import MaskingResult, arm_name
 from eval.metrics.interval import bootstrap_mean
+from eval.report import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +18,6 @@ LABELS = {
     "frechet_vit": "Fréchet-ViT",
 }
 FLOOR = {"random": "#999999", "centre": "#bbbbbb"}
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f3c8d", "#a5aa00", "#000000")
 STYLES = ("-", "--")
 
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from eval.fidelity.measure import Measured
 from eval.generate.arms import NONE, Arm, parse_arm
+from eval.report import COLOURS
 from eval.sweep.grid import without_scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 LABELS = {
     "fid": "FID (lower is better)",
     "frechet_vit": "Fréchet-ViT, not FID (lower is better)",

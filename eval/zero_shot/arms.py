@@ -23,6 +23,7 @@ ARMS: Mapping[str, Changes] = {
 JOINT_ARMS = ("row", "column", "rollout", "concept-attention", "bounce", "bounce-lambda2")
 UNET_ARMS = ("daam", "bounce", "bounce-lambda2")  # "column" is daam there
 CURVE = "curve"
+DIRECTIONS = ("outgoing", "incoming")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,10 @@ def named_arms(names: Sequence[str], common: Options) -> list[Arm]:
 
 
 def curve_arms(most: int, common: Options) -> list[Arm]:
-    """One bounce up to `most`, with the heads weighted by λ2; none for 0."""
-    base: Changes = {"method": "bounce", "head_weights": "lambda2"}
-    return [Arm(f"{CURVE}-{n}", replace(common, **base, n=n)) for n in range(1, most + 1)]
+    """One bounce up to `most` in each direction, with the heads weighted by λ2; none for 0."""
+    base = replace(common, method="bounce", head_weights="lambda2")
+    return [
+        Arm(f"{CURVE}-{direction}-{n}", replace(base, n=n, direction=direction))
+        for direction in DIRECTIONS
+        for n in range(1, most + 1)
+    ]

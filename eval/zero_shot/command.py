@@ -127,7 +127,7 @@ def _report(task: Task, result: ZeroShotResult, read: Sequence[int]) -> None:
     if arguments.pictures:
         _draw(task, result, read, arguments.out / "pictures.png")
     if result.curve:
-        save_figure(curve_figure(result.curve, result.n), arguments.out / "curve.png")
+        save_figure(curve_figure(result), arguments.out / "curve.png")
     write_text(arguments.out / "table.md", result.markdown() + "\n")
     seed = task.arms[0].options.seed
     skipped = {"unreadable": [i for i in task.indices if i not in set(read)]}

@@ -84,10 +84,12 @@ def _add_inputs(parser: ArgumentParser) -> None:
 def _add_methods(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("methods")
     group.add_argument("--methods", type=names(ARMS), metavar="NAMES", help=f"of {', '.join(ARMS)}")
-    group.add_argument("--curve", type=at_least(0), default=10, metavar="N", help="bounces 1 to N; 10")
+    group.add_argument(
+        "--curve", type=at_least(0), default=10, metavar="N", help="bounces 1 to N, in both directions; 10"
+    )
     group.add_argument("--caption", type=template, default="a {name}", help="default: %(default)s")
     group.add_argument("--n", type=positive, metavar="N", help="bounces; 2")
-    group.add_argument("--direction", choices=("outgoing", "incoming"), help="of bounce and curve; outgoing")
+    group.add_argument("--direction", choices=("outgoing", "incoming"), help="of bounce; outgoing")
     group.add_argument("--mix", choices=("before", "after"), help="heads; before")
     group.add_argument("--layers", type=_layers, metavar="LAYERS", help="default, all, indices or names")
     group.add_argument("--timesteps", type=timesteps, metavar="LIST", help="of 1000; 500")

@@ -11,13 +11,17 @@ from jaxtyping import Float, Int
 
 from eval.metrics.confusion import IGNORE
 from eval.metrics.foreground import foreground, min_max
+from eval.report import COLOURS
+from eval.zero_shot.arms import DIRECTIONS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from eval.zero_shot.result import ZeroShotResult
+
 WIDTH, TITLE = 1.5, 0.25  # inches
-LABELS = {"acc": "accuracy", "miou": "mIoU", "map": "mAP"}
+LABELS = {"miou": "mIoU", "map": "mAP"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,23 +59,43 @@ def grid_figure(shown: Sequence[Shown], columns: Sequence[str]) -> Figure:
     return figure
 
 
-def curve_figure(curve: Sequence[dict[str, Any]], n: int) -> Figure:
-    """Accuracy, mIoU and mAP by the number of bounces, with 95 % intervals."""
+def curve_figure(result: ZeroShotResult) -> Figure:
+    """mIoU and mAP by the number of bounces, for each direction; dashed: the methods that do not bounce.
+
+    Shaded: 95 % intervals.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.5, 3.2), layout="constrained")
-    axes = figure.subplots()
-    bounces = [point["n"] for point in curve]
-    for name, label in LABELS.items():
-        low, high = np.array([point[f"{name}_ci"] for point in curve], dtype=float).T
-        (line,) = axes.plot(bounces, [point[name] for point in curve], marker="o", markersize=3, label=label)
-        axes.fill_between(bounces, low, high, alpha=0.2, color=line.get_color(), linewidth=0)
-    axes.set_xlabel("bounces")
-    axes.set_ylabel(f"{n} pictures, 95 % intervals")
-    axes.set_xticks(bounces)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    for panel, name in zip(figure.subplots(1, len(LABELS)), LABELS, strict=True):
+        for colour, direction in zip(COLOURS, DIRECTIONS, strict=False):
+            points = [point for point in result.curve if point["direction"] == direction]
+            _band(panel, points, name, (colour, f"{direction} bounces, λ2"))
+        _peers(panel, result, name)
+        panel.set(xlabel="bounces", ylabel=f"{LABELS[name]} (%)", xticks=[point["n"] for point in points])
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(alpha=0.3)
+    figure.suptitle(f"{result.n} pictures, shaded: 95 % intervals", fontsize=10)
+    handles, labels = panel.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
     return figure
+
+
+def _band(panel: Axes, points: Sequence[dict[str, Any]], name: str, style: tuple[str, str]) -> None:
+    bounces = [point["n"] for point in points]
+    low, high = 100 * np.array([point[f"{name}_ci"] for point in points], dtype=float).T
+    colour, label = style
+    panel.plot(
+        bounces, [100 * point[name] for point in points], "o-", markersize=4, color=colour, label=label
+    )
+    panel.fill_between(bounces, low, high, alpha=0.18, color=colour, linewidth=0)
+
+
+def _peers(panel: Axes, result: ZeroShotResult, name: str) -> None:
+    arms = [result.arms[i].options.method for i in result.shown]
+    peers = [row for row, method in zip(result.rows, arms, strict=True) if method != "bounce"]
+    for colour, row in zip(COLOURS[len(DIRECTIONS) :], peers, strict=False):
+        panel.axhline(100 * row[name], color=colour, linestyle="--", linewidth=1.3, label=row["method"])
 
 
 def _outline(panel: Axes, mask: np.ndarray, colour: str) -> None:

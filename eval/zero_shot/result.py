@@ -53,9 +53,9 @@ class ZeroShotResult:
 
     @cached_property
     def curve(self) -> list[Json]:
-        """The bounces, by their number."""
+        """The bounces, by their direction and number."""
         points = [i for i in range(len(self.arms)) if i not in self.shown]
-        return [{"n": self.arms[i].options.n, **_spread(self._measured(i))} for i in points]
+        return [self._point(i) for i in points]
 
     @cached_property
     def everywhere(self) -> Json:
@@ -96,6 +96,10 @@ class ZeroShotResult:
             for name, (field, statistic) in POOLED.items()
         }
         return pooled | {MAP: bootstrap_mean(self._stack(index, "precision"), DRAWS)}
+
+    def _point(self, index: int) -> Json:
+        options = self.arms[index].options
+        return {"direction": options.direction, "n": options.n, **_spread(self._measured(index))}
 
     def _row(self, index: int) -> Json:
         earlier = self.shown[: self.shown.index(index)]

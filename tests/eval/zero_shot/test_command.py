@@ -65,9 +65,11 @@ def test_prints_and_keeps_the_report(flux, data, tmp_path, capsys):
     assert list(result["results"][5]["differences"]) == names[:5]
     gap = result["results"][5]["differences"]["row"]["miou"]["value"]
     assert gap == pytest.approx(result["results"][5]["miou"] - result["results"][0]["miou"])
-    assert [point["n"] for point in result["curve"]] == [1, 2]
+    points = [(point["direction"], point["n"]) for point in result["curve"]]
+    assert points == [("outgoing", 1), ("outgoing", 2), ("incoming", 1), ("incoming", 2)]
     same = ("acc", "miou", "map")
     assert [result["curve"][1][k] for k in same] == [result["results"][5][k] for k in same]
+    assert result["curve"][2]["miou"] != result["curve"][0]["miou"]
     assert "mIoU of each class" in (tmp_path / "table.md").read_text()
     for figure in ("pictures.png", "curve.png"):
         assert (tmp_path / figure).stat().st_size > 5000
