@@ -4,11 +4,11 @@ import contextlib
 import json
 import signal
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 
-from tokenrank_guidance.tiny import denoiser as denoiser_module
 from tokenrank_guidance.tiny.architecture import LATENT_CHANNELS, build_autoencoder, build_pipeline
 from tokenrank_guidance.tiny.autoencoder import fold_whitening, train_autoencoder
 from tokenrank_guidance.tiny.checkpoint import TrainingState
@@ -17,8 +17,10 @@ from tokenrank_guidance.tiny.denoiser import (
     all_captions,
     caption_tokens,
     draw_captions,
+    ema_decay,
     encode_views,
     train_denoiser,
+    update_average,
 )
 from tokenrank_guidance.tiny.export import export_pipeline
 from tokenrank_guidance.tiny.loader import load_folder
@@ -211,4 +213,31 @@ def test_schedule_rises_stays_and_falls():
     assert factors[0] == pytest.approx(0.1)
     assert factors[50] == 1.0
     assert factors[-1] == pytest.approx(1 / 25)
-    assert denoiser_module.EMA_DECAY < 1
+
+
+def profile(steps: int) -> np.ndarray:
+    """The weight of each step's parameters in the average after `steps`."""
+    weights = np.zeros(steps)
+    for step in range(1, steps + 1):
+        weights *= ema_decay(step)
+        weights[step - 1] = 1 - weights.sum()
+    return weights
+
+
+def test_the_average_spans_a_twentieth_of_the_run():
+    for steps in (400, 2000):
+        weights, at = profile(steps), np.arange(1, steps + 1)
+        assert weights.sum() == pytest.approx(1)
+        mean = (weights * at).sum()
+        assert np.sqrt((weights * (at - mean) ** 2).sum()) / steps == pytest.approx(0.05, rel=0.02)
+        assert weights[-1] == weights.max()
+
+
+def test_a_continued_run_forgets_the_average_it_started_from():
+    old, new = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+    with torch.no_grad():
+        old.weight.fill_(0.0)
+        new.weight.fill_(1.0)
+    for step in range(1201, 2001):
+        update_average({"one": old}, {"one": new}, ema_decay(step))
+    assert old.weight.item() == pytest.approx(1, abs=1e-3)

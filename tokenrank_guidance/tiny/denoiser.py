@@ -19,7 +19,7 @@ from tokenrank_guidance.tiny.progress import Schedule, step_generator, training_
 from tokenrank_guidance.tiny.tokenizer import LABELS, TEMPLATES, build_tokenizer
 
 CAPTION_ODDS = (0.6, 0.15, 0.15, 0.10)  # the three templates, and no caption at all
-EMA_DECAY = 0.9995
+EMA_POWER = 16.97  # γ of the average's profile tᵞ: a width of 5 % of the run (Karras et al. 2024, eq. 6)
 
 
 def all_captions() -> list[str]:
@@ -95,7 +95,7 @@ def train_denoiser(
     captions, weights = caption_tokens().to(device), images.weights()
 
     def average(*_: object) -> None:
-        update_average(averaged, objective.modules, min(EMA_DECAY, (1 + state.step) / (10 + state.step)))
+        update_average(averaged, objective.modules, ema_decay(state.step + 1))
 
     state.optimizers[-1].register_step_post_hook(average)
 
@@ -110,6 +110,15 @@ def train_denoiser(
 
     for _ in training_loop(name, state, schedule, checkpoint, step_loss):
         yield state, averaged
+
+
+def ema_decay(step: int) -> float:
+    """β = (1 − 1/t)^(γ + 1) of the t-th step: step τ weighs as τᵞ in the average (Karras et al. 2024).
+
+    A window that grows with the run: what a continued run started from fades from its average, where one of
+    fixed length would mix two minima.
+    """
+    return (1 - 1 / step) ** (EMA_POWER + 1)
 
 
 @torch.no_grad()

@@ -1,0 +1,163 @@
+"""What guidance looks at and what it changes: `python -m tests.benchmarks.guidance_masks` prints JSON.
+
+Along one sampling run guided by TokenRank, at each step the masks of the other scorers on the same attention:
+the share of tokens above the threshold, the overlap (IoU) with SAG's mask, and Spearman's rank correlation of
+the scores with SAG's. Then how far each guidance takes the images: contrast (standard deviation of pixels in
+[0, 1]) and sharpness (mean absolute Laplacian of the grey image), beside the same of `--reference` images.
+95 % intervals by the bootstrap over images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+from torch import Tensor
+from tqdm import tqdm
+
+from eval.data import open_images
+from eval.generate.scorers import TokenRankAlong
+from eval.metrics.interval import Interval, bootstrap_mean, paired_difference
+from sag import SelfAttentionGuidance
+from sag.scorers import ColumnSumScorer, TokenRankScorer
+from tokenrank_guidance.calls import Sampling, call_arguments, jobs_for
+from tokenrank_guidance.capture import AttentionRecord
+from tokenrank_guidance.tiny.loader import available_models, load_pipeline
+from tokenrank_guidance.tiny.tokenizer import LABELS
+
+Scorer = Callable[[AttentionRecord], Tensor]
+SCORERS: dict[str, Scorer] = {
+    "sag": ColumnSumScorer(),
+    "tokenrank": TokenRankScorer(),
+    "tokenrank:heads=lambda2": TokenRankScorer(head_weights="lambda2"),
+    "tokenrank:direction=incoming": TokenRankAlong("incoming", 0.99, "mean"),
+}
+ARMS = {
+    "none": SelfAttentionGuidance(sag_scale=0),
+    "sag": SelfAttentionGuidance(scorer="sag"),
+    "tokenrank": SelfAttentionGuidance(),
+    "everything blurred": SelfAttentionGuidance(threshold=-1),
+}
+
+
+class Watching:
+    """TokenRank's scorer, which keeps every scorer's scores of each step as (scorer, image, token)."""
+
+    def __init__(self) -> None:
+        self.steps: list[np.ndarray] = []
+
+    def __call__(self, record: AttentionRecord) -> Tensor:
+        scores = {name: scorer(record) for name, scorer in SCORERS.items()}
+        self.steps.append(torch.stack(list(scores.values())).float().numpy())
+        return scores["tokenrank"]
+
+
+def agreement(scores: np.ndarray, threshold: float = 1.0) -> dict[str, Any]:
+    """Of scores shaped (step, scorer, image, token): share masked, overlap and rank correlation with SAG."""
+    masks, ranks = scores > threshold, rankdata(scores, axis=-1)
+    ranks -= ranks.mean(-1, keepdims=True)
+    norms = np.sqrt(np.square(ranks).sum(-1))
+    rows = {}
+    for i, name in enumerate(SCORERS):
+        both, either = (masks[:, i] & masks[:, 0]).sum(-1), (masks[:, i] | masks[:, 0]).sum(-1)
+        correlation = (ranks[:, i] * ranks[:, 0]).sum(-1) / (norms[:, i] * norms[:, 0])
+        rows[name] = {
+            "share": json_of(masks[:, i].mean((0, 2))),
+            "overlap_with_sag": json_of((both / np.maximum(either, 1)).mean(0)),
+            "rank_correlation_with_sag": json_of(correlation.mean(0)),
+        }
+    return rows
+
+
+def json_of(values: np.ndarray) -> dict[str, Any]:
+    return bootstrap_mean(values).to_json()
+
+
+def contrast(images: np.ndarray) -> np.ndarray:
+    return images.std(axis=(1, 2, 3))
+
+
+def sharpness(images: np.ndarray) -> np.ndarray:
+    grey = images.mean(-1)
+    middle = grey[:, 1:-1, 1:-1]
+    around = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
+    return np.abs(around - 4 * middle).mean((1, 2))
+
+
+STATISTICS = {"contrast": contrast, "sharpness": sharpness}
+
+
+def draw(pipe: Any, guidance: SelfAttentionGuidance, options: argparse.Namespace) -> np.ndarray:
+    prompts = [f"a photo of a {label}" for label in LABELS]
+    jobs = jobs_for(pipe, prompts, options.images // len(prompts), options.seed)
+    drawn = []
+    for first in range(0, len(jobs), options.batch):
+        some = jobs[first : first + options.batch]
+        arguments = call_arguments(pipe, Sampling(options.steps, options.cfg), some)
+        with guidance(pipe):
+            drawn.append(pipe(**arguments, output_type="np").images)
+    return np.concatenate(drawn)
+
+
+def masks(pipe: Any, options: argparse.Namespace) -> dict[str, Any]:
+    watching = Watching()
+    drawn = draw(pipe, SelfAttentionGuidance(scorer=watching), options)
+    steps = [
+        np.concatenate(watching.steps[step :: options.steps], axis=1)  # each batch has all steps
+        for step in range(options.steps)
+    ]
+    assert len(drawn) == steps[0].shape[1]
+    return agreement(np.stack(steps))
+
+
+def changes(pipe: Any, options: argparse.Namespace) -> dict[str, Any]:
+    images = {name: draw(pipe, guidance, options) for name, guidance in tqdm(ARMS.items(), file=sys.stderr)}
+    side = images["none"].shape[1]
+    rows: dict[str, Any] = {}
+    for name, drawn in images.items():
+        measured = {key: (one(drawn), one(images["none"])) for key, one in STATISTICS.items()}
+        rows[name] = {key: of(*pair) for key, pair in measured.items()}
+    if options.reference:
+        source = islice(open_images(options.reference), 0, None, options.stride)
+        real = np.stack([np.asarray(one.image.resize((side, side), 3)) / 255 for one in source])
+        rows["real images"] = {key: {"mean": json_of(one(real))} for key, one in STATISTICS.items()}
+    return rows
+
+
+def of(values: np.ndarray, plain: np.ndarray) -> dict[str, Any]:
+    less: Interval = paired_difference(values, plain)
+    return {"mean": json_of(values), "less_none": less.to_json()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", default=available_models())
+    parser.add_argument("--images", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--cfg", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--reference", help="real images, cropped to squares")
+    parser.add_argument("--stride", type=int, default=20, help="of the reference, every so many")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    results = {}
+    for name in options.models:
+        pipe = load_pipeline(name)
+        pipe.set_progress_bar_config(disable=True)
+        results[name] = {"masks": masks(pipe, options), "images": changes(pipe, options)}
+    json.dump({"results": results, "config": vars(options), "torch": torch.__version__}, sys.stdout, indent=1)
+    print()
+
+
+if __name__ == "__main__":
+    main()
