@@ -94,8 +94,9 @@ def _band(panel: Axes, points: Sequence[dict[str, Any]], name: str, style: tuple
 def _peers(panel: Axes, result: ZeroShotResult, name: str) -> None:
     arms = [result.arms[i].options.method for i in result.shown]
     peers = [row for row, method in zip(result.rows, arms, strict=True) if method != "bounce"]
-    for colour, row in zip(COLOURS[len(DIRECTIONS) :], peers, strict=False):
-        panel.axhline(100 * row[name], color=colour, linestyle="--", linewidth=1.3, label=row["method"])
+    for i, (colour, row) in enumerate(zip(COLOURS[len(DIRECTIONS) :], peers, strict=False)):
+        style = (5 * i, (5, 5))  # shifted, so that equal lines show both
+        panel.axhline(100 * row[name], color=colour, linestyle=style, linewidth=1.3, label=row["method"])
 
 
 def _outline(panel: Axes, mask: np.ndarray, colour: str) -> None:
