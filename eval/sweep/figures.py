@@ -20,21 +20,22 @@ LABELS = {
     "kid": "KID (lower is better)",
     "kid_vit": "KID on ViT features (lower is better)",
     "isc": "Inception Score",
-    "isc_vit": "Inception Score's formula on a ViT",
+    "isc_vit": "Inception Score on a ViT",
     "accuracy": "accuracy of a classifier",
 }
 
 
 def sweep_figure(measured: Measured, best: Mapping[Arm, Arm], metric: str) -> Figure:
-    """Rows: `metric`, and accuracy if measured; left over the scale, right over the denoiser's evaluations.
+    """Rows: `metric`, the first figure measured and accuracy; left over the scale, right over evaluations.
 
-    The left curves hold all settings but the scale as chosen; scale 0 is no guidance. Bars: 95 % intervals.
+    Evaluations are the denoiser's, per image. The left curves hold all settings but the scale as chosen;
+    scale 0 is no guidance. Bars: 95 % intervals.
     """
     from matplotlib.figure import Figure
 
     known = next(iter(measured.figures.values()))
-    metrics = [name for name in dict.fromkeys((metric, "accuracy")) if name in known]
-    figure = Figure(figsize=(10, 3.9 * len(metrics) + 0.7), layout="constrained")
+    metrics = [name for name in dict.fromkeys((metric, *list(known)[:1], "accuracy")) if name in known]
+    figure = Figure(figsize=(10, 3.2 * len(metrics) + 0.7), layout="constrained")
     for row, name in zip(figure.subplots(len(metrics), 2, squeeze=False, sharey="row"), metrics, strict=True):
         _over_scale(row[0], measured, best, name)
         _over_cost(row[1], measured, best, name)
