@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Json = dict[str, Any]
-# Okabe and Ito's, and two more: colour-blind eyes tell them apart.
+# Okabe and Ito's, which colour-blind eyes tell apart, and two more.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f3c8d", "#a5aa00", "#000000")
 REPORT = "report.json"
 PACKAGES = ("tokenrank-guidance", "torch", "diffusers", "transformers", "torch-fidelity")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from diffseg.zero_shot.options import BACKGROUND, Options, make_options
 from eval.cli import Parser, at_least, existing, finite, names, positive
-from eval.zero_shot.arms import ARMS
+from eval.zero_shot.arms import ARMS, DIRECTIONS
 from tokenrank_guidance.commands.models import DTYPES
 from tokenrank_guidance.commands.options import layer
 
@@ -89,7 +89,7 @@ def _add_methods(parser: ArgumentParser) -> None:
     )
     group.add_argument("--caption", type=template, default="a {name}", help="default: %(default)s")
     group.add_argument("--n", type=positive, metavar="N", help="bounces; 2")
-    group.add_argument("--direction", choices=("outgoing", "incoming"), help="of bounce; outgoing")
+    group.add_argument("--direction", choices=DIRECTIONS, help="of bounce; outgoing")
     group.add_argument("--mix", choices=("before", "after"), help="heads; before")
     group.add_argument("--layers", type=_layers, metavar="LAYERS", help="default, all, indices or names")
     group.add_argument("--timesteps", type=timesteps, metavar="LIST", help="of 1000; 500")

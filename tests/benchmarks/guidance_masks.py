@@ -13,11 +13,11 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps
 from scipy.stats import rankdata
 from torch import Tensor
 from tqdm import tqdm
@@ -125,8 +125,10 @@ def changes(pipe: Any, options: argparse.Namespace) -> dict[str, Any]:
         measured = {key: (one(drawn), one(images["none"])) for key, one in STATISTICS.items()}
         rows[name] = {key: of(*pair) for key, pair in measured.items()}
     if options.reference:
-        source = islice(open_images(options.reference), 0, None, options.stride)
-        real = np.stack([np.asarray(one.image.resize((side, side), 3)) / 255 for one in source])
+        source = open_images(options.reference)
+        chosen = [source[i].image for i in range(0, len(source), options.stride)]
+        squares = [ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC) for image in chosen]
+        real = np.stack([np.asarray(image) / 255 for image in squares])
         rows["real images"] = {key: {"mean": json_of(one(real))} for key, one in STATISTICS.items()}
     return rows
 
@@ -146,7 +148,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--cfg", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--reference", help="real images, cropped to squares")
+    parser.add_argument("--reference", help="real images, cropped to squares of the drawn ones' size")
     parser.add_argument("--stride", type=int, default=20, help="of the reference, every so many")
     options = parser.parse_args()
     torch.set_num_threads(1)

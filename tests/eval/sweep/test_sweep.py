@@ -91,6 +91,13 @@ def test_figures(measured, tmp_path):
         assert (tmp_path / f"sweep.{suffix}").stat().st_size > 10_000
 
 
+def test_the_figure_shows_the_price_of_what_was_chosen_by(measured):
+    best = choose({BASE: TRIED, Arm("sag"): SAG}, measured, "accuracy")
+    figure = sweep_figure(measured, best, "accuracy")
+    labels = [axes.get_ylabel() for axes in figure.axes[::2]]
+    assert labels == ["accuracy of a classifier", "Fréchet-ViT, not FID (lower is better)"]
+
+
 def test_it_is_chosen_on_some_seeds_and_reported_on_others(measured, monkeypatch, tmp_path, capsys):
     drawn = []
     monkeypatch.setattr(command, "generate", lambda arguments, state: drawn.append(arguments))

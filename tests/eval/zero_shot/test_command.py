@@ -75,6 +75,15 @@ def test_prints_and_keeps_the_report(flux, data, tmp_path, capsys):
         assert (tmp_path / figure).stat().st_size > 5000
 
 
+def test_the_curve_shows_both_directions_and_the_methods_without_bounces(flux, data, tmp_path, monkeypatch):
+    kept = {}
+    monkeypatch.setattr(command, "save_figure", lambda figure, path: kept.update({path.name: figure}))
+    assert run(main, arguments(flux, data, tmp_path, "--methods", "row,bounce")) == 0
+    (legend,) = kept["curve.png"].legends
+    names = [text.get_text() for text in legend.texts]
+    assert names == ["outgoing bounces, λ2", "incoming bounces, λ2", "row"]
+
+
 def test_resumes_without_repeating(flux, data, tmp_path, capsys, monkeypatch):
     argv = arguments(flux, data, tmp_path / "parts", "--methods", "row,bounce")
     calls, heat_maps = [], command.heat_maps
