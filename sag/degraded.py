@@ -10,10 +10,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sag.call import DenoiserCall
+from sag.contrast import keep_contrast
 from sag.degrade import blur_tokens
+from sag.families import Grid
 from sag.mask import MASKS, score_image
 from sag.noise import NoiseLevel, SamplingStep, noise_level
-from sag.predict import predict, renoise
+from sag.predict import output_slope, predict, renoise
 from tokenrank_guidance.capture import AttentionTap
 
 if TYPE_CHECKING:
@@ -47,25 +49,44 @@ class DegradedPass:
         records = [record.select(call.rows) for record in self.tap.pop()]
         score = score_image(records, self.guidance.score)
         mask = MASKS[self.guidance.mask](score, self.guidance.threshold)
-        blurred = self._repredict(call, self._degrade(call, mask, noise_level(scheduler, step)))
+        level = noise_level(scheduler, step)
+        grid = (mask.shape[-2], mask.shape[-1])
+        clean, noise = _split(call, level)
+        blurred = self._repredict(call, renoise(self._blur(call, clean, mask, grid), noise, level))
         shift = self.guidance.sag_scale * (call.latent(call.prediction)[call.rows] - blurred)
+        if self.guidance.rescale > 0:
+            shift = self._rescale(call, shift, clean, grid, level)
         return shift, GuidedStep(step.number, step.timestep, score, mask)
 
-    def _degrade(
+    def _blur(
         self,
         call: DenoiserCall,
+        clean: Float[Tensor, "rows *latent"],
         mask: Bool[Tensor, "rows h w"] | Float[Tensor, "rows h w"],
+        grid: Grid,
+    ) -> Float[Tensor, "rows *latent"]:
+        """The clean sample with the masked tokens blurred."""
+        size, sigma = self.guidance.blur_kernel, self.guidance.blur_sigma
+        return call.family.edit(clean, grid, lambda image: blur_tokens(image, mask, size, sigma))
+
+    def _rescale(
+        self,
+        call: DenoiserCall,
+        shift: Float[Tensor, "rows *latent"],
+        clean: Float[Tensor, "rows *latent"],
+        grid: Grid,
         level: NoiseLevel,
     ) -> Float[Tensor, "rows *latent"]:
-        """The input again, with the masked tokens of its clean part blurred; in float32 or better."""
-        sample = call.latent(call.sample)[call.rows]
-        prediction = call.latent(call.prediction)[call.rows]
-        dtype = torch.promote_types(sample.dtype, torch.float32)
-        clean, noise = predict(sample.to(dtype), prediction.to(dtype), level)
-        size, sigma = self.guidance.blur_kernel, self.guidance.blur_sigma
-        grid = (mask.shape[-2], mask.shape[-1])
-        clean = call.family.edit(clean, grid, lambda image: blur_tokens(image, mask, size, sigma))
-        return renoise(clean, noise, level)
+        """The shift to the x̂₀ that it leads to, once that has the unguided one's contrast again."""
+
+        def kept(images: Float[Tensor, "both c h w"]) -> Float[Tensor, "both c h w"]:
+            plain, guided = images.chunk(2)
+            return torch.cat([plain, keep_contrast(guided, plain, self.guidance.rescale)])
+
+        slope = output_slope(level)
+        both = torch.cat([clean, clean + shift.to(clean.dtype) / slope])
+        plain, guided = call.family.edit(both, grid, kept).chunk(2)
+        return (slope * (guided - plain)).to(shift.dtype)
 
     def _repredict(
         self, call: DenoiserCall, degraded: Float[Tensor, "rows *latent"]
@@ -77,3 +98,10 @@ class DegradedPass:
                 return call.repredict(degraded)
         finally:
             self.busy = False
+
+
+def _split(call: DenoiserCall, level: NoiseLevel) -> tuple[Tensor, Tensor]:
+    """(x̂₀, ε̂) of the rows that guidance looks at, in float32 or better."""
+    sample = call.latent(call.sample)[call.rows]
+    dtype = torch.promote_types(sample.dtype, torch.float32)
+    return predict(sample.to(dtype), call.latent(call.prediction)[call.rows].to(dtype), level)

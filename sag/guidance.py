@@ -55,6 +55,8 @@ class SelfAttentionGuidance:
     start, stop: guided part of the schedule, as fractions. every: guide each `every`-th of those steps.
     mask: "hard" as above; "soft": w = min(score / (2·threshold), 1), ½ at the threshold, which must be > 0.
     reuse: make the extra pass in each `reuse`-th guided step alone; the steps in between add its s(ε − ε̂).
+    rescale: φ in [0, 1], how far each latent channel of x̂₀ keeps the mean and the standard deviation over
+        pixels that it has without this guidance: at 1 wholly (`sag.contrast`; after Lin et al., WACV 2024).
 
     Raises ValueError for values outside these ranges.
     """
@@ -72,6 +74,7 @@ class SelfAttentionGuidance:
     every: int = 1
     mask: Literal["hard", "soft"] = "hard"
     reuse: int = 1
+    rescale: float = 0.0
     _state: _State = field(default_factory=_State, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -93,6 +96,7 @@ class SelfAttentionGuidance:
             ("every", _whole(self.every), "a whole number ≥ 1"),
             ("mask", self.mask in tuple(MASKS), f"one of {tuple(MASKS)}"),
             ("reuse", _whole(self.reuse), "a whole number ≥ 1"),
+            ("rescale", _finite(self.rescale) and 0 <= self.rescale <= 1, "a number in [0, 1]"),
         ):
             if not holds:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected {expected}")

@@ -190,6 +190,13 @@ def test_soft_masks_reach_the_images(tokenrank, model, tmp_path):
     assert not np.array_equal(*images)
 
 
+def test_rescaling_reaches_the_images(tokenrank, model, tmp_path):
+    options = ("sample", "--model", model("sd"), *PROMPT, *QUICK, "--n", 1)
+    for phi in (0, 1):
+        assert tokenrank(*options, "--rescale", phi, "--out", tmp_path / f"{phi}.png").code == 0
+    assert not np.array_equal(pixels(tmp_path / "0.png"), pixels(tmp_path / "1.png"))
+
+
 def test_unknown_word_is_one_line_of_warning(tokenrank, model, tmp_path):
     options = ("--prompt", "a purple zebra", *QUICK, "--guidance", "none")
     run = tokenrank("sample", "--model", model("tiny-sd"), *options, "--out", tmp_path)

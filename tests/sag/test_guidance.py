@@ -24,6 +24,7 @@ BAD = {
     "every": [0, -1, 1.5, True],
     "mask": ["fuzzy", None, True, ["soft"]],
     "reuse": [0, -1, 1.5, True, None],
+    "rescale": [-0.1, 1.1, float("nan"), True, "1"],
 }
 
 
@@ -222,6 +223,8 @@ def test_every_setting_reaches_the_images():
         {"layers": ["auto", -1]},
         {"mask": "soft"},
         {"mask": "soft", "threshold": 1.3},
+        {"rescale": 1.0},
+        {"rescale": 0.5},
     ]
     images = []
     for setting in settings:

@@ -115,9 +115,9 @@ def test_the_guider_is_the_hook_on_the_classic_pipeline(name, scorer, scale):
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_window_reuse_and_soft_masks_are_the_hooks(name):
+def test_window_reuse_soft_masks_and_rescaling_are_the_hooks(name):
     pipe = pipeline(name)
-    shared = {"reuse": 2, "threshold": 0.8, "mask": "soft", "layers": -1}
+    shared = {"reuse": 2, "threshold": 0.8, "mask": "soft", "layers": -1, "rescale": 0.7}
     wanted = classic(name, pipe, SelfAttentionGuidance(start=0.25, **shared))
     other = modular(BLOCKS[name], pipe.components)
     guider = TokenRankGuider(5.0, sag_start=0.25, **shared).guide(other)

@@ -95,6 +95,13 @@ def _add_guidance_arguments(parser: ArgumentParser) -> None:
         metavar="N",
     )
     group.add_argument(
+        "--rescale",
+        type=finite,
+        default=default.rescale,
+        metavar="PHI",
+        help="at 1 the guided latents keep their contrast, at 0 (default) it may rise",
+    )
+    group.add_argument(
         "--damping", type=finite, default=default.damping, help="of TokenRank; default: %(default)s"
     )
     group.add_argument(
@@ -164,6 +171,7 @@ def _guidance(arguments: Namespace) -> SelfAttentionGuidance:
         stop=arguments.stop,
         every=arguments.every,
         reuse=arguments.reuse,
+        rescale=arguments.rescale,
         mask=arguments.mask,
     )
 
