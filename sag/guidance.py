@@ -39,10 +39,10 @@ class SelfAttentionGuidance:
     """Guides sampling away from what the model predicts once its most attended tokens are blurred.
 
     At each step ε ← ε + s(ε − ε̂) with ε̂ the prediction for x̂ = α·x̂₀′ + σ·ε and x̂₀′ = w·blur(x̂₀) + (1 − w)·x̂₀,
-    the mask w being 1 for tokens whose score is above the threshold, and 0 for others. `scorer="sag"` is
-    Self-Attention Guidance (Hong et al., ICCV 2023), which scores tokens by attention received; `"tokenrank"`
-    scores them by N·π, π being the stationary distribution of attention as a Markov chain (Erel et al.,
-    NeurIPS 2025). Both have mean 1.
+    the mask w being 1 for tokens whose score is above the threshold, and 0 for others. `scorer="sag"` with
+    `rescale=0` is Self-Attention Guidance (Hong et al., ICCV 2023), which scores tokens by attention they
+    receive; `"tokenrank"` scores them by N·π, π being the stationary distribution of attention as a Markov
+    chain (Erel et al., NeurIPS 2025). Both have mean 1.
 
         with SelfAttentionGuidance(sag_scale=0.75)(pipe):
             image = pipe(prompt).images[0]
@@ -74,7 +74,7 @@ class SelfAttentionGuidance:
     every: int = 1
     mask: Literal["hard", "soft"] = "hard"
     reuse: int = 1
-    rescale: float = 0.0
+    rescale: float = 1.0
     _state: _State = field(default_factory=_State, init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -59,7 +59,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
         every: int = 1,
         mask: Literal["hard", "soft"] = "hard",
         reuse: int = 1,
-        rescale: float = 0.0,
+        rescale: float = 1.0,
     ) -> None:
         super().__init__(guidance_scale, guidance_rescale, use_original_formulation, start, stop, enabled)
         if not isinstance(scorer, str):

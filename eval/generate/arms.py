@@ -27,8 +27,8 @@ class Arm:
     """One way of guiding: a name of `ARMS`, and the settings that differ from that guidance's defaults.
 
     As text it is `tokenrank:scale=0.5:layers=0+1`. Guided arms take the fields of `SelfAttentionGuidance`
-    (scale, heads, sigma, kernel, layers, threshold, start, stop, every, damping, mask) and two more:
-    `quantile=q` blurs the 1 − q of the tokens that score highest in place of a threshold, and
+    (scale, heads, sigma, kernel, layers, threshold, start, stop, every, damping, mask, reuse, rescale) and
+    two more: `quantile=q` blurs the 1 − q of the tokens that score highest in place of a threshold, and
     `direction=incoming` ranks by the chain of who attends to a token. PAG takes scale and layers.
     """
 
@@ -44,6 +44,11 @@ class Arm:
     def folder(self) -> str:
         """The text with whatever a file system may not like replaced."""
         return re.sub(r"[^\w.+=-]", "_", self.text)
+
+    @property
+    def all_settings(self) -> dict[str, Any]:
+        """Every setting that the arm takes, defaults too: these may change from version to version."""
+        return _known(self.name) | dict(self.settings)
 
     def guidance(self) -> SelfAttentionGuidance:
         """The guidance of a guided arm; ValueError for settings outside their ranges."""

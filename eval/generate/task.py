@@ -39,7 +39,8 @@ class Task:
 
     def store(self, arm: Arm, out: Path, suffix: str) -> ArmStore:
         """Where the arm's images are."""
-        return ArmStore(out / arm.folder, self.settings | {"arm": arm.text}, suffix)
+        settings = self.settings | {"arm": arm.text, "guidance": arm.all_settings}
+        return ArmStore(out / arm.folder, settings, suffix)
 
     def drawings(self, arms: tuple[Arm, ...]) -> dict[Arm, Drawing]:
         """One per arm, all of them checked before the first image is drawn."""

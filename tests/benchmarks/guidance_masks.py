@@ -4,7 +4,7 @@ Along one sampling run guided by TokenRank, at each step the masks of the other 
 the share of tokens above the threshold, the overlap (IoU) with SAG's mask, and Spearman's rank correlation of
 the scores with SAG's. Then how far each guidance takes the images: contrast (standard deviation of pixels in
 [0, 1]) and sharpness (mean absolute Laplacian of the grey image), beside the same of `--reference` images.
-95 % intervals by the bootstrap over images.
+95 % intervals by the bootstrap over images. `--picture` shows the first model's images in rows.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image, ImageOps
 from scipy.stats import rankdata
 from torch import Tensor
@@ -25,6 +28,7 @@ from tqdm import tqdm
 from eval.data import open_images
 from eval.generate.scorers import TokenRankAlong
 from eval.metrics.interval import Interval, bootstrap_mean, paired_difference
+from eval.report import save_figure
 from sag import SelfAttentionGuidance
 from sag.scorers import ColumnSumScorer, TokenRankScorer
 from tokenrank_guidance.calls import Sampling, call_arguments, jobs_for
@@ -39,11 +43,15 @@ SCORERS: dict[str, Scorer] = {
     "tokenrank:heads=lambda2": TokenRankScorer(head_weights="lambda2"),
     "tokenrank:direction=incoming": TokenRankAlong("incoming", 0.99, "mean"),
 }
+PLAIN = "no guidance"
 ARMS = {
-    "none": SelfAttentionGuidance(sag_scale=0),
-    "sag": SelfAttentionGuidance(scorer="sag"),
-    "tokenrank": SelfAttentionGuidance(),
-    "everything blurred": SelfAttentionGuidance(threshold=-1),
+    PLAIN: SelfAttentionGuidance(sag_scale=0),
+    "TokenRank, rescale 1,\nscale 1.5, stop 0.5": SelfAttentionGuidance(sag_scale=1.5, stop=0.5, rescale=1.0),
+    "TokenRank, rescale 1": SelfAttentionGuidance(rescale=1.0),
+    "TokenRank": SelfAttentionGuidance(rescale=0.0),
+    "SAG": SelfAttentionGuidance(scorer="sag", rescale=0.0),
+    "TokenRank, scale 1.5": SelfAttentionGuidance(sag_scale=1.5, rescale=0.0),
+    "every token blurred": SelfAttentionGuidance(threshold=-1, rescale=0.0),
 }
 
 
@@ -117,13 +125,12 @@ def masks(pipe: Any, options: argparse.Namespace) -> dict[str, Any]:
     return agreement(np.stack(steps))
 
 
-def changes(pipe: Any, options: argparse.Namespace) -> dict[str, Any]:
-    images = {name: draw(pipe, guidance, options) for name, guidance in tqdm(ARMS.items(), file=sys.stderr)}
-    side = images["none"].shape[1]
+def changes(images: dict[str, np.ndarray], options: argparse.Namespace) -> dict[str, Any]:
+    side = images[PLAIN].shape[1]
     rows: dict[str, Any] = {}
     for name, drawn in images.items():
-        measured = {key: (one(drawn), one(images["none"])) for key, one in STATISTICS.items()}
-        rows[name] = {key: of(*pair) for key, pair in measured.items()}
+        measured = {key: (one(drawn), one(images[PLAIN])) for key, one in STATISTICS.items()}
+        rows[name.replace("\n", " ")] = {key: of(*pair) for key, pair in measured.items()}
     if options.reference:
         source = open_images(options.reference)
         chosen = [source[i].image for i in range(0, len(source), options.stride)]
@@ -138,6 +145,21 @@ def of(values: np.ndarray, plain: np.ndarray) -> dict[str, Any]:
     return {"mean": json_of(values), "less_none": less.to_json()}
 
 
+def picture(images: dict[str, np.ndarray], columns: int = 12) -> Figure:
+    """A row for each guidance, a column for each of `columns` images, evenly chosen."""
+    chosen = np.linspace(0, len(images[PLAIN]) - 1, columns).round().astype(int)
+    tight = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    figure = Figure((0.6 * columns + 1.1, 0.61 * len(images)), layout=tight)
+    panels = figure.subplots(len(images), columns, squeeze=False)
+    for row, (name, drawn) in zip(panels, images.items(), strict=True):
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=6.5)
+        for panel, index in zip(row, chosen, strict=True):
+            panel.imshow(drawn[index], interpolation="lanczos")
+            panel.set(xticks=[], yticks=[])
+            panel.spines[:].set_visible(False)
+    return figure
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -150,14 +172,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--reference", help="real images, cropped to squares of the drawn ones' size")
     parser.add_argument("--stride", type=int, default=20, help="of the reference, every so many")
+    parser.add_argument("--picture", type=Path, metavar="FILE.png")
     options = parser.parse_args()
     torch.set_num_threads(1)
     results = {}
     for name in options.models:
         pipe = load_pipeline(name)
         pipe.set_progress_bar_config(disable=True)
-        results[name] = {"masks": masks(pipe, options), "images": changes(pipe, options)}
-    json.dump({"results": results, "config": vars(options), "torch": torch.__version__}, sys.stdout, indent=1)
+        images = {arm: draw(pipe, guidance, options) for arm, guidance in tqdm(ARMS.items(), file=sys.stderr)}
+        results[name] = {"masks": masks(pipe, options), "images": changes(images, options)}
+        if options.picture and len(results) == 1:
+            save_figure(picture(images), options.picture)
+            Image.open(options.picture).convert("RGB").quantize(256).save(options.picture, optimize=True)
+    config = vars(options) | {"picture": str(options.picture)}
+    json.dump({"results": results, "config": config, "torch": torch.__version__}, sys.stdout, indent=1)
     print()
 
 

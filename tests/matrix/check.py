@@ -79,7 +79,7 @@ def check(row: Row, feature: Feature) -> None:
     before, state = traces(model), weights(model)
     with SelfAttentionGuidance(sag_scale=0)(pipe):
         assert torch.equal(run(pipe, arguments), plain), "scale 0 changed the result"
-    with SelfAttentionGuidance(sag_scale=SCALE)(pipe) as guidance, seen(model) as calls:
+    with SelfAttentionGuidance(sag_scale=SCALE, rescale=0.0)(pipe) as guidance, seen(model) as calls:
         guided = run(pipe, arguments)
     assert traces(model) == before, "something was left on the denoiser"
     assert torch.isfinite(guided).all(), "the guided result is not finite"

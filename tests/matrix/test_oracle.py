@@ -51,7 +51,8 @@ def test_the_guided_output_is_the_oracles(name, feature):
         run(pipe, arguments)
     main = calls[-1]
     cfg = feature != "plain"
-    shift = oracle.shift(SAME.get(row.family, row.family), model, main.inputs, cfg, "tokenrank", SCALE, table)
+    like = SAME.get(row.family, row.family)
+    shift = oracle.shift(like, model, main.inputs, cfg, "tokenrank", SCALE, table, rescale=1.0)
     with torch.no_grad():
         wanted = model(**main.inputs | {"return_dict": False})[0]
     channels = wanted[:, : shift.shape[1]] if wanted.ndim == 4 else wanted  # learned sigma follows

@@ -69,18 +69,48 @@ def packed(image: Tensor, height: int, width: int) -> Tensor:
     return torch.stack(tiles)
 
 
-def degraded(name: str, x: Tensor, output: Tensor, mask: Tensor, level: tuple[float, float]) -> Tensor:
-    """One image's input with its predicted clean part blurred by each token's weight and noised again."""
+def parts(name: str, x: Tensor, output: Tensor, level: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    """The clean part and the noise that a model's output takes its input apart into."""
     alpha, sigma = level
     flow, output = name in FLOW, -output if name in LUMINA else output
     clean = x - sigma * output if flow else (x - sigma * output) / alpha
-    noise = x + (1 - sigma) * output if flow else output
+    return clean, x + (1 - sigma) * output if flow else output
+
+
+def degraded(name: str, x: Tensor, output: Tensor, mask: Tensor, level: tuple[float, float]) -> Tensor:
+    """One image's input with its predicted clean part blurred by each token's weight and noised again."""
+    alpha, sigma = level
+    clean, noise = parts(name, x, output, level)
     image = unpacked(clean, *mask.shape) if name == "flux" else clean
     rows, columns = image.shape[1] // mask.shape[0], image.shape[2] // mask.shape[1]
     fine = mask.repeat_interleave(rows, 0).repeat_interleave(columns, 1)
     fine = fine.to(image.dtype)
     image = fine * blurred(image) + (1 - fine) * image
     return alpha * (packed(image, *mask.shape) if name == "flux" else image) + sigma * noise
+
+
+def rescaled(
+    name: str,
+    x: Tensor,
+    output: Tensor,
+    shift: Tensor,
+    grid: tuple[int, int],
+    level: tuple[float, float],
+    amount: float,
+) -> Tensor:
+    """One image's shift with `amount` of each channel's mean and deviation in x̂₀ as they are without it."""
+    per_output = (parts(name, x, output + 1, level)[0] - parts(name, x, output, level)[0]).flatten()[0]
+    clean = [parts(name, x, made, level)[0] for made in (output, output + shift)]
+    plain, guided = (unpacked(part, *grid) if name == "flux" else part for part in clean)
+    kept = torch.stack(
+        [
+            amount * (other.var(correction=0) / one.var(correction=0)).sqrt() * (one - one.mean())
+            + amount * other.mean()
+            + (1 - amount) * one
+            for one, other in zip(guided, plain, strict=True)
+        ]
+    )
+    return ((packed(kept, *grid) if name == "flux" else kept) - clean[0]) / per_output
 
 
 def noise_level(name: str, timestep: Tensor, alphas_cumprod: Tensor | None) -> tuple[float, float]:
@@ -115,6 +145,7 @@ def shift(
     scale: float,
     table: Tensor,
     mask: Callable[[Tensor], Tensor] = hard,
+    rescale: float = 0.0,
 ) -> Tensor:
     """s·(ε − ε̂) of each image, by running `model` twice on its unconditional half (or on all of a batch)."""
     key = SAMPLE.get(name, "hidden_states")
@@ -131,4 +162,9 @@ def shift(
         score = token_score(mean_map(maps[-1], row), scorer).view(maps[-1].grid)
         x[row] = degraded(name, x[row], output[row][channels], mask(score), level)
     again = model(**inputs | {key: x, "return_dict": False})[0]
-    return torch.stack([scale * (output[row] - again[row])[channels] for row in chosen])
+    shifts = {row: scale * (output[row] - again[row])[channels] for row in chosen}
+    if rescale > 0:
+        for row in chosen:
+            one, made = inputs[key][row], output[row][channels]
+            shifts[row] = rescaled(name, one, made, shifts[row], maps[-1].grid, level, rescale)
+    return torch.stack([shifts[row] for row in chosen])

@@ -212,7 +212,7 @@ def test_every_setting_reaches_the_images():
         {"sag_scale": 0.3},
         {"layers": -1},
         {"damping": 0.5},
-        {"head_weights": "lambda2"},
+        {"head_weights": "lambda2", "mask": "soft"},
         {"threshold": 1.3},
         {"blur_kernel": 3},
         {"blur_sigma": 3.0},
@@ -223,7 +223,7 @@ def test_every_setting_reaches_the_images():
         {"layers": ["auto", -1]},
         {"mask": "soft"},
         {"mask": "soft", "threshold": 1.3},
-        {"rescale": 1.0},
+        {"rescale": 0.0},
         {"rescale": 0.5},
     ]
     images = []

@@ -99,7 +99,7 @@ def _add_guidance_arguments(parser: ArgumentParser) -> None:
         type=finite,
         default=default.rescale,
         metavar="PHI",
-        help="at 1 the guided latents keep their contrast, at 0 (default) it may rise",
+        help="at 1 (default) the guided latents keep their contrast, at 0 it may rise, as published",
     )
     group.add_argument(
         "--damping", type=finite, default=default.damping, help="of TokenRank; default: %(default)s"

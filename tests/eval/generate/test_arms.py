@@ -7,6 +7,7 @@ import torch
 
 from eval.generate.arms import Arm, parse_arm, parse_arms
 from eval.generate.scorers import TokenRankAlong, quantiles
+from sag import SelfAttentionGuidance
 from tests.markov.chains import TOY
 from tokenrank_guidance.markov import DenseTransition, column_sum, tokenrank_score
 
@@ -34,6 +35,21 @@ def test_soft_masks():
     assert parse_arm("sag:mask=soft:quantile=0.6").guidance().mask == "soft"
 
 
+def test_all_settings_are_those_given_and_the_defaults():
+    assert parse_arm("none").all_settings == {}
+    assert parse_arm("pag:scale=2").all_settings == {"scale": 2.0, "layers": ""}
+    given = parse_arm("tokenrank:scale=0.5:direction=incoming").all_settings
+    assert (given["scale"], given["direction"]) == (0.5, "incoming")
+    assert given["rescale"] == SelfAttentionGuidance().rescale
+    assert given["heads"] == "mean"
+
+
+def test_rescaling():
+    arm = parse_arm("sag:rescale=1:scale=1.5")
+    assert arm.text == "sag:scale=1.5:rescale=1"
+    assert arm.guidance().rescale == 1.0
+
+
 def test_a_list_takes_each_arm_once():
     assert parse_arms("none, sag,none,sag:every=2") == (
         Arm("none"),
@@ -57,6 +73,7 @@ def test_a_list_takes_each_arm_once():
         ("tokenrank:direction=sideways", "outgoing or incoming"),
         ("tokenrank:mask=fuzzy", "'hard', 'soft'"),
         ("tokenrank:mask=soft:threshold=0", "a number > 0"),
+        ("tokenrank:rescale=1.5", "rescale is 1.5"),
     ],
 )
 def test_mistakes(text, words):
