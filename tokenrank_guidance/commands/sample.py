@@ -214,6 +214,6 @@ def _caption(study: Study, model: str) -> str:
     cfg = "" if sampling.cfg is None else f"classifier-free guidance {sampling.cfg:g} in every column, "
     return (
         f"{model}, {sampling.steps} steps of {scheduler}, {cfg}"
-        f"guidance scale {study.guidance.sag_scale:g}, "
-        f"{study.guidance.mask} masks at threshold {study.guidance.threshold:g}, same seeds."
+        f"guidance scale {study.guidance.sag_scale:g}, rescale {study.guidance.rescale:g}, "
+        f"{study.guidance.mask} masks at threshold {study.guidance.threshold:g}."
     )
