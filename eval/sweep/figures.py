@@ -51,13 +51,14 @@ def sweep_figure(measured: Measured, best: Mapping[Arm, Arm], metric: str) -> Fi
 
 
 def _over_scale(panel: Axes, measured: Measured, best: Mapping[Arm, Arm], name: str) -> None:
-    for colour, (_, chosen) in zip(_colours(len(best)), best.items(), strict=True):
+    for index, (colour, chosen) in enumerate(zip(_colours(len(best)), best.values(), strict=True)):
         fixed = without_scale(chosen)
         arms = [parse_arm(one.arm) for one in measured.arms]
         curve = sorted(
             (_scale(arm), arm.text) for arm in arms if arm == Arm(NONE) or without_scale(arm) == fixed
         )
-        _bars(panel, measured, name, curve, (colour, fixed.text))
+        beside = 4.0 * (index - (len(best) - 1) / 2)
+        _bars(panel, measured, name, curve, (colour, fixed.text), beside)
     panel.set_xlabel("guidance scale (0: none)")
 
 
@@ -84,13 +85,20 @@ def _bars(
     name: str,
     curve: Sequence[tuple[float, str]],
     style: tuple[str, str],
+    beside: float,
 ) -> None:
+    """A curve with its intervals, drawn `beside` points to the right, so that no bar hides another."""
+    from matplotlib.transforms import ScaledTranslation
+
     colour, label = style
+    inches = panel.figure.dpi_scale_trans
+    place = panel.transData + ScaledTranslation(beside / 72, 0, inches)
+    look = {"color": colour, "label": label, "marker": "o", "markersize": 4, "capsize": 2}
     figures = [measured.figures[arm][name] for _, arm in curve]
     heights = [one.value for one in figures]
     reach = [[one.value - one.low for one in figures], [one.high - one.value for one in figures]]
     scales = [scale for scale, _ in curve]
-    panel.errorbar(scales, heights, reach, color=colour, label=label, marker="o", markersize=4, capsize=2)
+    panel.errorbar(scales, heights, reach, **look, transform=place)
 
 
 def _scale(arm: Arm) -> float:
