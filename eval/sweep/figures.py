@@ -99,6 +99,9 @@ def _bars(
     reach = [[one.value - one.low for one in figures], [one.high - one.value for one in figures]]
     scales = [scale for scale, _ in curve]
     panel.errorbar(scales, heights, reach, **look, transform=place)
+    ends = [(scale, end) for scale, one in zip(scales, figures, strict=True) for end in (one.low, one.high)]
+    panel.update_datalim(ends)  # what is drawn beside its place does not count for the limits
+    panel.autoscale_view()
 
 
 def _scale(arm: Arm) -> float:

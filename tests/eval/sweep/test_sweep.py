@@ -84,6 +84,8 @@ def test_figures(measured, tmp_path):
     assert len(figure.axes) == 4
     curves = figure.axes[0].containers
     assert [curve.lines[0].get_xdata().tolist() for curve in curves] == [[0, 0.25, 0.5, 1.0]] * 2
+    left, right = figure.axes[0].get_xlim()
+    assert left < 0 and right > 1.0
     assert curves[0].get_label() == "tokenrank:heads=lambda2:every=1"
     assert "not FID" in figure.axes[0].get_ylabel()
     for suffix in ("png", "svg"):
