@@ -54,7 +54,7 @@ class DegradedPass:
         clean, noise = _split(call, level)
         blurred = self._repredict(call, renoise(self._blur(call, clean, mask, grid), noise, level))
         shift = self.guidance.sag_scale * (call.latent(call.prediction)[call.rows] - blurred)
-        if self.guidance.rescale > 0:
+        if self.guidance.rescale > 0 and level.sigma > 0:  # at σ = 0, x̂₀ is the input whatever is predicted
             shift = self._rescale(call, shift, clean, grid, level)
         return shift, GuidedStep(step.number, step.timestep, score, mask)
 

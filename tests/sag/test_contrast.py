@@ -9,7 +9,7 @@ from sag.families import family_of
 from sag.noise import NoiseLevel, noise_level, sampling_step, scalar_timestep
 from sag.predict import output_slope, predict
 from tests.matrix.check import seen
-from tests.tiny_models import Call, denoiser, pipeline, run
+from tests.tiny_models import ARGUMENTS, Call, denoiser, pipeline, run
 
 STEPS = 4
 
@@ -98,3 +98,18 @@ def test_the_guided_sample_keeps_its_statistics(name, batch):
     assert free[0] > 1e-5
     assert kept[0] < 1e-10
     assert kept[1] > 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero")  # the scheduler's own shift of 0
+def test_a_step_without_noise_is_guided_too():
+    """FLUX takes the user's own sigmas, which may end in 0: there x̂₀ is the input, whatever is predicted."""
+    pipe, sigmas = pipeline("flux"), [1.0, 0.5, 0.0]
+    images = []
+    for phi in (0.0, 1.0):
+        with SelfAttentionGuidance(rescale=phi)(pipe) as guidance:
+            generator = torch.Generator().manual_seed(0)
+            given = ARGUMENTS["flux"](Call(cfg=False)) | {"num_inference_steps": len(sigmas)}
+            images.append(pipe(**given, sigmas=sigmas, generator=generator).images)
+        assert [step.number for step in guidance.steps] == [0, 1, 2]
+    assert all(torch.isfinite(image).all() for image in images)
+    assert not torch.equal(*images)
