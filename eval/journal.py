@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -113,16 +113,21 @@ class Journal:
 def check_settings(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise ValueError, naming what differs, where `path` has results of other settings than `now`'s."""
     now = _round_trip(now)
-    differing = [
-        f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
-        for key in dict.fromkeys((*before, *now))
-        if before.get(key) != now.get(key)
-    ]
+    differing = list(_differences(before, now))
     if differing:
         raise ValueError(
             f"{path} has results of other settings ({'; '.join(differing)}); "
             "use the same ones, choose another folder, or remove the file to start anew"
         )
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    for key in dict.fromkeys((*before, *now)):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, f"{within}{key}.")
+        elif old != new:
+            yield f"{within}{key} was {old!r}, is {new!r}"
 
 
 def _round_trip(value: Mapping[str, object]) -> Json:

@@ -223,6 +223,18 @@ def test_a_disk_that_is_full_is_one_line_and_loses_nothing(draw, disk, tmp_path,
     assert len(drawn) == len(set(drawn)) + len({*first[-2:]})  # again only the batch that did not fit
 
 
+def test_a_folder_drawn_with_another_default_is_refused(draw, tmp_path):
+    draw(*ARMS)
+    manifest = tmp_path / "out" / "sag" / "manifest.json"
+    written = json.loads(manifest.read_text())
+    written["settings"]["guidance"]["rescale"] = 0.0
+    manifest.write_text(json.dumps(written))
+    before = images(tmp_path / "out")
+    mistake = draw(*ARMS, code=1)
+    assert "has results of other settings (guidance.rescale was 0.0, is 1.0)" in mistake
+    assert images(tmp_path / "out") == before
+
+
 def test_a_manifest_of_other_settings_is_refused_and_nothing_is_touched(draw, tmp_path):
     draw(*ARMS)
     folder = tmp_path / "out" / "sag"
