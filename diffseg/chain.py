@@ -42,14 +42,24 @@ def segment_maps(
 ) -> list[Segmentation]:
     """Segment every image of a pass, given its mean map at each resolution."""
     finest = max((part.grid for part in maps), key=lambda grid: grid[0] * grid[1])
-    return [segment_chain(chain, finest, size, settings) for chain in aggregate(maps)]
+    return [_segmented(chain, finest, size, settings) for chain in aggregate(maps)]
 
 
 @torch.no_grad()
 def segment_chain(
     chain: Float[Tensor, "n n"], grid: Grid, size: Size, settings: Settings = DEFAULT
 ) -> Segmentation:
-    """From one aggregated, row-stochastic matrix over a grid to labels at `size` = (h, w)."""
+    """From one aggregated, row-stochastic matrix over a grid to labels at `size` = (h, w).
+
+    Raises ValueError for a matrix that is not one over the grid's tokens, or whose rows do not sum to 1.
+    """
+    DenseTransition(chain)  # for its checks
+    if tuple(chain.shape) != 2 * (grid[0] * grid[1],):
+        raise ValueError(f"chain: shape {tuple(chain.shape)}, expected (n, n) with n = {grid[0]}·{grid[1]}")
+    return _segmented(chain, grid, size, settings)
+
+
+def _segmented(chain: Float[Tensor, "n n"], grid: Grid, size: Size, settings: Settings) -> Segmentation:
     chain = chain.to(settings.dtype)
     rank = stationary_distribution(DenseTransition.trusted(chain), damping=settings.damping).value
     generator = torch.Generator().manual_seed(settings.seed)

@@ -20,6 +20,7 @@ from diffseg.sizes import (
     pixels_per_latent,
     size_multiple,
 )
+from tokenrank_guidance.sizes import check_pass
 
 
 @torch.no_grad()
@@ -32,6 +33,7 @@ def denoiser_pass(pipe: Any, image: Rgb, settings: Settings, caption: str = "") 
     resolution = settings.resolution or native_resolution(pipe)
     multiple = size_multiple(pipe)
     height, width = working_size((image.shape[1], image.shape[2]), resolution, multiple, is_square(pipe))
+    check_pass(pipe, height, width)
     latents = _encode(pipe, resized(image, (height, width)))
     packed = multiple if multiple > pixels_per_latent(pipe) else pixels_per_latent(pipe)
     level = noise_level(pipe.scheduler, settings.timestep, height * width // packed**2)

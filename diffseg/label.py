@@ -9,10 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from diffseg.aggregate import coarse_index
+from diffseg.choices import VOTES
 from diffseg.result import Segmentation
 
 Vote = Literal["majority", "mean"]
-VOTES = ("majority", "mean")
 
 
 def name_segments(

@@ -37,11 +37,17 @@ def neighbours(
 def merge_proposals(
     proposals: Float[Tensor, "proposals n"], thresholds: Sequence[float]
 ) -> Float[Tensor, "segments n"]:
-    """The later merges."""
+    """The later merges; a threshold that can change nothing any more costs nothing."""
+    settled = 0.0  # all proposals are at least this far apart
     for threshold in thresholds:
+        if threshold <= settled:
+            continue
         near = symmetric_kl(proposals, proposals) < threshold
         near.fill_diagonal_(True)
-        proposals = average(proposals, near[leaders(near)])
+        if int(near.sum()) == len(near):
+            settled = threshold
+            continue
+        proposals, settled = average(proposals, near[leaders(near)]), 0.0
     return proposals
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -10,21 +9,12 @@ from typing import Any, Literal
 import torch
 
 from diffseg.anchors import ANCHORS, AnchorChoice
+from diffseg.choices import MOST_MERGES
+from tokenrank_guidance.checks import is_damping, is_number, is_one_of, is_seed, is_whole, names_layers
 
 Threshold = float | tuple[float, ...] | Literal["auto"]
 Layers = str | int | Sequence[str | int]
-
-
-def _whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _positive(value: object) -> bool:
-    return _number(value) and float(value) > 0  # pyright: ignore[reportArgumentType]
+DTYPES = (torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -64,18 +54,23 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, holds, expected in (
-            ("anchors", callable(self.anchors) or self.anchors in ANCHORS, f"one of {tuple(ANCHORS)}"),
-            ("num_anchors", _whole(self.num_anchors, 1), "a whole number ≥ 1"),
-            ("merges", _whole(self.merges, 1), "a whole number ≥ 1"),
+            (
+                "anchors",
+                callable(self.anchors) or is_one_of(self.anchors, ANCHORS),
+                f"one of {tuple(ANCHORS)}",
+            ),
+            ("num_anchors", is_whole(self.num_anchors), "a whole number ≥ 1"),
+            ("merges", self._merges_fit(), f"a whole number ≥ 1, at most {MOST_MERGES}"),
             ("kl_threshold", self._threshold_fits(), f"a number > 0, {self.merges} of them, or 'auto'"),
-            ("timestep", _whole(self.timestep, 0) and self.timestep < 1000, "a whole number in [0, 1000)"),
+            ("timestep", is_whole(self.timestep, 0) and self.timestep < 1000, "a whole number in [0, 1000)"),
             ("add_noise", isinstance(self.add_noise, bool), "True or False"),
-            ("refine", self.refine in (None, "kmeans"), "None or 'kmeans'"),
-            ("damping", _number(self.damping) and 0 < self.damping < 1, "a number in (0, 1)"),
-            ("resolution", self.resolution is None or _whole(self.resolution, 1), "None or pixels ≥ 1"),
-            ("max_tokens", _whole(self.max_tokens, 1), "a whole number ≥ 1"),
-            ("dtype", self.dtype in (torch.float32, torch.float64), "torch.float32 or torch.float64"),
-            ("seed", _whole(self.seed, 0), "a whole number ≥ 0"),
+            ("refine", self.refine is None or is_one_of(self.refine, ["kmeans"]), "None or 'kmeans'"),
+            ("damping", is_damping(self.damping), "a number in (0, 1)"),
+            ("layers", names_layers(self.layers), "'all', 'auto', a name or index, or some of them"),
+            ("resolution", self.resolution is None or is_whole(self.resolution), "None or pixels ≥ 1"),
+            ("max_tokens", is_whole(self.max_tokens), "a whole number ≥ 1"),
+            ("dtype", any(self.dtype is one for one in DTYPES), "torch.float32 or torch.float64"),
+            ("seed", is_seed(self.seed), "a whole number in [0, 2^63)"),
         ):
             if not holds:
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, expected {expected}")
@@ -89,14 +84,21 @@ class Settings:
             return self.kl_threshold
         return (float(self.kl_threshold),) * self.merges
 
+    def _merges_fit(self) -> bool:
+        return is_whole(self.merges) and self.merges <= MOST_MERGES
+
     def _threshold_fits(self) -> bool:
         if isinstance(self.kl_threshold, str):
             return self.kl_threshold == "auto"
         if isinstance(self.kl_threshold, tuple):
             return len(self.kl_threshold) == self.merges and all(
-                _positive(value) for value in self.kl_threshold
+                _is_threshold(value) for value in self.kl_threshold
             )
-        return _positive(self.kl_threshold)
+        return _is_threshold(self.kl_threshold)
+
+
+def _is_threshold(value: object) -> bool:
+    return is_number(value) and value > 0
 
 
 # DiffSeg as published: a blind grid of 16×16 anchors, every self-attention map, τ = 1.1 three times, float64

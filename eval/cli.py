@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from traceback import clear_frames
-from typing import NoReturn, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-import torch
-from tqdm import tqdm
-
-from eval.report import results_only
+from eval.streams import results_only
 from tokenrank_guidance.commands.messages import one_line_warnings, say
-from tokenrank_guidance.commands.options import at_least, finite
-from tokenrank_guidance.errors import TokenRankError
-from tokenrank_guidance.quiet import quiet_libraries
+from tokenrank_guidance.commands.options import at_least, file, finite, folder, named
+from tokenrank_guidance.program import Parser, ended, escape_on_stdout, parser_of
 
 __all__ = [
     "Parser",
     "at_least",
     "existing",
+    "file",
     "finite",
+    "folder",
     "fractions",
+    "named",
     "names",
+    "parser_of",
     "positive",
+    "program",
     "progress",
     "run",
     "say",
+    "words",
 ]
 
-MISTAKES = (TokenRankError, ValueError, OSError, ImportError, torch.OutOfMemoryError)
-FAILED, INTERRUPTED = 1, 130
+FAILED = 1
+RESUMES = "interrupted: the same command resumes where this one stopped"
+MOST_FRACTIONS = 1000
 positive = at_least(1)
 Item = TypeVar("Item", covariant=True)
 
@@ -47,11 +49,18 @@ class Items(Protocol[Item]):
     def __iter__(self) -> Iterator[Item]: ...
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser that raises ValueError where argparse would print its usage and exit."""
+def program(package: str, argv: Sequence[str] | None = None) -> int:
+    """`python -m PACKAGE`: `parse` of its `options`, then `main` of its `command`; the exit code as of `run`.
 
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message} (see {self.prog} --help)")
+    Arguments are read before anything heavy is imported; `main` reads them again, which costs nothing.
+    """
+    given = sys.argv[1:] if argv is None else argv
+
+    def work() -> None:
+        import_module(f"{package}.options").parse(given)
+        _quietly(lambda: import_module(f"{package}.command").main(given))
+
+    return _ended(work)
 
 
 def run(main: Callable[[Sequence[str]], object], argv: Sequence[str] | None = None) -> int:
@@ -60,29 +69,34 @@ def run(main: Callable[[Sequence[str]], object], argv: Sequence[str] | None = No
     0; 1 after a mistake, which one line on stderr explains; 130 after Ctrl-C, which leaves what a journal
     holds in place.
     """
-    try:
-        with one_line_warnings(), quiet_libraries(), results_only():
-            main(sys.argv[1:] if argv is None else argv)
-    except MISTAKES as error:
-        clear_frames(error.__traceback__)  # they may hold a bar, which would be drawn again below the line
-        say(f"error: {error or type(error).__name__}")
-        return FAILED
-    except KeyboardInterrupt as interrupt:
-        clear_frames(interrupt.__traceback__)
-        say("interrupted: the same command resumes where this one stopped")
-        return INTERRUPTED
-    return 0
+    return _ended(lambda: _quietly(lambda: main(sys.argv[1:] if argv is None else argv)))
+
+
+def _ended(work: Callable[[], object]) -> int:
+    escape_on_stdout()
+    with one_line_warnings():
+        return ended(work, FAILED, RESUMES)
+
+
+def _quietly(work: Callable[[], object]) -> None:
+    with results_only():
+        from tokenrank_guidance.quiet import quiet_libraries  # brings the libraries
+
+        with quiet_libraries():
+            work()
 
 
 def progress(items: Items[Item], what: str, done: int = 0) -> Iterator[Item]:
     """Go through `items` with a bar on stderr, whose total includes `done`, finished by an earlier run."""
+    from tqdm import tqdm  # not before there is something to wait for
+
     total = len(items) + done
     yield from tqdm(items, desc=what, total=total, initial=done, file=sys.stderr, dynamic_ncols=True)
 
 
 def existing(text: str) -> Path:
     """A file or folder that is there."""
-    path = Path(text).expanduser()
+    path = file(text)
     if not path.exists():
         raise ArgumentTypeError(f"there is no file or folder {text}")
     return path
@@ -103,11 +117,19 @@ def names(known: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
     return parse
 
 
+def words(text: str) -> tuple[str, ...]:
+    """A parser of comma-separated words, at least one; each is taken once, in the given order."""
+    given = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not given:
+        raise ArgumentTypeError(f"got {text!r}; expected one or more, separated by commas")
+    return given
+
+
 def fractions(text: str) -> tuple[float, ...]:
     """Rising fractions in [0, 1]: a list ".1,.2,.5", or "first:last:step" with both ends, ".1:.9:.1"."""
     try:
         values = _stepped(text) if ":" in text else [float(part) for part in text.split(",")]
-    except ValueError:
+    except (ValueError, OverflowError):
         values = []
     rising = all(a < b for a, b in pairwise(values))
     if not values or not rising or not all(0 <= value <= 1 for value in values):
@@ -120,4 +142,8 @@ def _stepped(text: str) -> list[float]:
     if not step > 0:
         raise ValueError("a step must be positive")
     count = int((last - first) / step + 1e-9) + 1
+    if count > MOST_FRACTIONS:
+        raise ArgumentTypeError(
+            f"got {text!r}, which is {count} fractions; expected at most {MOST_FRACTIONS}"
+        )
     return [round(first + i * step, 10) for i in range(count)]

@@ -6,18 +6,18 @@ import json
 import math
 import os
 import platform
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+
+from eval.streams import results_stream
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +27,6 @@ Json = dict[str, Any]
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f3c8d", "#a5aa00", "#000000")
 REPORT = "report.json"
 PACKAGES = ("tokenrank-guidance", "torch", "diffusers", "transformers", "torch-fidelity")
-_results: ContextVar[TextIO | None] = ContextVar("results", default=None)
 
 
 def provenance(config: Mapping[str, object], seed: int, n: int) -> Json:
@@ -69,18 +68,7 @@ def to_json(report: Mapping[str, object]) -> str:
 def emit(report: Mapping[str, object], out: Path) -> None:
     """Write the report to `out`/report.json, and the same to stdout."""
     write_json(out / REPORT, report)
-    print(to_json(report), file=_results.get() or sys.stdout, flush=True)
-
-
-@contextmanager
-def results_only() -> Iterator[None]:
-    """In the block only `emit` reaches stdout; whatever else is printed goes to stderr."""
-    token = _results.set(sys.stdout)
-    try:
-        with redirect_stdout(sys.stderr):
-            yield
-    finally:
-        _results.reset(token)
+    print(to_json(report), file=results_stream(), flush=True)
 
 
 def write_json(path: Path, report: Mapping[str, object]) -> None:

@@ -1,13 +1,8 @@
 """Guided sampling: Self-Attention Guidance that ranks tokens by attention received or by TokenRank."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sag.degraded import GuidedStep
-from sag.guidance import SelfAttentionGuidance
-from sag.scorers import ColumnSumScorer, Scorer, TokenRankScorer
-
-if TYPE_CHECKING:
-    from sag.guider import TokenRankGuider
+from tokenrank_guidance.lazy import lazy
 
 __all__ = [
     "ColumnSumScorer",
@@ -18,10 +13,18 @@ __all__ = [
     "TokenRankScorer",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "TokenRankGuider":  # its base class brings diffusers, which nothing else here imports
-        from sag.guider import TokenRankGuider
-
-        return TokenRankGuider
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if TYPE_CHECKING:
+    from sag.degraded import GuidedStep
+    from sag.guidance import SelfAttentionGuidance
+    from sag.guider import TokenRankGuider
+    from sag.scorers import ColumnSumScorer, Scorer, TokenRankScorer
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "sag.degraded": "GuidedStep",
+            "sag.guidance": "SelfAttentionGuidance",
+            "sag.guider": "TokenRankGuider",
+            "sag.scorers": "ColumnSumScorer Scorer TokenRankScorer",
+        },
+    )

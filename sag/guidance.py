@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -15,15 +14,11 @@ from torch import Tensor, nn
 from sag.degraded import GuidedStep
 from sag.families import family_of
 from sag.hook import GuidanceHook
-from sag.mask import MASKS
 from sag.noise import noise_formula
-from sag.scorers import ColumnSumScorer, Scorer, TokenRankScorer
+from sag.scorers import ColumnSumScorer, TokenRankScorer
+from sag.settings import Settings
 from tokenrank_guidance.capture import AttentionRecord, AttentionTap
 from tokenrank_guidance.errors import UnsupportedError
-
-Layers = str | int | Sequence[str | int]
-SCORERS = ("tokenrank", "sag")
-HEAD_WEIGHTS = ("mean", "lambda2")
 
 
 @dataclass
@@ -35,7 +30,7 @@ class _State:
 
 
 @dataclass(frozen=True, eq=False)
-class SelfAttentionGuidance:
+class SelfAttentionGuidance(Settings):
     """Guides sampling away from what the model predicts once its most attended tokens are blurred.
 
     At each step ε ← ε + s(ε − ε̂) with ε̂ the prediction for x̂ = α·x̂₀′ + σ·ε and x̂₀′ = w·blur(x̂₀) + (1 − w)·x̂₀,
@@ -61,45 +56,7 @@ class SelfAttentionGuidance:
     Raises ValueError for values outside these ranges.
     """
 
-    scorer: Literal["tokenrank", "sag"] | Scorer = "tokenrank"
-    sag_scale: float = 0.75
-    layers: Layers = "auto"
-    damping: float = 0.99
-    head_weights: Literal["mean", "lambda2"] = "mean"
-    threshold: float = 1.0
-    blur_kernel: int = 9
-    blur_sigma: float = 1.0
-    start: float = 0.0
-    stop: float = 1.0
-    every: int = 1
-    mask: Literal["hard", "soft"] = "hard"
-    reuse: int = 1
-    rescale: float = 1.0
     _state: _State = field(default_factory=_State, init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        odd = _whole(self.blur_kernel) and self.blur_kernel % 2 == 1
-        positive = self.mask != "soft" or (_finite(self.threshold) and self.threshold > 0)
-        starts = _finite(self.start) and 0 <= self.start < 1
-        stops = starts and _finite(self.stop) and self.start < self.stop <= 1
-        for name, holds, expected in (
-            ("scorer", callable(self.scorer) or self.scorer in SCORERS, f"one of {SCORERS}, or a function"),
-            ("sag_scale", _finite(self.sag_scale) and self.sag_scale >= 0, "a number ≥ 0"),
-            ("damping", _finite(self.damping) and 0 < self.damping < 1, "a number in (0, 1)"),
-            ("head_weights", self.head_weights in HEAD_WEIGHTS, f"one of {HEAD_WEIGHTS}"),
-            ("threshold", _finite(self.threshold), "a finite number"),
-            ("threshold", positive, 'a number > 0 with mask="soft"'),
-            ("blur_kernel", odd, "an odd whole number ≥ 1"),
-            ("blur_sigma", _finite(self.blur_sigma) and self.blur_sigma > 0, "a number > 0"),
-            ("start", starts, "a number in [0, 1)"),
-            ("stop", stops, f"a number in ({self.start!r}, 1]"),
-            ("every", _whole(self.every), "a whole number ≥ 1"),
-            ("mask", self.mask in tuple(MASKS), f"one of {tuple(MASKS)}"),
-            ("reuse", _whole(self.reuse), "a whole number ≥ 1"),
-            ("rescale", _finite(self.rescale) and 0 <= self.rescale <= 1, "a number in [0, 1]"),
-        ):
-            if not holds:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected {expected}")
 
     def enable(self, pipe: Any) -> SelfAttentionGuidance:
         """Guide every call of `pipe` until `disable`; its scheduler may be exchanged in between.
@@ -162,14 +119,6 @@ class SelfAttentionGuidance:
         if self.scorer == "sag":
             return ColumnSumScorer()(record)
         return TokenRankScorer(self.damping, self.head_weights)(record)
-
-
-def _finite(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 def denoiser_of(pipe: Any) -> nn.Module:

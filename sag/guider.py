@@ -14,9 +14,11 @@ from torch.utils.hooks import RemovableHandle
 from sag.call import DenoiserCall, Output, named_inputs
 from sag.degraded import DegradedPass, GuidedStep
 from sag.families import Family, family_of
-from sag.guidance import Layers, SelfAttentionGuidance, denoiser_of
+from sag.guidance import SelfAttentionGuidance, denoiser_of
 from sag.noise import SamplingStep, noise_formula, sampling_step
+from sag.settings import Layers
 from tokenrank_guidance.capture import AttentionTap
+from tokenrank_guidance.checks import is_number
 from tokenrank_guidance.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -61,6 +63,24 @@ class TokenRankGuider(ClassifierFreeGuidance):
         reuse: int = 1,
         rescale: float = 1.0,
     ) -> None:
+        for name, holds, expected in (
+            ("guidance_scale", is_number(guidance_scale), "a finite number"),
+            (
+                "guidance_rescale",
+                is_number(guidance_rescale) and 0 <= guidance_rescale <= 1,
+                "a number in [0, 1]",
+            ),
+            ("use_original_formulation", isinstance(use_original_formulation, bool), "True or False"),
+            ("start", is_number(start) and 0 <= start < 1, "a number in [0, 1)"),
+            (
+                "stop",
+                is_number(start) and is_number(stop) and start < stop <= 1,
+                f"a number in ({start!r}, 1]",
+            ),
+            ("enabled", isinstance(enabled, bool), "True or False"),
+        ):
+            if not holds:
+                raise ValueError(f"{name} is {self.config[name]!r}; expected {expected}")
         super().__init__(guidance_scale, guidance_rescale, use_original_formulation, start, stop, enabled)
         if not isinstance(scorer, str):
             raise ValueError(f"scorer is {scorer!r}; a guider is saved, so it expects 'tokenrank' or 'sag'")

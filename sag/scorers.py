@@ -9,6 +9,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from sag.settings import Settings
 from tokenrank_guidance.capture import AttentionRecord
 from tokenrank_guidance.markov import column_sum, tokenrank_score
 
@@ -17,10 +18,16 @@ Scorer = Callable[[AttentionRecord], Float[Tensor, "batch tokens"]]
 
 @dataclass(frozen=True)
 class TokenRankScorer:
-    """N·π, with π the stationary distribution of the image tokens' damped chain (Erel et al. 2025)."""
+    """N·π, with π the stationary distribution of the image tokens' damped chain (Erel et al. 2025).
+
+    Raises ValueError for a damping outside (0, 1), and for unknown head weights.
+    """
 
     damping: float = 0.99
     head_weights: Literal["mean", "lambda2"] = "mean"
+
+    def __post_init__(self) -> None:
+        Settings(damping=self.damping, head_weights=self.head_weights)
 
     def __call__(self, record: AttentionRecord) -> Float[Tensor, "batch tokens"]:
         chain = record.transition(tokens="image")

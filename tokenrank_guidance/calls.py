@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
 
+from tokenrank_guidance.checks import is_number, is_seed, is_whole
 from tokenrank_guidance.errors import UnsupportedError
+from tokenrank_guidance.sizes import check_size
 
 Arguments = dict[str, Any]
 AS_ASKED = {"clean_caption": False, "use_resolution_binning": False}  # PixArt would change prompt and size
@@ -18,21 +21,43 @@ AS_ASKED = {"clean_caption": False, "use_resolution_binning": False}  # PixArt w
 
 @dataclass(frozen=True)
 class Job:
-    """One image to draw: the same in every arm, and whatever is drawn beside it."""
+    """One image to draw: the same in every arm, and whatever is drawn beside it.
+
+    Raises ValueError for a seed that torch's generators do not take.
+    """
 
     prompt: str | None
     seed: int
 
+    def __post_init__(self) -> None:
+        if not is_seed(self.seed):
+            raise ValueError(f"seed: got {self.seed!r}, expected a whole number in [0, 2^63)")
+
 
 @dataclass(frozen=True)
 class Sampling:
-    """How all images are drawn; None leaves the choice to the pipeline."""
+    """How all images are drawn; None leaves the choice to the pipeline.
+
+    Raises ValueError for numbers that nothing can be drawn with.
+    """
 
     steps: int
     cfg: float | None = None
     negative_prompt: str | None = None
     height: int | None = None
     width: int | None = None
+
+    def __post_init__(self) -> None:
+        text = self.negative_prompt
+        for name, holds, expected in (
+            ("steps", is_whole(self.steps), "a whole number ≥ 1"),
+            ("cfg", self.cfg is None or is_number(self.cfg), "a finite number"),
+            ("negative_prompt", text is None or isinstance(text, str), "a text"),
+            ("height", self.height is None or is_whole(self.height), "pixels ≥ 1"),
+            ("width", self.width is None or is_whole(self.width), "pixels ≥ 1"),
+        ):
+            if not holds:
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected {expected}")
 
 
 def jobs_for(pipe: DiffusionPipeline, prompts: Sequence[str], count: int, seed: int) -> list[Job]:
@@ -47,15 +72,50 @@ def jobs_for(pipe: DiffusionPipeline, prompts: Sequence[str], count: int, seed: 
 
 
 def call_arguments(pipe: DiffusionPipeline, sampling: Sampling, jobs: Sequence[Job]) -> Arguments:
-    """Arguments that make `pipe` draw `jobs` as one batch; UnsupportedError for what it does not take."""
+    """Arguments that make `pipe` draw `jobs` as one batch.
+
+    Raises UnsupportedError for what it does not take: a size that it has no whole tokens for, and one that
+    does not fit into memory, too.
+    """
+    size = _size(pipe, sampling)
+    check_size(pipe, sampling, len(jobs))
     return {
         **{name: value for name, value in AS_ASKED.items() if name in _accepted(pipe)},
         "num_inference_steps": sampling.steps,
         "generator": [torch.Generator().manual_seed(job.seed) for job in jobs],
         **_condition(pipe, jobs),
-        **_size(pipe, sampling),
+        **size,
         **_classifier_free(pipe, sampling, len(jobs)),
     }
+
+
+@contextmanager
+def finite_pictures(pipe: Any) -> Iterator[None]:
+    """In the block pictures are drawn; FloatingPointError at its end where one is NaN, which would be black.
+
+    Looks at what the autoencoder's decoder gives, or at a denoiser's last output where that draws pixels.
+    """
+    decoder = getattr(getattr(pipe, "vae", None) or getattr(pipe, "vqvae", None), "decoder", None)
+    watched = decoder or getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+    finite: list[bool] = []
+
+    def look(module: Any, inputs: Any, output: Any) -> None:
+        values = output if isinstance(output, torch.Tensor) else output[0]
+        finite.append(bool(values.isfinite().all()))
+        if decoder is None:
+            del finite[:-1]  # of its steps the last one draws
+
+    handle = watched.register_forward_hook(look) if isinstance(watched, torch.nn.Module) else None
+    try:
+        yield
+    finally:
+        if handle is not None:
+            handle.remove()
+    if not all(finite):
+        raise FloatingPointError(
+            "the pictures hold NaN or infinite numbers and would be black: try --dtype float32, or a lower "
+            "classifier-free guidance or scale"
+        )
 
 
 def _accepted(pipe: DiffusionPipeline) -> set[str]:

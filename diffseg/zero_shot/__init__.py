@@ -3,9 +3,24 @@
 `segment(pipe, image, ["church"])`. Source: Erel et al., NeurIPS 2025, arXiv 2507.17657.
 """
 
-from diffseg.zero_shot.options import METHODS, Options
-from diffseg.zero_shot.passes import Generate
-from diffseg.zero_shot.result import ZeroShot
-from diffseg.zero_shot.run import heat_maps, segment
+from typing import TYPE_CHECKING
+
+from tokenrank_guidance.lazy import lazy
 
 __all__ = ["METHODS", "Generate", "Options", "ZeroShot", "heat_maps", "segment"]
+
+if TYPE_CHECKING:
+    from diffseg.zero_shot.options import METHODS, Options
+    from diffseg.zero_shot.passes import Generate
+    from diffseg.zero_shot.result import ZeroShot
+    from diffseg.zero_shot.run import heat_maps, segment
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "diffseg.zero_shot.options": "METHODS Options",
+            "diffseg.zero_shot.passes": "Generate",
+            "diffseg.zero_shot.result": "ZeroShot",
+            "diffseg.zero_shot.run": "heat_maps segment",
+        },
+    )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from tokenrank_guidance.markov import HELD_BYTES
+from tokenrank_guidance.checks import is_damping, is_number, is_one_of, is_seed, is_whole, names_layers
+from tokenrank_guidance.memory import HELD_BYTES
 
 Method = Literal["bounce", "row", "column", "tokenrank", "rollout", "concept-attention", "daam"]
 METHODS: tuple[str, ...] = get_args(Method)
+MOST_BOUNCES, MOST_DRAWS = 1000, 1000
 BACKGROUND = ("background", "floor", "tree", "person", "grass", "face")
 Layers = str | int | Sequence[str | int]
 
@@ -50,25 +51,36 @@ class Options:
 
     def __post_init__(self) -> None:
         for name, holds, expected in (
-            ("method", self.method in METHODS, f"one of {', '.join(METHODS)}"),
-            ("n", _whole(self.n, 1), "a whole number ≥ 1"),
-            ("direction", self.direction in ("outgoing", "incoming"), "'outgoing' or 'incoming'"),
-            ("head_weights", self.head_weights in ("lambda2", "mean"), "'lambda2' or 'mean'"),
-            ("mix", self.mix in ("before", "after"), "'before' or 'after'"),
+            ("method", is_one_of(self.method, METHODS), f"one of {', '.join(METHODS)}"),
+            (
+                "n",
+                _up_to(self.n, MOST_BOUNCES),
+                f"a whole number ≥ 1, at most {MOST_BOUNCES}; tokenrank is its limit",
+            ),
+            ("direction", is_one_of(self.direction, ("outgoing", "incoming")), "'outgoing' or 'incoming'"),
+            ("head_weights", is_one_of(self.head_weights, ("lambda2", "mean")), "'lambda2' or 'mean'"),
+            ("mix", is_one_of(self.mix, ("before", "after")), "'before' or 'after'"),
+            ("layers", names_layers(self.layers), "'default', 'all', a name or index, or some of them"),
             ("timesteps", self._timesteps_fit(), "whole numbers in [0, 1000)"),
-            ("draws", _whole(self.draws, 1), "a whole number ≥ 1"),
-            ("background", all(_word(one) for one in self.background), "words"),
-            ("blur", math.isfinite(self.blur) and self.blur >= 0, "a number ≥ 0"),
-            ("resolution", self.resolution is None or _whole(self.resolution, 1), "None or pixels ≥ 1"),
-            ("seed", _whole(self.seed, 0), "a whole number ≥ 0"),
-            ("lambda2_tol", 0 < self.lambda2_tol < 1, "a number in (0, 1)"),
-            ("memory", _whole(self.memory, 0), "bytes ≥ 0"),
+            ("draws", _up_to(self.draws, MOST_DRAWS), f"a whole number ≥ 1, at most {MOST_DRAWS}"),
+            ("background", isinstance(self.background, tuple) and all(map(_word, self.background)), "words"),
+            ("blur", is_number(self.blur) and self.blur >= 0, "a number ≥ 0"),
+            ("resolution", self.resolution is None or is_whole(self.resolution), "None or pixels ≥ 1"),
+            (
+                "seed",
+                is_seed(self.seed) and is_seed(self.seed + self.draws),
+                "a whole number in [0, 2^63 − draws)",
+            ),
+            ("lambda2_tol", is_damping(self.lambda2_tol), "a number in (0, 1)"),
+            ("memory", is_whole(self.memory, 0), "bytes ≥ 0"),
         ):
             if not holds:
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, expected {expected}")
 
     def _timesteps_fit(self) -> bool:
-        return len(self.timesteps) > 0 and all(_whole(one, 0) and one < 1000 for one in self.timesteps)
+        if not isinstance(self.timesteps, tuple) or not self.timesteps:
+            return False
+        return all(is_whole(one, 0) and one < 1000 for one in self.timesteps)
 
 
 def make_options(changes: dict[str, Any]) -> Options:
@@ -83,8 +95,8 @@ def make_options(changes: dict[str, Any]) -> Options:
     return Options(**fields)
 
 
-def _whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _up_to(value: object, most: int) -> bool:
+    return is_whole(value) and value <= most
 
 
 def _word(value: object) -> bool:

@@ -26,7 +26,10 @@ Wanted = Callable[[Mapping[str, Any]], bool]
 
 @dataclass(frozen=True)
 class Generate:
-    """An image to draw, and to segment while it is drawn; None leaves the choice to the pipeline."""
+    """An image to draw, and to segment while it is drawn; None leaves the choice to the pipeline.
+
+    Raises ValueError for what is not a text, and for numbers that nothing can be drawn with.
+    """
 
     prompt: str
     steps: int = 4
@@ -35,6 +38,17 @@ class Generate:
     negative_prompt: str | None = None
     height: int | None = None
     width: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.prompt, str):
+            raise ValueError(f"prompt: got {self.prompt!r}, expected a text")
+        calls.Job(self.prompt, self.seed)
+        self.sampling  # noqa: B018 - for its checks
+
+    @property
+    def sampling(self) -> calls.Sampling:
+        """How it is drawn."""
+        return calls.Sampling(self.steps, self.cfg, self.negative_prompt, self.height, self.width)
 
 
 @dataclass(eq=False)
@@ -71,7 +85,7 @@ def drawing_passes(job: Job, collectors: Sequence[Collector], request: Generate)
     """Draw the image and read the conditional pass of every step; also returns the image."""
     sums = Sums()
     job.current.counting = 1
-    with reading(job, collectors, sums, ConditionalCalls()):
+    with reading(job, collectors, sums, ConditionalCalls()), calls.finite_pictures(job.pipe):
         image = job.pipe(**arguments_of(job.pipe, request)).images[0]
     return sums, image
 
@@ -123,10 +137,7 @@ def settings_of(options: Options, timestep: int, draw: int) -> Settings:
 
 def arguments_of(pipe: Any, request: Generate) -> dict[str, Any]:
     """What to call the pipeline with; UnsupportedError for what it does not take."""
-    sampling = calls.Sampling(
-        request.steps, request.cfg, request.negative_prompt, request.height, request.width
-    )
-    arguments = calls.call_arguments(pipe, sampling, [calls.Job(request.prompt, request.seed)])
+    arguments = calls.call_arguments(pipe, request.sampling, [calls.Job(request.prompt, request.seed)])
     if "max_sequence_length" in inspect.signature(pipe.__call__).parameters:
         arguments["max_sequence_length"] = longest_text(pipe)
     return arguments

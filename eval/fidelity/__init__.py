@@ -4,9 +4,9 @@
 Inception's weights the features are a classifier's own, and the numbers bear names that say so.
 """
 
-from eval.fidelity.images import Generated, open_generated
-from eval.fidelity.metrics import Accuracy, Frechet, Kernel, Metric, PrecisionRecall, Score
-from eval.fidelity.resampling import Estimate, compare, estimate
+from typing import TYPE_CHECKING
+
+from tokenrank_guidance.lazy import lazy
 
 __all__ = [
     "Accuracy",
@@ -21,3 +21,17 @@ __all__ = [
     "estimate",
     "open_generated",
 ]
+
+if TYPE_CHECKING:
+    from eval.fidelity.images import Generated, open_generated
+    from eval.fidelity.metrics import Accuracy, Frechet, Kernel, Metric, PrecisionRecall, Score
+    from eval.fidelity.resampling import Estimate, compare, estimate
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "eval.fidelity.images": "Generated open_generated",
+            "eval.fidelity.metrics": "Accuracy Frechet Kernel Metric PrecisionRecall Score",
+            "eval.fidelity.resampling": "Estimate compare estimate",
+        },
+    )

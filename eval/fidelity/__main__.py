@@ -2,8 +2,7 @@
 
 import sys
 
-from eval.cli import run
-from eval.fidelity.command import main
+from eval.cli import program
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(program("eval.fidelity"))

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from eval.data.digest import joint_digest
+from eval.fidelity.choices import DOWNLOADED, INCEPTION, VIT, WITHOUT_WEIGHTS, unknown_extractor
 from eval.metrics.frechet import check_inception
 from eval.metrics.vit_extractor import load_classifier, register_vit_extractor
 from tokenrank_guidance.quiet import quiet_libraries
 
-INCEPTION, DOWNLOADED, VIT = "inception", "inception-download", "vit:"
 STAND_IN = (
     "Fréchet-ViT, KID-ViT and the like are computed on an ImageNet ViT's features, not on Inception's: they "
     "stand in for FID, rank arms measured alike, and compare with no published number."
@@ -71,14 +71,12 @@ def open_extractor(text: str, weights: Path | None = None, device: str = "cpu") 
     """
     if text.startswith(VIT):
         return vit_extractor(text.removeprefix(VIT), device)
-    if text not in (INCEPTION, DOWNLOADED):
-        raise ValueError(f"extractor {text!r} is unknown; expected {INCEPTION}, {DOWNLOADED} or {VIT}PATH")
+    wrong = unknown_extractor(text)
+    if wrong is not None:
+        raise ValueError(wrong)
     if text == INCEPTION:
         if weights is None:
-            raise ValueError(
-                "without Inception's weights there is no FID: give their file with --inception FILE, let "
-                f"torch-fidelity fetch them with --extractor {DOWNLOADED}, or use {VIT}PATH as a stand-in"
-            )
+            raise ValueError(WITHOUT_WEIGHTS)
         check_inception(weights)
     path = None if weights is None or text == DOWNLOADED else str(weights)
     options = {"feature_extractor_weights_path": path, "cuda": device.startswith("cuda")}

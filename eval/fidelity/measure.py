@@ -13,11 +13,11 @@ import numpy as np
 
 from eval.cli import progress, say
 from eval.fidelity.cache import features_of
+from eval.fidelity.choices import METRICS, NATIVE
 from eval.fidelity.extractor import STAND_IN, Extractor, Features, open_extractor, vit_extractor
 from eval.fidelity.extrapolate import extrapolate
 from eval.fidelity.images import Generated
 from eval.fidelity.metrics import Accuracy, Frechet, Kernel, Metric, PrecisionRecall, Score
-from eval.fidelity.options import METRICS, NATIVE
 from eval.fidelity.reference import SHIPPED, STATISTICS, Real, open_reference
 from eval.fidelity.resampling import Estimate, compare, compare_accuracy, estimate, estimate_accuracy
 from eval.labels import match_labels

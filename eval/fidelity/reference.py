@@ -16,7 +16,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from eval.cli import Parser, existing, positive, run, say
+from eval.cli import existing, file, folder, named, parser_of, positive, run, say
 from eval.data import open_images
 from eval.fidelity.cache import features_of
 from eval.fidelity.extractor import VIT, Extractor, open_extractor
@@ -94,15 +94,19 @@ def _shipped(extractor: Extractor, side: int | None) -> Gaussian:
 
 def main(argv: Sequence[str]) -> None:
     """Compute and write the statistics of a source of images."""
-    parser = Parser(prog="python -m eval.fidelity.reference", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--data", required=True, metavar="FILE|FOLDER|DATASET", help="real images")
+    parser = parser_of("python -m eval.fidelity.reference", __doc__)
+    parser.add_argument(
+        "--data", type=named, required=True, metavar="FILE|FOLDER|DATASET", help="real images"
+    )
     chosen = parser.add_mutually_exclusive_group(required=True)
-    chosen.add_argument("--classifier", metavar="DIR|HUB_ID", help="a ViT whose features are taken")
+    chosen.add_argument(
+        "--classifier", type=named, metavar="DIR|HUB_ID", help="a ViT whose features are taken"
+    )
     chosen.add_argument("--inception", type=existing, metavar="FILE", help="Inception's weights")
     parser.add_argument("--resolution", type=positive, metavar="PIXELS", help="default: as they are")
     parser.add_argument("--limit", type=positive, metavar="N", help="the first N images")
-    parser.add_argument("--cache", type=Path, default=Path("features"), help="default: ./features")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors")
+    parser.add_argument("--cache", type=folder, default=Path("features"), help="default: ./features")
+    parser.add_argument("--out", type=file, required=True, metavar="FILE.safetensors")
     arguments = parser.parse_args(argv)
     if arguments.out.suffix != ".safetensors":
         raise ValueError(f"--out is {arguments.out}; expected a name ending in .safetensors")

@@ -6,12 +6,13 @@ import re
 from argparse import ArgumentTypeError
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from eval.generate.scorers import TokenRankAlong, quantiles
-from sag.guidance import SelfAttentionGuidance
-from sag.scorers import ColumnSumScorer
-from tokenrank_guidance.commands.options import layer
+from sag.settings import Settings as Guidance
+from tokenrank_guidance.commands.options import finite, layer
+
+if TYPE_CHECKING:
+    from sag.guidance import SelfAttentionGuidance
 
 NONE, PAG = "none", "pag"
 GUIDED = ("sag", "tokenrank")
@@ -19,6 +20,7 @@ ARMS = (NONE, *GUIDED, PAG)
 SHORT = {"scale": "sag_scale", "heads": "head_weights", "sigma": "blur_sigma", "kernel": "blur_kernel"}
 PAG_DEFAULTS = {"scale": 3.0, "layers": ""}  # diffusers' own: the scale, and each pipeline's layers
 OWN = {"quantile": 0.0, "direction": "outgoing"}
+OF_TOKENRANK = ("damping", "heads")
 Settings = Mapping[str, Any]
 
 
@@ -50,9 +52,22 @@ class Arm:
         """Every setting that the arm takes, defaults too: these may change from version to version."""
         return _known(self.name) | dict(self.settings)
 
+    @property
+    def _given(self) -> dict[str, Any]:
+        """The settings that are fields of the guidance, by their names there."""
+        return {SHORT.get(key, key): value for key, value in self.settings if key not in OWN}
+
+    def check(self) -> None:
+        """ValueError for settings of a guided arm outside their ranges, found without torch."""
+        Guidance(scorer=self.name, **self._given)  # pyright: ignore[reportArgumentType]
+
     def guidance(self) -> SelfAttentionGuidance:
         """The guidance of a guided arm; ValueError for settings outside their ranges."""
-        given = {SHORT.get(key, key): value for key, value in self.settings if key not in OWN}
+        from eval.generate.scorers import TokenRankAlong, quantiles
+        from sag.guidance import SelfAttentionGuidance
+        from sag.scorers import ColumnSumScorer
+
+        given = self._given
         own = OWN | {key: value for key, value in self.settings if key in OWN}
         if own == OWN:
             return SelfAttentionGuidance(scorer=self.name, **given)  # pyright: ignore[reportArgumentType]
@@ -73,7 +88,10 @@ def parse_arm(text: str) -> Arm:
     if name not in ARMS:
         raise ArgumentTypeError(f"no arm {name!r}; expected {', '.join(ARMS)}, as in tokenrank:scale=0.5")
     known = _known(name)
-    settings = dict(_setting(name, pair, known) for pair in pairs)
+    given = [_setting(name, pair, known) for pair in pairs]
+    settings = dict(given)
+    if len(settings) < len(given):
+        raise ArgumentTypeError(f"arm {text.strip()} gives a setting twice")
     arm = Arm(name, tuple((key, settings[key]) for key in known if key in settings))
     _check(arm)
     return arm
@@ -93,8 +111,8 @@ def _known(name: str) -> dict[str, Any]:
     long = {long: short for short, long in SHORT.items()}
     own = {
         long.get(field.name, field.name): field.default
-        for field in fields(SelfAttentionGuidance)
-        if field.init and field.name != "scorer"
+        for field in fields(Guidance)
+        if field.name != "scorer"
     }
     return own | OWN
 
@@ -108,8 +126,9 @@ def _setting(name: str, pair: str, known: Settings) -> tuple[str, Any]:
         names = tuple(layer(part) for part in value.split("+"))
         return key, names[0] if len(names) == 1 else names
     try:
-        return key, type(known[key])(value)
-    except ValueError:
+        kind = type(known[key])
+        return key, finite(value) if kind is float else kind(value)
+    except (ValueError, ArgumentTypeError):
         expected = type(known[key]).__name__
         raise ArgumentTypeError(f"{key} of arm {name} is {value!r}; expected {expected}") from None
 
@@ -122,11 +141,16 @@ def _check(arm: Arm) -> None:
         raise ArgumentTypeError(f"quantile is {settings['quantile']!r}; expected a number in [0, 1)")
     if arm.name == "sag" and "direction" in settings:
         raise ArgumentTypeError("sag counts attention received and has no direction")
+    ignored = [key for key in OF_TOKENRANK if key in settings]
+    if arm.name == "sag" and ignored:
+        raise ArgumentTypeError(
+            f"sag counts attention received: {' and '.join(ignored)} would have no effect"
+        )
     if "quantile" in settings and "threshold" in settings:
         raise ArgumentTypeError("quantile takes the place of threshold: give one of them")
     if arm.name in GUIDED:
         try:
-            arm.guidance()
+            arm.check()
         except ValueError as error:
             raise ArgumentTypeError(f"arm {arm.text}: {error}") from error
 

@@ -15,8 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from eval.generate.arms import NONE, PAG, PAG_DEFAULTS, Arm
-from sag.guidance import Layers, SelfAttentionGuidance, denoiser_of
-from tokenrank_guidance.calls import Arguments, Job, Sampling, call_arguments
+from sag.guidance import SelfAttentionGuidance, denoiser_of
+from sag.settings import Layers
+from tokenrank_guidance.calls import Arguments, Job, Sampling, call_arguments, finite_pictures
 from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.quiet import quiet_libraries
 
@@ -62,8 +63,9 @@ class Drawing:
         return cls(pipe, sampling, arm, guidance)
 
     def check(self, jobs: Sequence[Job]) -> None:
-        """Raise now what drawing would raise for these jobs."""
-        self._arguments(jobs)
+        """Raise now what drawing would raise for these jobs, one by one."""
+        for job in jobs:
+            self._arguments([job])
 
     def __call__(self, jobs: Sequence[Job]) -> Drawn:
         """Draw the jobs as one batch, each from its own generator."""
@@ -73,6 +75,7 @@ class Drawing:
             torch.random.fork_rng([device] if device.type == "cuda" else []),
             self._guided(),
             _counted(self.pipe) as count,
+            finite_pictures(self.pipe),
         ):
             torch.manual_seed(jobs[0].seed)  # DiT gives a stochastic scheduler no generator
             images = self.pipe(**arguments).images

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from pathlib import Path
 
-from eval.cli import Parser, at_least, finite, positive
+from eval.cli import at_least, finite, folder, named, parser_of, positive
 from eval.generate.arms import parse_arms
-from eval.generate.prompts import CLASSES, EMPTY
-from eval.generate.store import FORMATS, MOST
-from tokenrank_guidance.commands.options import add_model_arguments
+from eval.generate.choices import CLASSES, EMPTY, FORMATS, MOST
+from tokenrank_guidance.commands.options import ABOVE_SEEDS, MOST_STEPS, add_model_arguments, between
 
 DESCRIPTION = (
     "Draws the same prompts from the same seeds with each arm: OUT/ARM/000/000123.png, with a manifest. "
@@ -23,8 +22,8 @@ DESCRIPTION = (
 
 def parse(argv: Sequence[str]) -> Namespace:
     """Read the arguments; ValueError for a mistake."""
-    parser = Parser(prog="python -m eval.generate", description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets one folder per arm")
+    parser = parser_of("python -m eval.generate", DESCRIPTION)
+    parser.add_argument("--out", type=folder, required=True, metavar="DIR", help="gets one folder per arm")
     parser.add_argument(
         "--arms",
         type=parse_arms,
@@ -45,6 +44,7 @@ def add_drawing_arguments(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("sampling")
     group.add_argument(
         "--prompts",
+        type=named,
         metavar=f"FILE|{CLASSES}|{EMPTY}",
         help="a prompt per line (and, after a tab, its class); the model's classes; or the empty text",
     )
@@ -52,14 +52,17 @@ def add_drawing_arguments(parser: ArgumentParser) -> None:
     group.add_argument(
         "--cfg", type=finite, metavar="W", help="classifier-free guidance; the model's own, embedded: 4"
     )
-    group.add_argument("--steps", type=positive, default=24, help="default: %(default)s")
+    group.add_argument("--steps", type=between(1, MOST_STEPS), default=24, help="default: %(default)s")
     group.add_argument("--height", type=positive, metavar="PIXELS")
     group.add_argument("--width", type=positive, metavar="PIXELS")
     group.add_argument(
         "--batch-size", type=positive, default=16, metavar="N", help="images drawn at once; default: 16"
     )
     group.add_argument(
-        "--threads", type=positive, default=1, help="of each process on a CPU; fixed, as it changes rounding"
+        "--threads",
+        type=between(1, os.cpu_count() or 1),
+        default=1,
+        help="of each process on a CPU, at most the machine's; fixed, as it changes rounding",
     )
     group.add_argument("--format", choices=FORMATS, default="png", help="both are lossless; default: png")
 
@@ -68,6 +71,6 @@ def check(arguments: Namespace) -> Namespace:
     """Raise ValueError for what the arguments cannot be together."""
     if arguments.n > MOST:
         raise ValueError(f"--n is {arguments.n}; expected at most {MOST}")
-    if arguments.seed + arguments.n + arguments.batch_size >= 2**63:
+    if arguments.seed + arguments.n + arguments.batch_size >= ABOVE_SEEDS:
         raise ValueError("--seed + --n does not fit into 63 bits")
     return arguments

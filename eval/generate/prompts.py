@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from eval.data.digest import joint_digest
+from eval.generate.choices import CLASSES, EMPTY
 from tokenrank_guidance.calls import Job
 from tokenrank_guidance.tiny.tokenizer import LABELS, TEMPLATES
-
-CLASSES, EMPTY = "classes", "empty"
 
 
 @dataclass(frozen=True)

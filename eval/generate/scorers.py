@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sag.settings import Settings
 from tokenrank_guidance.capture import AttentionRecord
+from tokenrank_guidance.checks import is_one_of
 from tokenrank_guidance.markov import DenseTransition, tokenrank_score
 
 
@@ -20,6 +22,11 @@ class TokenRankAlong:
     direction: Literal["outgoing", "incoming"] = "outgoing"
     damping: float = 0.99
     head_weights: Literal["mean", "lambda2"] = "mean"
+
+    def __post_init__(self) -> None:
+        if not is_one_of(self.direction, ("outgoing", "incoming")):
+            raise ValueError(f"direction is {self.direction!r}; expected outgoing or incoming")
+        Settings(damping=self.damping, head_weights=self.head_weights)
 
     def __call__(self, record: AttentionRecord) -> Float[Tensor, "batch tokens"]:
         chain = record.transition(tokens="image")

@@ -18,8 +18,8 @@ from eval.report import write_json, write_whole
 
 Json = dict[str, Any]
 MANIFEST, JOURNALS = "manifest.json", "batches-*.jsonl"
-SHARD, MOST = 1000, 1_000_000
-FORMATS = {"png": {"format": "PNG"}, "webp": {"format": "WEBP", "lossless": True, "exact": True}}
+SHARD = 1000
+SAVING = {"png": {"format": "PNG"}, "webp": {"format": "WEBP", "lossless": True, "exact": True}}  # of FORMATS
 
 
 def micro_batches(n: int, size: int) -> list[range]:
@@ -109,7 +109,7 @@ class ArmStore:
 
     def _encoded(self, image: Image.Image) -> bytes:
         buffer = io.BytesIO()
-        image.convert("RGB").save(buffer, **FORMATS[self.suffix])
+        image.convert("RGB").save(buffer, **SAVING[self.suffix])
         return buffer.getvalue()
 
     def _lost(self, batch: range, n: int, done: Mapping[int, Json]) -> bool:

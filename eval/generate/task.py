@@ -23,6 +23,7 @@ from eval.weights import tensors_digest
 from tokenrank_guidance.calls import Sampling
 from tokenrank_guidance.commands.models import DTYPES, load_model, usable_device
 from tokenrank_guidance.commands.schedulers import exchange_scheduler
+from tokenrank_guidance.sizes import check_size
 
 Json = dict[str, Any]
 PACKAGES = ("torch", "diffusers", "transformers")
@@ -45,6 +46,7 @@ class Task:
     def drawings(self, arms: tuple[Arm, ...]) -> dict[Arm, Drawing]:
         """One per arm, all of them checked before the first image is drawn."""
         drawings = {arm: Drawing.of(self.pipe, self.sampling, arm) for arm in arms}
+        check_size(self.pipe, self.sampling, self.settings["batch_size"])
         for drawing in drawings.values():
             drawing.check(self.prompts.jobs(range(len(self.prompts.texts)), 0))
         return drawings

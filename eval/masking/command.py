@@ -26,6 +26,7 @@ from eval.metrics.frechet import check_inception
 from eval.processes import join_processes
 from eval.report import emit, provenance, save_figure, write_text
 from eval.weights import weights_digest
+from tokenrank_guidance.commands.models import DTYPES, usable_device, warn_of_slow_numbers
 
 Json = dict[str, Any]
 IMAGES = 8  # captured together, and lost at most when a run is interrupted
@@ -35,7 +36,8 @@ def main(argv: Sequence[str]) -> None:
     """Run the experiment that the arguments ask for."""
     arguments = parse(argv)
     state = join_processes(arguments.device)
-    device = str(state.device) if arguments.device == "auto" else arguments.device
+    device = str(state.device) if arguments.device == "auto" else usable_device(arguments.device)
+    warn_of_slow_numbers(DTYPES[arguments.dtype], device)
     task = open_task(arguments, device)
     masking = masking_of(arguments, len(task.ranker.arms))
     _check(arguments, task)
@@ -70,10 +72,6 @@ def settings(task: Task, masking: Masking) -> Json:
 def _check(arguments: Namespace, task: Task) -> None:
     check_mask(arguments.mask, task.classifier)
     if arguments.inception is not None:
-        if arguments.mask == "drop":
-            raise ValueError(
-                "dropped tokens leave no picture, so that there is no FID: leave --inception out"
-            )
         check_inception(arguments.inception)
 
 

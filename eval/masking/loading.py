@@ -18,6 +18,7 @@ from eval.preprocess import Preprocessing, of_processor, of_timm
 from tokenrank_guidance.quiet import quiet_libraries
 
 TIMM = "timm/"
+BY_TEXT = ("CLIPModel", "SiglipModel")
 PROMPT = "a photo of a {}."
 
 
@@ -63,9 +64,14 @@ def _load(request: Request) -> tuple[Classifier, Preprocessing]:
         processor = AutoImageProcessor.from_pretrained(request.name, use_fast=False)
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(f"no model could be loaded from {request.name}: {_first_line(error)}") from error
+    headed = architecture.endswith("ForImageClassification") or architecture in BY_TEXT
+    if headed and request.head is not None:
+        raise ValueError(
+            f"--head would have no effect: {request.name} holds {architecture}, which classifies"
+        )
     if architecture.endswith("ForImageClassification"):
         classifier = _load_headed(request)
-    elif architecture in ("CLIPModel", "SiglipModel"):
+    elif architecture in BY_TEXT:
         classifier = _load_zero_shot(request)
     else:
         classifier = _load_probe(request, _transformers_backbone(request))

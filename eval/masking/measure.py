@@ -11,12 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from eval.masking.arms import Ranker
+from eval.masking.choices import FRACTIONS, MASKS
 from eval.masking.classifier import Classifier, Images, Prediction
 from eval.masking.operation import Pictures, check_mask, masked_classifier
 from eval.masking.ranking import Order, masks
 from tokenrank_guidance.capture import AttentionTap
-
-FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+from tokenrank_guidance.checks import is_number, is_one_of, is_whole
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,24 @@ class Masking:
     frechet: bool = False
 
     def __post_init__(self) -> None:
-        if not self.fractions or any(not 0 < fraction <= 1 for fraction in self.fractions):
-            raise ValueError(f"fractions: got {self.fractions}, expected some in (0, 1]")
+        for name, holds, expected in (
+            ("mask", is_one_of(self.mask, MASKS), f"one of {', '.join(MASKS)}"),
+            ("fractions", self._fractions_fit(), "some in (0, 1]"),
+            ("order", is_one_of(self.order, ("descending", "ascending")), "descending or ascending"),
+            ("forward", is_whole(self.forward), "at least 1"),
+            ("seed", is_whole(self.seed, 0), "a whole number ≥ 0"),
+            ("frechet", isinstance(self.frechet, bool), "True or False"),
+        ):
+            if not holds:
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected {expected}")
         if self.mask == "drop" and 1 in self.fractions:
             raise ValueError("drop keeps at least one patch: a fraction of 1 leaves none")
-        if self.forward < 1:
-            raise ValueError(f"batch: got {self.forward}, expected at least 1")
+
+    def _fractions_fit(self) -> bool:
+        given = self.fractions
+        if not isinstance(given, tuple | list) or not given:
+            return False
+        return all(is_number(fraction) and 0 < fraction <= 1 for fraction in given)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from functools import partial
 from jaxtyping import Bool
 from torch import Tensor
 
+from eval.masking.choices import MASKS
 from eval.masking.classifier import Classifier, Images, Prediction
 from eval.masking.drop import check_droppable, dropped_patches
 from eval.masking.pixels import FILLS, fill_patches
 
-MASKS = (*FILLS, "drop")
 Masks = Bool[Tensor, "arms images patches"]
 Classify = Callable[[Masks], Prediction]
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from eval.cli import Parser, at_least, existing, fractions, positive
-from eval.masking.measure import FRACTIONS, Masking
-from eval.masking.operation import MASKS
-from eval.masking.scorers import SCORERS, find_scorers
-from tokenrank_guidance.commands.options import layer
+from eval.cli import at_least, existing, folder, fractions, named, parser_of, positive, words
+from eval.masking.choices import FRACTIONS, MASKS, OF_NO_LAYER, RANDOM, SCORER_NAMES, unknown_scorer
+from tokenrank_guidance.commands.options import add_device_arguments, layer, refuse_without_effect
+
+if TYPE_CHECKING:
+    from eval.masking.measure import Masking
 
 FEW_ARMS = 12
-DTYPES = ("float32", "bfloat16", "float16")
 DESCRIPTION = (
     "Masks the patches that a ranking calls most influential, at rising fractions, and measures what a "
     "vision transformer still recognises. "
@@ -25,17 +25,40 @@ DESCRIPTION = (
 
 def parse(argv: Sequence[str]) -> Namespace:
     """Read the arguments; ValueError for a mistake, with every known scorer where one is unknown."""
-    parser = Parser(prog="python -m eval.masking", description=DESCRIPTION, allow_abbrev=False)
+    parser = parser_of("python -m eval.masking", DESCRIPTION)
     _add_inputs(parser)
     _add_rankings(parser)
     _add_running(parser)
     arguments = parser.parse_args(argv)
-    find_scorers(arguments.scorers)
+    _check(arguments)
+    arguments.layers = arguments.layers or "auto"
+    arguments.seed = arguments.seed or 0
     return arguments
+
+
+def _check(arguments: Namespace) -> None:
+    """ValueError for an unknown scorer, for what cannot be together, and for options without effect."""
+    for name in arguments.scorers:
+        if name not in SCORER_NAMES:
+            raise ValueError(unknown_scorer(name, SCORER_NAMES))
+    if all(name in OF_NO_LAYER for name in arguments.scorers):
+        refuse_without_effect(
+            arguments, ["layers", "layers_from"], "no scorer among --scorers reads one layer"
+        )
+    if arguments.layers_from is not None:
+        refuse_without_effect(arguments, ["layers"], "--layers-from chooses them")
+    if RANDOM not in arguments.scorers:
+        refuse_without_effect(arguments, ["seed"], f"{RANDOM} is not among --scorers")
+    if arguments.mask == "drop" and arguments.inception is not None:
+        raise ValueError("dropped tokens leave no picture, so that there is no FID: leave --inception out")
+    if arguments.mask == "drop" and 1 in arguments.fractions:
+        raise ValueError("drop keeps at least one patch: a fraction of 1 leaves none")
 
 
 def masking_of(arguments: Namespace, arms: int) -> Masking:
     """How patches are masked; Fréchet distances by default for at most `FEW_ARMS` arms."""
+    from eval.masking.measure import Masking  # with torch
+
     frechet = {"always": True, "never": False, "auto": arms <= FEW_ARMS}[arguments.frechet]
     return Masking(
         arguments.mask, arguments.fractions, arguments.order, arguments.batch, arguments.seed, frechet
@@ -46,6 +69,7 @@ def _add_inputs(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("model and data")
     group.add_argument(
         "--model",
+        type=named,
         required=True,
         metavar="PATH|HUB_ID",
         help="a vision transformer of transformers or timm (a folder, or timm/NAME), or CLIP",
@@ -57,9 +81,13 @@ def _add_inputs(parser: ArgumentParser) -> None:
         help="safetensors of a linear head for a backbone without one",
     )
     group.add_argument(
-        "--data", required=True, metavar="FILE|FOLDER|DATASET", help="labelled images: parquet, folder, Hub"
+        "--data",
+        type=named,
+        required=True,
+        metavar="FILE|FOLDER|DATASET",
+        help="labelled images: parquet, folder, Hub",
     )
-    group.add_argument("--split", help="of the folder or the dataset")
+    group.add_argument("--split", type=named, help="of the folder or the dataset")
     group.add_argument("--rows", choices=("all", "even", "odd"), default="all", help="default: %(default)s")
     group.add_argument("--limit", type=positive, metavar="N", help="the first N of these rows")
     group.add_argument(
@@ -74,17 +102,16 @@ def _add_rankings(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("rankings and masks")
     group.add_argument(
         "--scorers",
-        type=lambda text: tuple(name.strip() for name in text.split(",") if name.strip()),
+        type=words,
         default=("random", "centre", "column_sum", "cls_attention", "rollout", "tokenrank"),
         metavar="NAMES",
-        help=f"comma-separated, of {', '.join(SCORERS)}",
+        help=f"comma-separated, of {', '.join(SCORER_NAMES)}",
     )
     group.add_argument(
         "--layers",
         type=_layers,
-        default="auto",
         metavar="LAYERS",
-        help="all, auto, or comma-separated indices and names; each scorer of one layer runs at all of them",
+        help="all, auto (default), or indices and names; each scorer of one layer runs at all of them",
     )
     group.add_argument(
         "--layers-from",
@@ -114,13 +141,12 @@ def _add_rankings(parser: ArgumentParser) -> None:
 
 def _add_running(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("running")
-    group.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for results")
+    group.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder for results")
     group.add_argument("--pictures", type=at_least(0), default=4, metavar="N", help="in tokens.png")
-    group.add_argument("--seed", type=at_least(0), default=0, help="of random rankings")
+    group.add_argument("--seed", type=at_least(0), help="of random rankings")
     group.add_argument("--batch", type=positive, default=64, help="masked pictures at once")
-    group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps; the GPU where there is one")
-    group.add_argument("--dtype", choices=DTYPES, default="float32", help="default: %(default)s")
+    add_device_arguments(group)
 
 
 def _layers(text: str) -> str | list[str | int]:
-    return text if text in ("all", "auto") else [layer(part.strip()) for part in text.split(",")]
+    return text if text in ("all", "auto") else [layer(part) for part in words(text)]

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
 
+from eval.masking.choices import unknown_scorer
 from eval.masking.class_attention import cls_attention, rollout
 from eval.masking.cross_layer import ClassTokenRank, LazyWalk
 from eval.masking.floor import centre, random
@@ -61,9 +61,7 @@ def find_scorers(names: Sequence[str]) -> dict[str, PatchScorer]:
         raise ValueError(f"no scorer is named; known: {', '.join(SCORERS)}")
     for name in names:
         if name not in SCORERS:
-            close = get_close_matches(name, SCORERS, n=1)
-            meant = f", did you mean {close[0]!r}?" if close else "."
-            raise ValueError(f"unknown scorer {name!r}{meant} Known: {', '.join(SCORERS)}")
+            raise ValueError(unknown_scorer(name, SCORERS))
     return {name: SCORERS[name] for name in dict.fromkeys(names)}
 
 

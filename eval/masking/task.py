@@ -121,5 +121,5 @@ def best_layers(report: Path) -> dict[str, int | None]:
             if name not in best or area < best[name][0]:
                 best[name] = area, row["layer"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{report} is not a report of eval.masking: {error!r}") from error
+        raise ValueError(f"{report} is not a report of eval.masking: {error}") from error
     return {name: layer for name, (_, layer) in best.items()}

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from diffseg.choices import BLIND
+
 Threshold = float | Literal["auto"]
-BLIND = ("uniform", "reference")  # in the order in which they are what others are compared with
+MEASURES = ("pixel_accuracy", "mean_class_accuracy", "miou", "best_overlap")
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,6 @@ def best_thresholds(report: Path, measure: str) -> dict[str, Threshold]:
             name, value = row["anchors"], row[measure]
             if name not in best or value > best[name][0]:
                 best[name] = value, row["kl_threshold"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{report} is not a report of eval.segmentation: {error!r}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{report} is not a report of eval.segmentation: {error}") from error
     return {name: threshold for name, (_, threshold) in best.items()}

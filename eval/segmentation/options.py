@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from diffseg.anchors import ANCHORS
-from diffseg.settings import PRESETS, Settings, make_settings
-from eval.cli import Parser, at_least, existing, finite, names, positive
-from eval.segmentation.arms import Arm, Threshold, best_thresholds, chosen_arms, grid_of_arms
-from eval.segmentation.result import MEASURES
-from tokenrank_guidance.commands.models import DTYPES
-from tokenrank_guidance.commands.options import layer
+from diffseg.choices import ANCHOR_NAMES, MOST_MERGES, PRESET_NAMES
+from eval.cli import at_least, existing, finite, folder, named, names, parser_of, positive, words
+from eval.segmentation.arms import MEASURES, Arm, Threshold, best_thresholds, chosen_arms, grid_of_arms
+from tokenrank_guidance.commands.options import (
+    add_device_arguments,
+    between,
+    damping,
+    layer,
+    refuse_without_effect,
+)
+from tokenrank_guidance.commands.segment_options import check_anchor_options
+
+if TYPE_CHECKING:
+    from diffseg.settings import Settings
 
 DEFAULT_ANCHORS = ("uniform", "tokenrank-grid", "tokenrank-topk", "tokenrank-nms", "tokenrank-sample")
 CHANGES = ("num_anchors", "merges", "timestep", "refine", "damping", "layers", "seed")
@@ -26,33 +33,52 @@ DESCRIPTION = (
 
 def parse(argv: Sequence[str]) -> Namespace:
     """Read the arguments; ValueError for a mistake."""
-    parser = Parser(prog="python -m eval.segmentation", description=DESCRIPTION, allow_abbrev=False)
+    parser = parser_of("python -m eval.segmentation", DESCRIPTION)
     _add_inputs(parser)
     _add_segments(parser)
     _add_running(parser)
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    _check(arguments)
+    return arguments
+
+
+def _check(arguments: Namespace) -> None:
+    """ValueError for what the arguments cannot be together, and for options without effect."""
+    check_anchor_options(arguments, anchors_of(arguments), random="data-set" in arguments.match)
+    if arguments.tau_from is None:
+        refuse_without_effect(arguments, ["tau_by"], "it says what is best in the report of --tau-from")
+    elif arguments.kl_threshold is not None:
+        raise ValueError("--kl-threshold and --tau-from both choose τ: give one of them")
+    if arguments.vit is not None:
+        refuse_without_effect(arguments, ["timestep", "add_noise"], "a --vit sees pictures without noise")
 
 
 def settings_of(arguments: Namespace) -> Settings:
     """The preset with what was asked for changed; anchors and thresholds are the arms'."""
+    from diffseg.settings import make_settings  # with torch
+
     changes = {name: getattr(arguments, name) for name in CHANGES if getattr(arguments, name) is not None}
     return make_settings(
         arguments.preset, changes | {"resolution": arguments.size, "add_noise": arguments.add_noise}
     )
 
 
+def anchors_of(arguments: Namespace) -> tuple[str, ...]:
+    """The ways to choose anchors; those of the reference preset are its own grid and TokenRank's cells."""
+    return arguments.anchors or (
+        ("reference", "tokenrank-grid") if arguments.preset == "reference" else DEFAULT_ANCHORS
+    )
+
+
 def arms_of(arguments: Namespace) -> list[Arm]:
     """Every anchor choice at every threshold, or at its own of an earlier report.
 
-    The reference preset's are its own grid and TokenRank's cells, at 1.1.
+    The reference preset's threshold is 1.1.
     """
-    reference = arguments.preset == "reference"
-    anchors = arguments.anchors or (("reference", "tokenrank-grid") if reference else DEFAULT_ANCHORS)
+    reference, anchors = arguments.preset == "reference", anchors_of(arguments)
     if arguments.tau_from is None:
         return grid_of_arms(anchors, arguments.kl_threshold or ((1.1,) if reference else ("auto",)))
-    if arguments.kl_threshold is not None:
-        raise ValueError("--kl-threshold and --tau-from both choose τ: give one of them")
-    return chosen_arms(anchors, best_thresholds(arguments.tau_from, arguments.tau_by))
+    return chosen_arms(anchors, best_thresholds(arguments.tau_from, arguments.tau_by or "miou"))
 
 
 def thresholds(text: str) -> tuple[Threshold, ...]:
@@ -64,28 +90,28 @@ def thresholds(text: str) -> tuple[Threshold, ...]:
     return tuple(dict.fromkeys(values))
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
 def _add_inputs(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("model and data")
     model = group.add_mutually_exclusive_group(required=True)
     model.add_argument(
-        "--pipe", metavar="NAME|PATH|HUB_ID", help="tiny-flux, tiny-sd, or a diffusers pipeline"
+        "--pipe", type=named, metavar="NAME|PATH|HUB_ID", help="tiny-flux, tiny-sd, or a diffusers pipeline"
     )
     model.add_argument(
-        "--vit", metavar="PATH|HUB_ID", help="a vision transformer of transformers, or timm/NAME of the Hub"
+        "--vit",
+        type=named,
+        metavar="PATH|HUB_ID",
+        help="a vision transformer of transformers, or timm/NAME of the Hub",
     )
     group.add_argument(
         "--data",
+        type=named,
         required=True,
         metavar="DATA",
         help="parquet file with masks, folder of images and masks, coco-stuff27:ROOT or cityscapes:ROOT",
     )
-    group.add_argument("--split", help="of the folder")
+    group.add_argument("--split", type=named, help="of the folder")
     group.add_argument(
-        "--class-names", type=_words, default=(), metavar="NAMES", help="of the masks' values, from 0 on"
+        "--class-names", type=words, default=(), metavar="NAMES", help="of the masks' values, from 0 on"
     )
     group.add_argument("--rows", choices=("all", "even", "odd"), default="all", help="default: %(default)s")
     group.add_argument("--limit", type=positive, metavar="N", help="the first N of these rows")
@@ -96,19 +122,23 @@ def _add_inputs(parser: ArgumentParser) -> None:
 
 def _add_segments(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("segments", "what is left out is as the preset has it")
-    group.add_argument("--preset", choices=PRESETS, default="default", help="reference: DiffSeg as published")
-    group.add_argument("--anchors", type=names(ANCHORS), metavar="NAMES", help=f"of {', '.join(ANCHORS)}")
+    group.add_argument(
+        "--preset", choices=PRESET_NAMES, default="default", help="reference: DiffSeg as published"
+    )
+    group.add_argument(
+        "--anchors", type=names(ANCHOR_NAMES), metavar="NAMES", help=f"of {', '.join(ANCHOR_NAMES)}"
+    )
     group.add_argument("--num-anchors", type=positive, metavar="N", help="256")
     group.add_argument("--kl-threshold", type=thresholds, metavar="LIST", help="as 0.5,1.1,auto: each is run")
     group.add_argument(
         "--tau-from", type=existing, metavar="REPORT", help="each anchor choice at its best τ there"
     )
-    group.add_argument("--tau-by", choices=MEASURES, default="miou", help="what is best: %(default)s")
-    group.add_argument("--merges", type=positive, metavar="N")
+    group.add_argument("--tau-by", choices=MEASURES, help="what is best: miou")
+    group.add_argument("--merges", type=between(1, MOST_MERGES), metavar="N")
     group.add_argument("--timestep", type=at_least(0), metavar="T", help="of 1000")
     group.add_argument("--add-noise", action="store_true", help="add the timestep's noise; DiffSeg adds none")
     group.add_argument("--refine", choices=("kmeans",))
-    group.add_argument("--damping", type=finite, metavar="D", help="of TokenRank")
+    group.add_argument("--damping", type=damping, metavar="D", help="of TokenRank")
     group.add_argument("--layers", type=_layers, metavar="LAYERS", help="all, auto, indices or names")
     group.add_argument(
         "--match",
@@ -121,12 +151,11 @@ def _add_segments(parser: ArgumentParser) -> None:
 
 def _add_running(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("running")
-    group.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for results")
+    group.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder for results")
     group.add_argument("--pictures", type=at_least(0), default=3, metavar="N", help="worst and best, of each")
     group.add_argument("--seed", type=at_least(0), metavar="N", help="of sampled anchors, noise and clusters")
-    group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps; the GPU where there is one")
-    group.add_argument("--dtype", choices=DTYPES, default="float32", help="the model's; default: %(default)s")
+    add_device_arguments(group)
 
 
 def _layers(text: str) -> str | tuple[str | int, ...]:
-    return text if text in ("all", "auto") else tuple(layer(part) for part in _words(text))
+    return text if text in ("all", "auto") else tuple(layer(part) for part in words(text))

@@ -26,7 +26,6 @@ POOLED: dict[str, Callable[[Any], Any]] = {
     "miou": tally.miou,
 }
 OVERLAP = "best_overlap"
-MEASURES = (*POOLED, OVERLAP)
 
 
 @dataclass(frozen=True)

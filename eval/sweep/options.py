@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
-from pathlib import Path
 
-from eval.cli import Parser, at_least, positive
-from eval.fidelity.options import add_measuring_arguments
+from eval.cli import at_least, folder, named, parser_of, positive
+from eval.fidelity.options import add_measuring_arguments, check_measuring
 from eval.generate.arms import NONE, Arm, parse_arms
 from eval.generate.options import add_drawing_arguments
 from eval.sweep.grid import Grid, numbers, windows, words
@@ -21,8 +20,8 @@ DESCRIPTION = (
 
 def parse(argv: Sequence[str]) -> Namespace:
     """Read the arguments; ValueError for a mistake, and where the two ranges of seeds overlap."""
-    parser = Parser(prog="python -m eval.sweep", description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser = parser_of("python -m eval.sweep", DESCRIPTION)
+    parser.add_argument("--out", type=folder, required=True, metavar="DIR")
     parser.add_argument(
         "--arms", type=parse_arms, default="sag,tokenrank", metavar="ARM,…", help="default: sag,tokenrank"
     )
@@ -38,7 +37,10 @@ def parse(argv: Sequence[str]) -> Namespace:
     group.add_argument("--report-n", type=positive, default=2000, metavar="N", help="default: 2000")
     group.add_argument("--report-seed", type=at_least(0), default=0, metavar="SEED")
     parser.add_argument(
-        "--by", metavar="METRIC", help="what is best by: a figure of eval.fidelity; default: its first"
+        "--by",
+        type=named,
+        metavar="METRIC",
+        help="what is best by: a figure of eval.fidelity; default: its first",
     )
     add_drawing_arguments(parser)
     add_measuring_arguments(parser)
@@ -57,6 +59,7 @@ def candidates(arguments: Namespace) -> dict[Arm, list[Arm]]:
 
 
 def _check(arguments: Namespace) -> None:
+    check_measuring(arguments)
     if any(arm.name == NONE for arm in arguments.arms):
         raise ValueError("the arm none has nothing to try; it is drawn anyway")
     first, second = (arguments.choose_seed, arguments.choose_n), (arguments.report_seed, arguments.report_n)

@@ -14,8 +14,22 @@ bfloat16 all blocks hold 22.4 GiB, of which reading is 0.1 %; on one core a pass
 `--curve 0` say what is read.
 """
 
-from eval.zero_shot.arms import ARMS, Arm
-from eval.zero_shot.result import ZeroShotResult
-from eval.zero_shot.tally import Tally
+from typing import TYPE_CHECKING
+
+from tokenrank_guidance.lazy import lazy
 
 __all__ = ["ARMS", "Arm", "Tally", "ZeroShotResult"]
+
+if TYPE_CHECKING:
+    from eval.zero_shot.arms import ARMS, Arm
+    from eval.zero_shot.result import ZeroShotResult
+    from eval.zero_shot.tally import Tally
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "eval.zero_shot.arms": "ARMS Arm",
+            "eval.zero_shot.result": "ZeroShotResult",
+            "eval.zero_shot.tally": "Tally",
+        },
+    )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
-from pathlib import Path
 
-from diffseg.zero_shot.options import BACKGROUND, Options, make_options
-from eval.cli import Parser, at_least, existing, finite, names, positive
+from diffseg.zero_shot.options import BACKGROUND, MOST_BOUNCES, MOST_DRAWS, Options, make_options
+from eval.cli import at_least, existing, finite, folder, named, names, parser_of, positive, words
 from eval.zero_shot.arms import ARMS, DIRECTIONS
-from tokenrank_guidance.commands.models import DTYPES
-from tokenrank_guidance.commands.options import layer
+from tokenrank_guidance.commands.options import add_device_arguments, between, layer, refuse_without_effect
 
+CAPTION = "a {name}"
+MOST_CURVE = 100
 CHANGES = ("n", "direction", "mix", "layers", "timesteps", "draws", "background", "blur", "seed")
 DESCRIPTION = (
     "Segments the object of each picture from the word for it and measures the heat maps against the masks. "
@@ -22,11 +22,13 @@ DESCRIPTION = (
 
 def parse(argv: Sequence[str]) -> Namespace:
     """Read the arguments; ValueError for a mistake."""
-    parser = Parser(prog="python -m eval.zero_shot", description=DESCRIPTION, allow_abbrev=False)
+    parser = parser_of("python -m eval.zero_shot", DESCRIPTION)
     _add_inputs(parser)
     _add_methods(parser)
     _add_running(parser)
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    _check(arguments)
+    return arguments
 
 
 def options_of(arguments: Namespace) -> Options:
@@ -35,18 +37,27 @@ def options_of(arguments: Namespace) -> Options:
     return make_options(changes | {"resolution": arguments.size})
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+def _check(arguments: Namespace) -> None:
+    """ValueError for options that no chosen method reads."""
+    if arguments.methods is None:
+        return  # which ones then, depends on the model
+    chains = {name for name in arguments.methods if ARMS[name]["method"] == "bounce"}
+    if not chains:
+        refuse_without_effect(arguments, ["n"], "no method among --methods bounces")
+    if not any("direction" not in ARMS[name] for name in chains):
+        refuse_without_effect(arguments, ["direction"], "no bounce among --methods leaves it open")
+    if "concept-attention" not in arguments.methods:
+        refuse_without_effect(arguments, ["background", "blur"], "concept-attention is not among --methods")
 
 
 def _layers(text: str) -> str | tuple[str | int, ...]:
-    return text if text in ("all", "default") else tuple(layer(part) for part in _words(text))
+    return text if text in ("all", "default") else tuple(layer(part) for part in words(text))
 
 
 def timesteps(text: str) -> tuple[int, ...]:
     """A parser of timesteps."""
-    parts = _words(text)
-    if not parts or not all(part.isdecimal() and int(part) < 1000 for part in parts):
+    parts = words(text)
+    if not all(part.isdecimal() and int(part) < 1000 for part in parts):
         raise ArgumentTypeError(f"got {text!r}; expected timesteps of 1000, as 250,500")
     return tuple(int(part) for part in parts)
 
@@ -61,16 +72,23 @@ def template(text: str) -> str:
 def _add_inputs(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("model and data")
     group.add_argument(
-        "--pipe", required=True, metavar="NAME|PATH|HUB_ID", help="tiny-flux, tiny-sd, a FLUX, SD3 or UNet"
+        "--pipe",
+        type=named,
+        required=True,
+        metavar="NAME|PATH|HUB_ID",
+        help="tiny-flux, tiny-sd, a FLUX, SD3 or UNet",
     )
     group.add_argument(
         "--data",
+        type=named,
         required=True,
         metavar="DATA",
         help="parquet file with masks and labels, folder of images and masks, imagenet-seg:MAT or voc:ROOT",
     )
-    group.add_argument("--split", help="of the folder")
-    group.add_argument("--concept", metavar="WORD", help="the object's name, where the data have no labels")
+    group.add_argument("--split", type=named, help="of the folder")
+    group.add_argument(
+        "--concept", type=named, metavar="WORD", help="the object's name, where the data have no labels"
+    )
     group.add_argument(
         "--names", type=existing, metavar="FILE", help="the object's name of each picture, one a line"
     )
@@ -85,29 +103,33 @@ def _add_methods(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("methods")
     group.add_argument("--methods", type=names(ARMS), metavar="NAMES", help=f"of {', '.join(ARMS)}")
     group.add_argument(
-        "--curve", type=at_least(0), default=10, metavar="N", help="bounces 1 to N, in both directions; 10"
+        "--curve",
+        type=between(0, MOST_CURVE),
+        default=10,
+        metavar="N",
+        help="bounces 1 to N, in both directions; 10",
     )
-    group.add_argument("--caption", type=template, default="a {name}", help="default: %(default)s")
-    group.add_argument("--n", type=positive, metavar="N", help="bounces; 2")
+    group.add_argument("--caption", type=template, default=CAPTION, help="default: %(default)s")
+    group.add_argument("--n", type=between(1, MOST_BOUNCES), metavar="N", help="bounces; 2")
     group.add_argument("--direction", choices=DIRECTIONS, help="of bounce; outgoing")
     group.add_argument("--mix", choices=("before", "after"), help="heads; before")
     group.add_argument("--layers", type=_layers, metavar="LAYERS", help="default, all, indices or names")
     group.add_argument("--timesteps", type=timesteps, metavar="LIST", help="of 1000; 500")
-    group.add_argument("--draws", type=positive, metavar="N", help="of noise, at each timestep; 5")
-    words = ",".join(BACKGROUND)
+    group.add_argument(
+        "--draws", type=between(1, MOST_DRAWS), metavar="N", help="of noise, at each timestep; 5"
+    )
     group.add_argument(
         "--background",
-        type=_words,
+        type=words,
         metavar="WORDS",
-        help=f"of concept-attention; {words}, and for tiny-… its other labels",
+        help=f"of concept-attention; {','.join(BACKGROUND)}, and for tiny-… its other labels",
     )
     group.add_argument("--blur", type=finite, metavar="SIGMA", help="of concept-attention; 0")
 
 
 def _add_running(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("running")
-    group.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for results")
+    group.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder for results")
     group.add_argument("--pictures", type=at_least(0), default=4, metavar="N", help="worst and best, of each")
     group.add_argument("--seed", type=at_least(0), metavar="N", help="of the first draw of noise; 0")
-    group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps; the GPU where there is one")
-    group.add_argument("--dtype", choices=DTYPES, default="float32", help="the model's; default: %(default)s")
+    add_device_arguments(group)

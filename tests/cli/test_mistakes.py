@@ -45,10 +45,10 @@ def late(monkeypatch):
     def install(error: BaseException) -> None:
         draw = arms.Study.draw
 
-        def fail(study, name):
+        def fail(study, name, *rest):
             if name == "sag":
                 raise error
-            return draw(study, name)
+            return draw(study, name, *rest)
 
         monkeypatch.setattr(arms.Study, "draw", fail)
 
@@ -74,7 +74,8 @@ def test_help_names_the_command_and_its_options(capsys):
     for arguments, expected in (["--help"], "sample"), (["sample", "--help"], "--head-weights"):
         with pytest.raises(SystemExit, match="0"):
             main(arguments)
-        assert expected in capsys.readouterr().err
+        out, err = capsys.readouterr()
+        assert expected in out and err == ""
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 """Files appear together or not at all."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from tokenrank_guidance.commands.output import staged
+from tokenrank_guidance.commands.output import staged, staged_file
 
 
 def write_and_fail(folder: Path, error: type[BaseException]) -> None:
@@ -44,3 +45,48 @@ def test_file_in_the_way_is_found_at_once(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="cannot write to"), staged(tmp_path / "file" / "folder"):
         pytest.fail("the block ran")
+
+
+def test_a_result_replaces_the_earlier_one_whole_and_nothing_else(tmp_path):
+    def write(names: list[str]) -> None:
+        with staged(tmp_path) as scratch:
+            for name in names:
+                (scratch / name).write_text(name)
+            (scratch / "result.json").write_text(
+                json.dumps({"files": [f"elsewhere/{name}" for name in names]})
+            )
+
+    (tmp_path / "mine.txt").write_text("not listed")
+    write(["a.png", "b.png"])
+    write(["b.png", "c.png"])
+    assert {path.name for path in tmp_path.iterdir()} == {"b.png", "c.png", "mine.txt", "result.json"}
+
+
+@pytest.mark.parametrize(
+    "result", ["", "[1]", '{"files": 3}', '{"files": [3, ".."]}', '{"files": ["", "sub"]}']
+)
+def test_an_earlier_result_that_is_none_removes_nothing(tmp_path, result):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "result.json").write_text(result)
+    with staged(tmp_path) as scratch:
+        (scratch / "x").write_text("new")
+    assert {path.name for path in tmp_path.iterdir()} == {"sub", "x"}
+
+
+def test_a_second_run_at_once_is_refused_and_the_first_one_ends_well(tmp_path):
+    with staged(tmp_path) as scratch:
+        (scratch / "x").write_text("first")
+        with pytest.raises(OSError, match="is being written by another run"), staged(tmp_path):
+            pytest.fail("the block ran")
+        with staged_file(tmp_path / "one.png") as other:
+            (other / "one.png").write_text("beside")
+    assert {path.name for path in tmp_path.iterdir()} == {"x", "one.png"}
+
+
+@pytest.mark.parametrize("write", [staged, lambda folder: staged_file(folder / "x")], ids=["folder", "file"])
+def test_what_a_killed_run_has_left_is_swept(tmp_path, write):
+    (tmp_path / ".tokenrank-killed").mkdir()
+    (tmp_path / ".tokenrank-killed" / "half.png").write_text("")
+    with write(tmp_path) as scratch:
+        (scratch / "x").write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]

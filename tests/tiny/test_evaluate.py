@@ -1,21 +1,22 @@
 import pytest
 
-from tokenrank_guidance.tiny.evaluate import Share, main
+from tokenrank_guidance.tiny.evaluate.command import Share
+from tokenrank_guidance.tiny.evaluate.options import main
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["tiny-dit"], "no embedded model is called 'tiny-dit'"),
-        (["tiny-flux", "--n", "0"], "--n is 0; expected at least 1"),
+        (["tiny-flux", "--n", "0"], "argument --n: expected a whole number ≥ 1, got '0'"),
         (["tiny-flux", "--data", "absent.parquet"], "absent.parquet does not exist"),
     ],
 )
 def test_a_mistake_is_named_and_ends_with_2(arguments, message, tmp_path, capsys):
     given = ["--classifier", str(tmp_path), "--data", str(tmp_path), *arguments]
-    with pytest.raises(SystemExit, match="2"):
-        main(given)
-    assert message in capsys.readouterr().err
+    assert main(given) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.startswith("error: ") and said.count("\n") == 1
 
 
 def test_wilson_interval():

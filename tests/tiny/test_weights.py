@@ -9,7 +9,7 @@ import torch
 from sag import SelfAttentionGuidance
 from tests.tiny_models import denoiser
 from tokenrank_guidance.tiny import LABELS, available_models, load_pipeline
-from tokenrank_guidance.tiny.evaluate import IMAGENETTE, Classifier, samples
+from tokenrank_guidance.tiny.evaluate.command import IMAGENETTE, Classifier, samples
 from tokenrank_guidance.tiny.loader import WEIGHTS
 from tokenrank_guidance.tiny.sampling import sample_images
 

@@ -1,1 +1,4 @@
-"""The commands of `tokenrank`: a module each, with `add_arguments(parser)` and `run(arguments) -> result`."""
+"""The commands of `tokenrank`: a module each with `run(arguments) -> result`, and one of its options.
+
+`NAME_options` has `add_arguments(parser)` and `check(arguments)`, and imports nothing heavy.
+"""

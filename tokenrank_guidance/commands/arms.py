@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,10 +14,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sag.guidance import SelfAttentionGuidance, denoiser_of
-from tokenrank_guidance.calls import Job, Sampling, call_arguments
+from tokenrank_guidance.calls import Job, Sampling, call_arguments, finite_pictures
 from tokenrank_guidance.commands.overlap import StepMasks, intersection_over_union, join, paired_scorer
-
-ARMS = ("none", "sag", "tokenrank")
 
 
 @dataclass(frozen=True)
@@ -55,13 +53,15 @@ class Study:
 
     def check(self, arms: Sequence[str]) -> None:
         """Raise now what sampling would raise: for a pipeline, scheduler or layer that does not do."""
-        call_arguments(self.pipe, self.sampling, self.jobs)
+        for job in {job.prompt: job for job in self.jobs}.values():
+            call_arguments(self.pipe, self.sampling, [job])
+        call_arguments(self.pipe, self.sampling, self.jobs[: self.batch_size])
         if set(arms) != {"none"}:
             with self.guidance(self.pipe):
                 pass
 
-    def draw(self, arm: str) -> Arm:
-        """Draw every job's image, in batches, each from its own generator."""
+    def draw(self, arm: str, save: Callable[[int, Image.Image], object] = lambda i, image: None) -> Arm:
+        """Draw every job's image, in batches, each from its own generator; `save` each once it is drawn."""
         images, batches, started = [], [], time.perf_counter()
         with _counted(denoiser_of(self.pipe)) as calls:
             for first in range(0, len(self.jobs), self.batch_size):
@@ -69,11 +69,17 @@ class Study:
                 done = f"{arm} {first + len(batch)}/{len(self.jobs)}"
                 self.pipe.set_progress_bar_config(desc=done, leave=False)
                 drawn, masks = self._draw_batch(arm, batch)
-                images += drawn
+                for image in drawn:
+                    save(len(images), image)
+                    images.append(image)
                 batches.append(masks)
         return Arm(arm, images, join(batches), time.perf_counter() - started, calls[0])
 
     def _draw_batch(self, arm: str, jobs: Sequence[Job]) -> tuple[list[Image.Image], list[StepMasks]]:
+        with finite_pictures(self.pipe):
+            return self._drawn(arm, jobs)
+
+    def _drawn(self, arm: str, jobs: Sequence[Job]) -> tuple[list[Image.Image], list[StepMasks]]:
         arguments = call_arguments(self.pipe, self.sampling, jobs)
         device = self.pipe.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):

@@ -18,7 +18,7 @@ from diffseg.zero_shot import Generate, Options, ZeroShot, heat_maps
 from diffseg.zero_shot.layers import is_joint
 from diffseg.zero_shot.options import make_options
 from diffseg.zero_shot.words import caption_of
-from tokenrank_guidance.commands.explain_options import CHANGES, add_arguments
+from tokenrank_guidance.commands.explain_options import CHANGES, STEPS
 from tokenrank_guidance.commands.explain_strip import Column, mask_image, strip
 from tokenrank_guidance.commands.messages import say
 from tokenrank_guidance.commands.models import Model, open_model
@@ -26,15 +26,13 @@ from tokenrank_guidance.commands.output import RESULT, staged
 from tokenrank_guidance.commands.pictures import open_picture
 from tokenrank_guidance.commands.report import PACKAGES, Json
 
-__all__ = ["add_arguments", "run"]
-
 STRIP, DRAWN, MASK = "explain.png", "image.png", "mask-{:02d}.png"
 EMBEDDED_RESOLUTION = 128  # 16×16 tokens; at their own 64 px they have 8×8
 
 
 def run(arguments: Namespace) -> Json:
     """Walk from each word, write the strip, the masks and the result to `--out`, return the result."""
-    picture = _picture(arguments)
+    picture = None if arguments.image is None else open_picture(arguments.image)
     with staged(arguments.out) as scratch:
         model = open_model(arguments)
         options = _options(arguments, model)
@@ -74,14 +72,6 @@ def _note(options: Options) -> str:
     return f"{options.direction}{', λ2' if options.head_weights == 'lambda2' else ''}"
 
 
-def _picture(arguments: Namespace) -> Image.Image | None:
-    if (arguments.image is None) == (arguments.prompt is None):
-        raise ValueError("give either a picture or a --prompt to draw one")
-    if arguments.prompt is not None and arguments.caption is not None:
-        raise ValueError("--caption: a drawn picture is read under its own prompt; leave it out")
-    return None if arguments.image is None else open_picture(arguments.image)
-
-
 def _options(arguments: Namespace, model: Model) -> Options:
     """Those that were asked for."""
     changes = {name: getattr(arguments, name) for name in CHANGES if getattr(arguments, name) is not None}
@@ -98,7 +88,7 @@ def _request(arguments: Namespace, model: Model) -> Generate:
     cfg = model.cfg(arguments.cfg)
     seed, negative = arguments.seed or 0, arguments.negative_prompt
     size = {"height": arguments.height, "width": arguments.width}
-    return Generate(arguments.prompt, arguments.steps, seed, cfg, negative, **size)
+    return Generate(arguments.prompt, arguments.steps or STEPS, seed, cfg, negative, **size)
 
 
 def _found(
@@ -126,14 +116,16 @@ def _write(
 
 def _caption(arguments: Namespace, model: Model, options: Options) -> str:
     if arguments.prompt is not None:
-        return f"{model.name}, drawn under {arguments.prompt!r}: the mean over {arguments.steps} steps."
+        return (
+            f"{model.name}, drawn under {arguments.prompt!r}: the mean over {arguments.steps or STEPS} steps."
+        )
     text = caption_of(arguments.concepts) if arguments.caption is None else arguments.caption
     times = ", ".join(map(str, options.timesteps))
     return f"{model.name}, read under {text!r} at timestep {times}, {options.draws} draws of noise."
 
 
 def _report(arguments: Namespace, model: Model, options: Options, found: ZeroShot, files: list[str]) -> Json:
-    given = {name: value for name, value in vars(arguments).items() if name not in ("run", "command")}
+    given = {name: value for name, value in vars(arguments).items() if name != "command"}
     paths = {"image": None if arguments.image is None else str(arguments.image), "out": str(arguments.out)}
     resolved = {"model": model.name, "device": str(model.pipe.device), "settings": vars(options)}
     height, width = found.size

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
-from diffseg.zero_shot import Options
-from tokenrank_guidance.commands.options import add_model_arguments, at_least, finite, layer
+from diffseg.zero_shot.options import MOST_BOUNCES, MOST_DRAWS, Options
+from tokenrank_guidance.commands.options import (
+    MOST_STEPS,
+    add_model_arguments,
+    at_least,
+    between,
+    file,
+    finite,
+    folder,
+    layer,
+    refuse_without_effect,
+)
 
 CHANGES = ("direction", "draws", "head_weights", "n", "resolution", "seed")
+STEPS = 24  # of drawing
+OF_DRAWING = ("steps", "cfg", "negative_prompt", "height", "width", "scheduler")
+OF_READING = ("caption", "timesteps", "draws", "resolution")
 
 
 def words(text: str) -> list[str]:
@@ -21,7 +34,7 @@ def words(text: str) -> list[str]:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Describe the command's options."""
-    parser.add_argument("image", type=Path, nargs="?", metavar="IMAGE", help="a picture of any size")
+    parser.add_argument("image", type=file, nargs="?", metavar="IMAGE", help="a picture of any size")
     parser.add_argument("--prompt", metavar="TEXT", help="draw a picture of this instead")
     parser.add_argument(
         "--concepts", type=words, required=True, metavar="WORDS", help='"church, sky": where walks start'
@@ -30,23 +43,41 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_model_arguments(parser)
     _add_walk_arguments(parser)
     group = parser.add_argument_group("drawing", "with --prompt")
-    group.add_argument("--steps", type=at_least(1), default=24, metavar="N", help="default: %(default)s")
+    group.add_argument("--steps", type=between(1, MOST_STEPS), metavar="N", help=f"default: {STEPS}")
     group.add_argument("--cfg", type=finite, metavar="W", help="the model's own, embedded: 4")
     group.add_argument("--negative-prompt", metavar="TEXT")
     group.add_argument("--height", type=at_least(1), metavar="PIXELS")
     group.add_argument("--width", type=at_least(1), metavar="PIXELS")
     group = parser.add_argument_group("output")
     group.add_argument(
-        "--out", type=Path, default=Path("explained"), metavar="DIR", help="default: %(default)s"
+        "--out", type=folder, default=Path("explained"), metavar="DIR", help="default: %(default)s"
     )
+
+
+def check(arguments: Namespace) -> None:
+    """ValueError unless there is one of picture and prompt, and for options that are the other one's."""
+    if (arguments.image is None) == (arguments.prompt is None):
+        raise ValueError("give either a picture or a --prompt to draw one")
+    if arguments.image is None:
+        refuse_without_effect(
+            arguments, OF_READING, "a drawn picture is read under its own prompt, in its own steps"
+        )
+    else:
+        refuse_without_effect(
+            arguments, OF_DRAWING, "IMAGE is read, and nothing is drawn; give --prompt to draw"
+        )
+    twice = sorted({word for word in arguments.concepts if arguments.concepts.count(word) > 1})
+    if twice:
+        raise ValueError(f"concepts: {', '.join(twice)} asked for more than once")
 
 
 def _add_walk_arguments(parser: ArgumentParser) -> None:
     default, group = Options(), parser.add_argument_group("walks")
+    bounces = between(1, MOST_BOUNCES)
     group.add_argument(
-        "--bounces", type=at_least(1), nargs="+", default=[1, 2, 3, 5], metavar="N", help="shown; 1 2 3 5"
+        "--bounces", type=bounces, nargs="+", default=[1, 2, 3, 5], metavar="N", help="shown; 1 2 3 5"
     )
-    group.add_argument("--n", type=at_least(1), metavar="N", help=f"bounces of the mask; {default.n}")
+    group.add_argument("--n", type=bounces, metavar="N", help=f"bounces of the mask; {default.n}")
     group.add_argument("--direction", choices=("outgoing", "incoming"), help=f"{default.direction}")
     group.add_argument("--head-weights", choices=("lambda2", "mean"), help=f"{default.head_weights}")
     group.add_argument(
@@ -55,7 +86,9 @@ def _add_walk_arguments(parser: ArgumentParser) -> None:
     group.add_argument(
         "--timesteps", type=at_least(0), nargs="+", metavar="T", help="of 1000, that IMAGE is noised to; 500"
     )
-    group.add_argument("--draws", type=at_least(1), metavar="N", help=f"of noise, at each; {default.draws}")
+    group.add_argument(
+        "--draws", type=between(1, MOST_DRAWS), metavar="N", help=f"of noise, at each; {default.draws}"
+    )
     group.add_argument(
         "--resolution", type=at_least(1), metavar="PIXELS", help="√(pixels) of IMAGE worked at"
     )

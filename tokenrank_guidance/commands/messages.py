@@ -5,11 +5,11 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tqdm import tqdm
-
 
 def say(text: str) -> None:
     """Print one line on stderr, whatever `text` holds, without breaking a progress bar."""
+    from tqdm import tqdm  # a tenth of a second, and most commands have nothing to say before work begins
+
     tqdm.write(" ".join(text.split()), file=sys.stderr)
 
 

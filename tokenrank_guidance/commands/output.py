@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import shutil
 import tempfile
@@ -9,22 +11,44 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-RESULT = "result.json"
+RESULT, SCRATCH = "result.json", ".tokenrank-"
 
 
 @contextmanager
 def staged(folder: Path) -> Iterator[Path]:
-    """A scratch folder whose files move into `folder` if the block ends well, and vanish if it does not.
+    """A scratch folder whose files become `folder`'s if the block ends well, and vanish if it does not.
 
-    Files of the same names are replaced, `result.json` last: where it is, the files it lists are too. Folders
-    made for nothing are removed. Raises OSError at once, before the block, where `folder` cannot be written.
+    The result is replaced whole: files that an earlier `result.json` lists go, files of the same names too,
+    others stay; the new `result.json` comes last, so that where it is, the files it lists are. Folders made
+    for nothing are removed. Raises OSError at once, before the block, where `folder` cannot be written or
+    another run is writing it.
     """
+    with _made(folder), _locked(folder), _scratch(folder) as scratch:
+        yield scratch
+        earlier = _listed(folder)
+        (folder / RESULT).unlink(missing_ok=True)
+        for path in earlier:
+            path.unlink(missing_ok=True)
+        for path in sorted(scratch.iterdir(), key=lambda path: path.name == RESULT):
+            os.replace(path, folder / path.name)
+
+
+@contextmanager
+def staged_file(path: Path) -> Iterator[Path]:
+    """As `staged`, for one file in a folder that is not this run's own: nothing beside it is touched."""
+    with _made(path.parent), _scratch(path.parent) as scratch:
+        yield scratch
+        os.replace(scratch / path.name, path)
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """`folder` is there in the block; after it again not, if it was not before and nothing came into it."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        with _scratch(folder) as scratch:
-            yield scratch
-            for path in sorted(scratch.iterdir(), key=lambda path: path.name == RESULT):
-                os.replace(path, folder / path.name)
+        with _named(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        yield
     finally:
         for path in missing:
             with suppress(OSError):  # not empty: it has the results
@@ -32,14 +56,63 @@ def staged(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    """A temporary folder inside `folder`, on the same file system, so that moving out of it is atomic."""
+def _named(folder: Path) -> Iterator[None]:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".tokenrank-", dir=folder))
+        yield
     except OSError as error:
         raise OSError(f"cannot write to {folder}: {error.strerror}") from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """The folder is this process's in the block, even if it is killed in it."""
+    with _opened(folder) as number:
+        if not _lock(number):
+            raise OSError(f"{folder} is being written by another run; wait for it or choose another folder")
+        yield
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A temporary folder inside `folder`, on the same file system, so that moving out of it is atomic.
+
+    It is locked as long as its process lives: what killed runs have left is not, and is removed.
+    """
+    for left in folder.glob(f"{SCRATCH}*"):
+        with suppress(OSError), _opened(left) as number:
+            if _lock(number):
+                shutil.rmtree(left, ignore_errors=True)
+    with _named(folder):
+        scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=folder))
     try:
-        yield scratch
+        with _opened(scratch) as number:
+            _lock(number)
+            yield scratch
     finally:
-        shutil.rmtree(scratch)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield number
+    finally:
+        os.close(number)
+
+
+def _lock(number: int) -> bool:
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _listed(folder: Path) -> list[Path]:
+    """The files beside an earlier result that it lists; none where there is no such result."""
+    try:
+        names = [Path(name).name for name in json.loads((folder / RESULT).read_text())["files"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [path for name in names if name and (path := folder / name).is_file()]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from importlib.metadata import version
 from typing import Any
 
+from sag.guidance import SelfAttentionGuidance
+from sag.settings import Settings
 from tokenrank_guidance.calls import Job
 from tokenrank_guidance.commands.arms import Arm, Study
 from tokenrank_guidance.commands.models import Model
@@ -34,10 +37,10 @@ def sample_report(
         "n": study.per_prompt,
         "width": width,
         "height": height,
-        "blur_kernel": study.guidance.blur_kernel,
+        **_guidance(study.guidance),
         "out": str(arguments.out),
     }
-    given = {name: value for name, value in vars(arguments).items() if name not in ("run", "command")}
+    given = {name: value for name, value in vars(arguments).items() if name != "command"}
     return {
         "command": arguments.command,
         "config": given | resolved,
@@ -46,6 +49,14 @@ def sample_report(
         "versions": _versions(),
         "arms": {name: _arm_report(arm, study.jobs, files[name]) for name, arm in drawn.items()},
     }
+
+
+def _guidance(guidance: SelfAttentionGuidance) -> Json:
+    """Every setting that the arms have in common, by its option's name."""
+    settings = {
+        field.name: getattr(guidance, field.name) for field in fields(Settings) if field.name != "scorer"
+    }
+    return settings | {"scale": settings.pop("sag_scale")}
 
 
 def _arm_report(arm: Arm, jobs: Sequence[Job], files: Sequence[str]) -> Json:

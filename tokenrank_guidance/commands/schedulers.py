@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import diffusers
-from diffusers import DiffusionPipeline
+from typing import TYPE_CHECKING, Any
 
 from tokenrank_guidance.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 FLOW = ("flow-euler",)
 SCHEDULERS: dict[str, tuple[str, dict[str, object]]] = {
@@ -40,6 +40,8 @@ def exchange_scheduler(pipe: DiffusionPipeline, name: str) -> None:
         raise UnsupportedError(
             f"{type(pipe).__name__} is {kind}, which {name!r} cannot sample; choose from {fitting}"
         )
+    import diffusers  # the names are read by parsers, which must not wait for it
+
     class_name, options = SCHEDULERS[name]
     pipe.scheduler = getattr(diffusers, class_name).from_config(pipe.scheduler.config, **options)
 

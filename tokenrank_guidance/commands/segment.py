@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import Namespace
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 
 from diffseg import DiffSeg, Segmentation
-from diffseg.anchors import ANCHORS
-from diffseg.label import VOTES
+from diffseg.choices import VOTES
 from diffseg.picture import colours, label_image, overlay
-from diffseg.settings import PRESETS
 from tokenrank_guidance.commands.messages import say
 from tokenrank_guidance.commands.models import Model, open_model
-from tokenrank_guidance.commands.options import add_model_arguments, at_least, finite, layer
 from tokenrank_guidance.commands.output import RESULT, staged
 from tokenrank_guidance.commands.pictures import open_picture
 from tokenrank_guidance.commands.report import PACKAGES, Json
@@ -27,51 +23,6 @@ EMBEDDED_RESOLUTION = 256  # at their 64 px the embedded models have 8×8 tokens
 CHANGES = ("anchors", "num_anchors", "kl_threshold", "merges", "timestep", "refine", "damping", "seed")
 
 
-def threshold(text: str) -> float | str:
-    """A parser of "auto" and of positive numbers."""
-    if text == "auto":
-        return text
-    value = finite(text)
-    if value <= 0:
-        raise ArgumentTypeError(f"expected a number > 0 or 'auto', got {text!r}")
-    return value
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Describe the command's options."""
-    parser.add_argument("image", type=Path, metavar="IMAGE", help="a picture of any size")
-    add_model_arguments(parser)
-    _add_segment_arguments(parser)
-    group = parser.add_argument_group("names")
-    group.add_argument("--caption", metavar="TEXT", help="name segments by this caption's words")
-    group.add_argument("--nouns", nargs="+", metavar="WORD", help="by these of its words alone")
-    group.add_argument("--vote", choices=VOTES, default="majority", help="default: %(default)s")
-    group = parser.add_argument_group("output")
-    group.add_argument(
-        "--out", type=Path, default=Path("segments"), metavar="DIR", help="default: %(default)s"
-    )
-
-
-def _add_segment_arguments(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("segments", "what is left out is as the preset has it")
-    group.add_argument("--preset", choices=PRESETS, default="default", help="reference: DiffSeg as published")
-    group.add_argument("--anchors", choices=ANCHORS, help="where merging starts")
-    group.add_argument("--num-anchors", type=at_least(1), metavar="N")
-    group.add_argument(
-        "--kl-threshold", type=threshold, nargs="+", metavar="T", help="auto, one, or one for each merge"
-    )
-    group.add_argument("--merges", type=at_least(1), metavar="N")
-    group.add_argument("--timestep", type=at_least(0), metavar="T", help="of 1000")
-    group.add_argument("--add-noise", action="store_true", help="add the timestep's noise; DiffSeg adds none")
-    group.add_argument("--refine", choices=("kmeans",))
-    group.add_argument("--damping", type=finite, metavar="D", help="of TokenRank")
-    group.add_argument("--layers", type=layer, nargs="+", metavar="LAYER", help="auto, all, names or indices")
-    group.add_argument(
-        "--resolution", type=at_least(1), metavar="PIXELS", help="√(pixels) worked at; the model's own"
-    )
-    group.add_argument("--seed", type=at_least(0), metavar="N", help="of noise and of sampled anchors")
-
-
 def run(arguments: Namespace) -> Json:
     """Segment the image, write the overlay, the label map and the result to `--out`, return the result."""
     image = open_picture(arguments.image)
@@ -79,7 +30,8 @@ def run(arguments: Namespace) -> Json:
         model = open_model(arguments)
         segmenter = DiffSeg.from_pipe(model.pipe, arguments.preset, **_changes(arguments, model))
         start = time.perf_counter()
-        found = segmenter(image, caption=arguments.caption, nouns=arguments.nouns, vote=arguments.vote)
+        vote = arguments.vote or VOTES[0]
+        found = segmenter(image, caption=arguments.caption, nouns=arguments.nouns, vote=vote)
         seconds = time.perf_counter() - start
         label_image(found.labels).save(scratch / LABELS, "PNG", optimize=True)
         overlay(image, found, _caption(segmenter, model)).save(scratch / OVERLAY, "PNG", optimize=True)
@@ -112,7 +64,7 @@ def _report(arguments: Namespace, segmenter: DiffSeg, model: Model, found: Segme
         name: str(value) if isinstance(value, torch.dtype) else value
         for name, value in vars(segmenter.settings).items()
     }
-    names = ("scheduler", "dtype", "preset", "caption", "nouns", "vote")
+    names = ("dtype", "preset", "caption", "nouns", "vote")
     asked = {name: getattr(arguments, name) for name in names}
     height, width = found.labels.shape
     return {

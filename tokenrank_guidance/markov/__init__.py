@@ -10,7 +10,7 @@ Results keep the dtype the chain computes in, float32 or float64: 1/n in half pr
 Source: Erel et al., *Attention (as Discrete-Time Markov) Chains*, NeurIPS 2025, arXiv 2507.17657.
 """
 
-from tokenrank_guidance.markov.attention import HELD_BYTES, AttentionTransition
+from tokenrank_guidance.markov.attention import AttentionTransition
 from tokenrank_guidance.markov.bounce import multi_bounce
 from tokenrank_guidance.markov.coerce import Maps, SupportsTransition, as_operator
 from tokenrank_guidance.markov.composite import MixtureTransition, RestrictedTransition, SelectedTransition
@@ -27,6 +27,7 @@ from tokenrank_guidance.markov.spectrum import (
     solve_second_eigenvalue,
 )
 from tokenrank_guidance.markov.stationary import stationary_distribution
+from tokenrank_guidance.memory import HELD_BYTES
 
 __all__ = [
     "HELD_BYTES",

@@ -17,11 +17,7 @@ from tokenrank_guidance.markov.operator import TransitionOperator, token_index
 from tokenrank_guidance.markov.precision import compute_dtype, full_precision
 from tokenrank_guidance.markov.products import HeldProducts, LeftProduct, Products, RightProduct
 from tokenrank_guidance.markov.vectors import per_chain
-
-# The size rule. A product with a matrix in memory takes a tenth of the time of one from Q and K, and making
-# the matrix takes as long as one or two of these: so a chain holds its matrices as long as they fit in here.
-# That is 8 heads of 1,448 tokens, or one chain of 4,096, such as the mixture of any number of heads.
-HELD_BYTES = 64 * 2**20
+from tokenrank_guidance.memory import HELD_BYTES
 
 
 class AttentionTransition(TransitionOperator):

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from tokenrank_guidance.checks import is_whole
 from tokenrank_guidance.markov.coerce import Maps
 from tokenrank_guidance.markov.distribution import as_distribution, broadcasts
 from tokenrank_guidance.markov.heads import HeadWeights, mix_heads
@@ -31,8 +32,8 @@ def multi_bounce(
     """
     if direction not in ("outgoing", "incoming"):
         raise ValueError(f"direction: got {direction!r}, expected 'outgoing' or 'incoming'")
-    if n < 0:
-        raise ValueError(f"n: got {n} bounces, expected 0 or more")
+    if not is_whole(n, 0):
+        raise ValueError(f"n: got {n!r} bounces, expected 0 or more")
     operator = mix_heads(maps, head_weights)
     x = _start_distribution(start, operator)
     x = x.expand(*torch.broadcast_shapes(x.shape[:-1], operator.batch_shape), operator.n)

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tokenrank_guidance.checks import is_number, is_whole
 from tokenrank_guidance.markov.operator import TransitionOperator
 
 CHECKS = 4
@@ -29,8 +30,11 @@ class Arnoldi:
     raise_on_failure: bool = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.tol < math.inf:
-            raise ValueError(f"tol: got {self.tol}, expected a positive number")
+        if not (is_number(self.tol) and self.tol > 0):
+            raise ValueError(f"tol: got {self.tol!r}, expected a positive number")
+        for name in ("max_steps", "basis", "keep"):
+            if not is_whole(getattr(self, name)):
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected a whole number ≥ 1")
         if not 1 <= self.keep <= (self.basis - 1) // 2:
             raise ValueError(
                 f"keep: got {self.keep} for a basis of {self.basis}, expected 1 to half of one less than that"

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tokenrank_guidance.checks import is_number, is_whole
+
 
 @dataclass(frozen=True)
 class Stationary:
@@ -46,12 +48,12 @@ class Solver(ABC):
     raise_on_failure: bool = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.tol < math.inf:
-            raise ValueError(f"tol: got {self.tol}, expected a positive number")
-        if self.max_steps < 1:
-            raise ValueError(f"max_steps: got {self.max_steps}, expected at least 1")
-        if self.check_every is not None and self.check_every < 1:
-            raise ValueError(f"check_every: got {self.check_every}, expected at least 1")
+        if not (is_number(self.tol) and self.tol > 0):
+            raise ValueError(f"tol: got {self.tol!r}, expected a positive number")
+        if not is_whole(self.max_steps):
+            raise ValueError(f"max_steps: got {self.max_steps!r}, expected a whole number ≥ 1")
+        if self.check_every is not None and not is_whole(self.check_every):
+            raise ValueError(f"check_every: got {self.check_every!r}, expected a whole number ≥ 1")
 
     @abstractmethod
     def run(
@@ -122,8 +124,8 @@ class MinimalResidual(Solver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.depth < 1:
-            raise ValueError(f"depth: got {self.depth}, expected at least 1")
+        if not is_whole(self.depth):
+            raise ValueError(f"depth: got {self.depth!r}, expected a whole number ≥ 1")
 
     def run(
         self, propagate: Propagate, constant: Float[Tensor, "*batch n"], x: Float[Tensor, "*batch n"]

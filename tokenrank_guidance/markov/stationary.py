@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tokenrank_guidance.checks import is_damping
 from tokenrank_guidance.errors import ConvergenceError
 from tokenrank_guidance.markov.coerce import Maps, as_operator
 from tokenrank_guidance.markov.distribution import as_distribution, broadcasts
@@ -35,8 +36,8 @@ def stationary_distribution(
     Source: arXiv 2507.17657 (TokenRank); Page et al. 1999.
     """
     operator = as_operator(maps)
-    if not 0 < damping < 1:
-        raise ValueError(f"damping: got {damping}, expected a number in the open interval (0, 1)")
+    if not is_damping(damping):
+        raise ValueError(f"damping: got {damping!r}, expected a number in the open interval (0, 1)")
     _check_resolution(solver, operator.dtype)
     teleport = _teleport(personalization, operator)
     first = teleport if start is None else as_distribution(start, operator, "start")

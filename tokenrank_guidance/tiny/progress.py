@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from tokenrank_guidance.tiny.checkpoint import TrainingState
+from tokenrank_guidance.tiny.train.options import SEED_STRIDE
 
 LOG_EVERY = 50
 SAVE_SECONDS = 120.0
@@ -55,7 +56,7 @@ class Schedule:
 
 def step_generator(seed: int, step: int) -> Generator:
     """The random numbers of one step, from (seed, step) alone, so that a resumed run repeats none."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + step)
+    return torch.Generator().manual_seed(seed * SEED_STRIDE + step)
 
 
 def finite(loss: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from tokenrank_guidance.calls import Job, Sampling, call_arguments
+from tokenrank_guidance.calls import Job, Sampling, call_arguments, finite_pictures
 
 
 def sample_images(
@@ -16,4 +16,5 @@ def sample_images(
     """One image per prompt at the pipeline's own size, silently, from the seeds seed, seed + 1, …"""
     pipe.set_progress_bar_config(disable=True)
     jobs = [Job(prompt, seed + i) for i, prompt in enumerate(prompts)]
-    return pipe(**call_arguments(pipe, Sampling(steps, cfg=scale), jobs)).images
+    with finite_pictures(pipe):
+        return pipe(**call_arguments(pipe, Sampling(steps, cfg=scale), jobs)).images

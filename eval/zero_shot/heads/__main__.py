@@ -2,8 +2,7 @@
 
 import sys
 
-from eval.cli import run
-from eval.zero_shot.heads.command import main
+from eval.cli import program
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(program("eval.zero_shot.heads"))

@@ -22,7 +22,6 @@ WALKS: Mapping[str, tuple[int, Direction]] = {
     "bounce": (2, "outgoing"),
 }
 TOKENRANK = "tokenrank"
-MAPS = (*WALKS, TOKENRANK)
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,7 +44,9 @@ def data(tmp_path_factory) -> Path:
 def arguments(model: Path, data: Path, out: Path, *more: str) -> list[str]:
     given = {"model": model, "data": data, "out": out, "device": "cpu", "scorers": "random,tokenrank"}
     options = [part for name, value in given.items() for part in (f"--{name}", str(value))]
-    return [*options, "--layers", "1", "--fractions", ".25,.75", "--pictures", "1", *more]
+    if "--layers-from" not in more:
+        options += ["--layers", "1"]
+    return [*options, "--fractions", ".25,.75", "--pictures", "1", *more]
 
 
 def report(capsys) -> dict:

@@ -1,17 +1,10 @@
-"""How good is an embedded model?
-
-`python -m tokenrank_guidance.tiny.evaluate tiny-flux --classifier DIR --data FILE` prints JSON, and with
-`--out FOLDER` keeps it there as result.json. An ImageNet classifier, restricted to the ten Imagenette
-classes, names 500 samples; the share it gets right stands beside the same share for real held-out images at
-the model's resolution, as they are and after a pass through its autoencoder, and beside chance.
-"""
+"""What an embedded model is measured by."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import platform
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -31,7 +24,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from tokenrank_guidance.commands.output import RESULT, staged
 from tokenrank_guidance.tiny.dataset import resize
-from tokenrank_guidance.tiny.loader import available_models, load_folder, load_pipeline
+from tokenrank_guidance.tiny.loader import load_folder, load_pipeline
 from tokenrank_guidance.tiny.sampling import sample_images
 
 IMAGENETTE = {
@@ -149,33 +142,12 @@ def _report(results: dict[str, object], options: argparse.Namespace) -> str:
     return json.dumps({"results": results, "config": config, "versions": versions}, indent=1) + "\n"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tokenrank_guidance.tiny.evaluate", description=__doc__)
-    parser.add_argument("model", help=f"{', '.join(available_models()) or 'a shipped model'}, or a folder")
-    parser.add_argument("--classifier", type=Path, required=True, help="folder of an ImageNet-1k classifier")
-    parser.add_argument("--data", type=Path, required=True, help="imagenette_val1000.parquet")
-    parser.add_argument("--n", type=int, default=500)
-    parser.add_argument("--scale", type=float, default=4.0, help="classifier-free guidance scale")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="folder for result.json")
-    options = parser.parse_args(arguments)
-    for path in (options.classifier, options.data):
-        if not path.exists():
-            parser.error(f"{path} does not exist")
-    if options.n < 1:
-        parser.error(f"--n is {options.n}; expected at least 1")
+def run(options: argparse.Namespace) -> str:
+    """Evaluate, and return the report as it was written; ValueError or OSError for what cannot be loaded."""
     folder = Path(options.model)
-    try:
-        pipe = load_folder(folder) if folder.is_dir() else load_pipeline(options.model)
-        with nullcontext() if options.out is None else staged(options.out) as kept:
-            report = _report(evaluate(pipe, Classifier(options.classifier), options), options)
-            if kept is not None:
-                (kept / RESULT).write_text(report)
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
-    sys.stdout.write(report)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    pipe = load_folder(folder) if folder.is_dir() else load_pipeline(options.model)
+    with nullcontext() if options.out is None else staged(options.out) as kept:
+        report = _report(evaluate(pipe, Classifier(options.classifier), options), options)
+        if kept is not None:
+            (kept / RESULT).write_text(report)
+    return report

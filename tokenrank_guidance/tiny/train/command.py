@@ -1,15 +1,10 @@
-"""Train an embedded model: `python -m tokenrank_guidance.tiny.train tiny-flux --data FILE`.
-
-First the autoencoder, then the denoiser on its latents. Both stages resume from their checkpoints, which lie
-outside the repository; ask for more `--images` to go on training.
-"""
+"""From pictures to an embedded pipeline: first the autoencoder, then the denoiser on its latents."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +13,7 @@ from diffusers import AutoencoderTiny, DiffusionPipeline
 from safetensors.torch import load_file, save, save_file
 from torch import nn
 
+from tokenrank_guidance.commands.models import usable_device
 from tokenrank_guidance.tiny.architecture import build_pipeline
 from tokenrank_guidance.tiny.autoencoder import train_autoencoder
 from tokenrank_guidance.tiny.checkpoint import TrainingState
@@ -28,47 +24,11 @@ from tokenrank_guidance.tiny.objective import Objective, RectifiedFlow, VPredict
 from tokenrank_guidance.tiny.progress import Schedule
 from tokenrank_guidance.tiny.sampling import sample_images
 from tokenrank_guidance.tiny.sheet import loss_curve, sample_sheet
+from tokenrank_guidance.tiny.train.options import AUTOENCODER_BATCH
 
 OBJECTIVES: dict[str, Callable[[Any], Objective]] = {"tiny-flux": RectifiedFlow, "tiny-sd": VPrediction}
 FINAL_COLUMNS = 8  # samples of each label
 SHEET_EVERY = 20  # checkpoints from one sample sheet to the next
-
-
-def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tokenrank_guidance.tiny.train", description=__doc__)
-    parser.add_argument("name", choices=sorted(OBJECTIVES))
-    parser.add_argument("--data", type=Path, required=True, help="objects16_train128.parquet")
-    parser.add_argument("--checkpoints", type=Path, default=Path.home() / ".cache/tokenrank-training")
-    parser.add_argument("--start-from", type=Path, help="folder of a trained pipeline to go on from")
-    parser.add_argument(
-        "--autoencoder", type=Path, help="folder of a trained pipeline whose autoencoder to share"
-    )
-    parser.add_argument("--out", type=Path, help="write the trained pipeline here at the end")
-    parser.add_argument("--resolution", type=int, default=64, help="side of the training images in pixels")
-    parser.add_argument("--images", type=int, default=500_000, help="images seen by the denoiser in all")
-    parser.add_argument(
-        "--milestones",
-        type=_counts,
-        default=(),
-        metavar="N,N,…",
-        help="numbers of images seen at which the pipeline is kept too, in the checkpoints' folder",
-    )
-    parser.add_argument("--autoencoder-images", type=int, default=48_000)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    return parser.parse_args(arguments)
-
-
-def _counts(text: str) -> tuple[int, ...]:
-    try:
-        counts = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        counts = (0,)
-    if min(counts) < 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}; expected numbers of images, as 20000,80000")
-    return counts
 
 
 def obtain_autoencoder(options: argparse.Namespace, images: LabelledImages, folder: Path) -> AutoencoderTiny:
@@ -76,7 +36,7 @@ def obtain_autoencoder(options: argparse.Namespace, images: LabelledImages, fold
     source = options.autoencoder or options.start_from
     if source:
         return AutoencoderTiny.from_pretrained(source / "vae").to(options.device)
-    schedule = Schedule(options.autoencoder_images, batch=32, rate=2e-3, seed=options.seed)
+    schedule = Schedule(options.autoencoder_images, batch=AUTOENCODER_BATCH, rate=2e-3, seed=options.seed)
     path = folder / "autoencoder.safetensors"
     return train_autoencoder(images, options.resolution, schedule, path, options.device)
 
@@ -108,6 +68,8 @@ def cached_latents(
 
 
 def train(options: argparse.Namespace) -> None:
+    """Train as `options` say; ValueError for unfit data, FloatingPointError for a loss that is not finite."""
+    options.device = usable_device(options.device)
     folder = options.checkpoints / str(options.resolution)
     folder.mkdir(parents=True, exist_ok=True)
     images = load_images(options.data)
@@ -146,20 +108,3 @@ def write_results(
     export_pipeline(pipe, averaged, facts, out)
     sample_sheet(pipe, sample_images, columns, options.seed).save(out / "samples.png", optimize=True)
     loss_curve(state.history, f"{options.name}: training loss", out / "loss.png")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = parse_arguments(arguments)
-    try:
-        train(options)
-    except KeyboardInterrupt:
-        print("interrupted; the checkpoint is written, run the same command to go on", file=sys.stderr)
-        return 130
-    except (ValueError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Which sizes a pipeline can draw at, and whether there is the memory for it: known before work starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tokenrank_guidance.errors import UnsupportedError
+from tokenrank_guidance.memory import check_memory
+
+if TYPE_CHECKING:
+    from tokenrank_guidance.calls import Sampling
+
+
+def check_size(pipe: Any, sampling: Sampling, images: int) -> None:
+    """UnsupportedError for sides that `pipe` has no whole tokens for, and for `images` that do not fit."""
+    step = size_step(pipe)
+    for name, side in (("height", sampling.height), ("width", sampling.width)):
+        if side is not None and side % step:
+            nearest = max(step, round(side / step) * step)
+            raise UnsupportedError(
+                f"{name} is {side}; {type(pipe).__name__} draws multiples of {step}, such as {nearest}"
+            )
+    native = _native_side(pipe)
+    check_pass(pipe, sampling.height or native, sampling.width or native, images)
+
+
+def check_pass(pipe: Any, height: int, width: int, images: int = 1) -> None:
+    """UnsupportedError where what is surely held of `images` at height × width pixels does not fit."""
+    check_memory(
+        held_bytes(pipe, height, width, images),
+        str(getattr(pipe, "device", "cpu")),
+        f"{images} image{'s' if images > 1 else ''} of {height}×{width} at once",
+    )
+
+
+def size_step(pipe: Any) -> int:
+    """Pixels that sides must be a multiple of: a latent's, or those of a patch of latents."""
+    return _pixels_per_latent(pipe) * _patch(pipe)
+
+
+def held_bytes(pipe: Any, height: int, width: int, images: int) -> int:
+    """A lower bound: what goes into and comes out of one convolution at full size, in float32 on a CPU.
+
+    An autoencoder that works in tiles, or image by image, holds less: of those only the pictures are counted.
+    """
+    vae = getattr(pipe, "vae", None) or getattr(pipe, "vqvae", None)
+    if getattr(vae, "use_tiling", False):
+        return 3 * 4 * images * height * width
+    at_once = 1 if getattr(vae, "use_slicing", False) else images
+    network = vae or getattr(pipe, "unet", None)
+    channels = getattr(getattr(network, "config", None), "block_out_channels", None) or (3,)
+    return 2 * channels[0] * _itemsize(network) * at_once * height * width
+
+
+def _patch(pipe: Any) -> int:
+    """FLUX packs 2×2 latent pixels into a token, which its transformer's patch_size of 1 does not tell."""
+    transformer = getattr(pipe, "transformer", None)
+    if transformer is None:
+        return 1
+    if any(base.__name__ == "FluxTransformer2DModel" for base in type(transformer).__mro__):
+        return 2
+    patch = getattr(transformer.config, "patch_size", 1)
+    return patch if isinstance(patch, int) and patch > 0 else 1
+
+
+def _native_side(pipe: Any) -> int:
+    """The side of what is drawn when no size is asked for; where it is not told, the smallest."""
+    denoiser = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+    told = getattr(getattr(denoiser, "config", None), "sample_size", None)
+    side = getattr(pipe, "default_sample_size", None) or told
+    return side * _pixels_per_latent(pipe) if isinstance(side, int) else size_step(pipe)
+
+
+def _pixels_per_latent(pipe: Any) -> int:
+    scale = getattr(pipe, "vae_scale_factor", 1)
+    return scale if isinstance(scale, int) else 1
+
+
+def _itemsize(network: Any) -> int:
+    dtype = getattr(network, "dtype", None)
+    return getattr(dtype, "itemsize", 4)

@@ -1,0 +1,52 @@
+"""The arguments of `python -m tokenrank_guidance.tiny.evaluate`, read before anything heavy is imported."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+
+from tokenrank_guidance.commands.messages import one_line_warnings
+from tokenrank_guidance.commands.options import ABOVE_SEEDS, at_least, file, finite, folder, named
+from tokenrank_guidance.program import ended, escape_on_stdout, parser_of
+
+FAILED = 2
+DESCRIPTION = (
+    "An ImageNet classifier, restricted to the ten Imagenette classes, names samples of an embedded model. "
+    "Prints JSON, and with --out keeps it there as result.json."
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Evaluate as the arguments say; the exit code is 0, 2 after a mistake, 130 after Ctrl-C."""
+    escape_on_stdout()
+    given = sys.argv[1:] if argv is None else argv
+    return ended(lambda: _work(given), FAILED, "interrupted: nothing was written")
+
+
+def _work(argv: Sequence[str]) -> None:
+    options = parse(argv)
+    with one_line_warnings():
+        from tokenrank_guidance.tiny.evaluate.command import run
+
+        sys.stdout.write(run(options))
+        sys.stdout.flush()
+
+
+def parse(argv: Sequence[str]) -> Namespace:
+    """Read the arguments; ValueError for a mistake."""
+    parser = parser_of("python -m tokenrank_guidance.tiny.evaluate", DESCRIPTION)
+    parser.add_argument("model", type=named, help="tiny-flux, tiny-sd, or a folder that tiny.train wrote")
+    parser.add_argument("--classifier", type=file, required=True, help="folder of an ImageNet-1k classifier")
+    parser.add_argument("--data", type=file, required=True, help="imagenette_val1000.parquet")
+    parser.add_argument("--n", type=at_least(1), default=500)
+    parser.add_argument("--scale", type=finite, default=4.0, help="classifier-free guidance scale")
+    parser.add_argument("--seed", type=at_least(0), default=0)
+    parser.add_argument("--out", type=folder, help="folder for result.json")
+    options = parser.parse_args(argv)
+    for path in (options.classifier, options.data):
+        if not path.exists():
+            raise ValueError(f"{path} does not exist")
+    if options.seed + options.n > ABOVE_SEEDS:
+        raise ValueError(f"--seed {options.seed} with --n {options.n}: seeds reach beyond 63 bits")
+    return options

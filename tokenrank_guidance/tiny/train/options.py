@@ -1,0 +1,107 @@
+"""The arguments of `python -m tokenrank_guidance.tiny.train`, read before anything heavy is imported."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenrank_guidance.commands.messages import one_line_warnings
+from tokenrank_guidance.commands.options import (
+    ABOVE_SEEDS,
+    at_least,
+    between,
+    file,
+    folder,
+    named,
+    positive_number,
+    refuse_without_effect,
+)
+from tokenrank_guidance.program import ended, escape_on_stdout, parser_of
+
+REFUSED, FAILED = 2, 1
+AUTOENCODER_BATCH = 32
+INTERRUPTED = "interrupted: the same command goes on from the last checkpoint"
+NAMES = ("tiny-flux", "tiny-sd")
+SEED_STRIDE = 1_000_003  # a step's random numbers are seeded by SEED_STRIDE * seed + step
+DESCRIPTION = (
+    "Train an embedded model: first the autoencoder, then the denoiser on its latents. Both stages resume "
+    "from their checkpoints, which lie outside the repository; ask for more --images to go on training."
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train; the exit code is 0, 2 for wrong arguments, 1 for a failure, 130 after Ctrl-C."""
+    escape_on_stdout()
+    read: list[Namespace] = []
+    given = sys.argv[1:] if argv is None else argv
+    refused = ended(lambda: read.append(parse(given)), REFUSED, INTERRUPTED)
+    return refused or ended(lambda: _work(read[0]), FAILED, INTERRUPTED)
+
+
+def _work(options: Namespace) -> None:
+    with one_line_warnings():
+        from tokenrank_guidance.tiny.train.command import train
+
+        train(options)
+
+
+def parse(argv: Sequence[str]) -> Namespace:
+    """Read the arguments; ValueError for a mistake."""
+    parser = parser_of("python -m tokenrank_guidance.tiny.train", DESCRIPTION)
+    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("--data", type=file, required=True, help="objects16_train128.parquet")
+    parser.add_argument("--checkpoints", type=folder, default=Path.home() / ".cache/tokenrank-training")
+    parser.add_argument("--start-from", type=file, help="folder of a trained pipeline to go on from")
+    parser.add_argument(
+        "--autoencoder", type=file, help="folder of a trained pipeline whose autoencoder to share"
+    )
+    parser.add_argument("--out", type=folder, help="write the trained pipeline here at the end")
+    parser.add_argument("--resolution", type=_side, default=64, help="side of the training images in pixels")
+    parser.add_argument(
+        "--images", type=at_least(1), default=500_000, help="images seen by the denoiser in all"
+    )
+    parser.add_argument(
+        "--milestones",
+        type=_counts,
+        default=(),
+        metavar="N,N,…",
+        help="numbers of images seen at which the pipeline is kept too, in the checkpoints' folder",
+    )
+    parser.add_argument("--autoencoder-images", type=at_least(AUTOENCODER_BATCH), help="default: 48000")
+    parser.add_argument("--batch", type=at_least(1), default=64)
+    parser.add_argument("--rate", type=positive_number, default=1e-3, help="peak learning rate")
+    parser.add_argument("--seed", type=between(0, ABOVE_SEEDS // SEED_STRIDE // 2), default=0)
+    parser.add_argument("--device", type=named, default="auto", help="the GPU where there is one")
+    return _checked(parser.parse_args(argv))
+
+
+def _checked(options: Namespace) -> Namespace:
+    if options.images < options.batch:
+        raise ValueError(f"--images {options.images} is less than one --batch of {options.batch}")
+    beyond = [count for count in options.milestones if count > options.images]
+    if beyond:
+        raise ValueError(f"--milestones: {beyond[0]} is more than --images {options.images}")
+    if options.autoencoder or options.start_from:
+        refuse_without_effect(options, ["autoencoder_images"], "a trained autoencoder is given")
+    options.autoencoder_images = options.autoencoder_images or 48_000
+    return options
+
+
+def _side(text: str) -> int:
+    """A side that the models can halve as often as they do."""
+    side = between(16, 1024)(text)
+    if side % 16:
+        raise ArgumentTypeError(f"expected a multiple of 16, got {text!r}")
+    return side
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    try:
+        counts = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        counts = (0,)
+    if min(counts) < 1:
+        raise ArgumentTypeError(f"got {text!r}; expected numbers of images, as 20000,80000")
+    return counts
