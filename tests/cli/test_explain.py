@@ -117,5 +117,5 @@ def test_one_of_picture_and_prompt(tokenrank, tmp_path):
     out = ("--concepts", "dog", "--out", tmp_path / "o")
     assert "either a picture or a --prompt" in tokenrank("explain", *out).mistake
     captioned = tokenrank("explain", "--prompt", "a dog", "--caption", "a dog", *out)
-    assert "--caption: a drawn picture is read under its own prompt" in captioned.mistake
+    assert "--caption would have no effect: a drawn picture is read under its own prompt" in captioned.mistake
     assert "cannot read" in tokenrank("explain", tmp_path / "none.png", *out).mistake

@@ -21,7 +21,7 @@ FILES = (".gif", ".jpeg", ".jpg", ".json", ".md", ".pdf", ".png", ".safetensors"
 
 def between(minimum: int, maximum: int) -> Callable[[str], int]:
     """A parser of whole numbers from `minimum` to `maximum`."""
-    expected = f"≥ {minimum}" if maximum == ABOVE_SEEDS - 1 else f"from {minimum} to {maximum}"
+    expected = f"≥ {minimum}" if maximum == ABOVE_SEEDS - 1 else f"≥ {minimum} and ≤ {maximum}"
 
     def whole(text: str) -> int:
         try:
