@@ -16,6 +16,7 @@ from tokenrank_guidance.errors import TokenRankError
 
 MISTAKES = (TokenRankError, ValueError, OSError, ImportError, FloatingPointError)
 INTERRUPTED = 130
+LONGEST = 2000  # characters of a line: some messages quote what was given, whatever that is
 # What torch says, in a plain RuntimeError, of an allocation that failed, or whose size it could not count.
 OUT_OF_MEMORY = (
     "DefaultCPUAllocator",
@@ -82,7 +83,10 @@ def explained(error: Exception) -> str | None:
     if is_out_of_memory(error):
         said = str(error).strip().split("\n")[0]
         return f"not enough memory{said and ': '}{said}; ask for fewer pixels, or fewer images at once"
-    return (str(error) or type(error).__name__) if isinstance(error, MISTAKES) else None
+    if not isinstance(error, MISTAKES):
+        return None
+    text = str(error) or type(error).__name__
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
 
 
 def is_out_of_memory(error: Exception) -> bool:

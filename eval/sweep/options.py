@@ -59,7 +59,6 @@ def candidates(arguments: Namespace) -> dict[Arm, list[Arm]]:
 
 
 def _check(arguments: Namespace) -> None:
-    check_measuring(arguments)
     if any(arm.name == NONE for arm in arguments.arms):
         raise ValueError("the arm none has nothing to try; it is drawn anyway")
     first, second = (arguments.choose_seed, arguments.choose_n), (arguments.report_seed, arguments.report_n)
@@ -73,6 +72,7 @@ def _check(arguments: Namespace) -> None:
         candidates(arguments)
     except ArgumentTypeError as error:
         raise ValueError(str(error)) from error
+    check_measuring(arguments)
 
 
 def _counts(text: str) -> tuple[int, ...]:

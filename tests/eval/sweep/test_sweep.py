@@ -105,7 +105,8 @@ def test_it_is_chosen_on_some_seeds_and_reported_on_others(measured, monkeypatch
     monkeypatch.setattr(command, "generate", lambda arguments, state: drawn.append(arguments))
     monkeypatch.setattr(command, "open_generated", list)
     monkeypatch.setattr(command, "measure", lambda *_: measured)
-    options = "--scales 0.25,0.5,1 --every 1,2 --arms tokenrank:heads=lambda2,sag --device cpu --out"
+    options = "--scales 0.25,0.5,1 --every 1,2 --arms tokenrank:heads=lambda2,sag"
+    options += " --device cpu --extractor vit:v --out"
     assert run(main, [*options.split(), str(tmp_path)]) == 0
     report = json.loads(capsys.readouterr().out)
     choosing, reporting = drawn

@@ -123,8 +123,9 @@ def data(tmp_path_factory):
 
 def arguments(model, data, out, *more):
     kind = "--vit" if model.name in ("vit", "siglip") else "--pipe"
-    fixed = ("--size", "32", "--device", "cpu", "--concept", "box", "--draws", "1", "--out", str(out))
-    return [kind, str(model), "--data", str(data), *fixed, *more]
+    fixed = ("--size", "32", "--device", "cpu", "--concept", "box", "--out", str(out))
+    noise = ("--draws", "1") if kind == "--pipe" else ()
+    return [kind, str(model), "--data", str(data), *fixed, *noise, *more]
 
 
 @pytest.mark.parametrize(("name", "layers", "heads"), [("flux", 4, 2), ("vit", 3, 2)])
