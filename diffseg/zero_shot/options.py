@@ -66,16 +66,15 @@ class Options:
             ("background", isinstance(self.background, tuple) and all(map(_word, self.background)), "words"),
             ("blur", is_number(self.blur) and self.blur >= 0, "a number ≥ 0"),
             ("resolution", self.resolution is None or is_whole(self.resolution), "None or pixels ≥ 1"),
-            (
-                "seed",
-                is_seed(self.seed) and is_seed(self.seed + self.draws),
-                "a whole number in [0, 2^63 − draws)",
-            ),
+            ("seed", self._seeds_fit(), "a whole number in [0, 2^63 − draws)"),
             ("lambda2_tol", is_damping(self.lambda2_tol), "a number in (0, 1)"),
             ("memory", is_whole(self.memory, 0), "bytes ≥ 0"),
         ):
             if not holds:
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, expected {expected}")
+
+    def _seeds_fit(self) -> bool:
+        return is_seed(self.seed) and is_whole(self.draws) and is_seed(self.seed + self.draws)
 
     def _timesteps_fit(self) -> bool:
         if not isinstance(self.timesteps, tuple) or not self.timesteps:

@@ -132,7 +132,7 @@ within_time = {
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-@settings(max_examples=FEW, **within_time)
+@settings(max_examples=FEW, derandomize=True, **within_time)
 @given(data=st.data())
 def test_parsers_say_value_error_or_nothing(name, data):
     parsed(name, data)
@@ -147,7 +147,7 @@ def test_parsers_say_value_error_or_nothing_many_times(name, data):
 
 
 @pytest.mark.parametrize("name", CLASSES)
-@settings(max_examples=FEW, **within_time)
+@settings(max_examples=FEW, derandomize=True, **within_time)
 @given(data=st.data())
 def test_constructors_say_value_error_or_nothing(name, data):
     constructed(name, data)
@@ -162,7 +162,7 @@ def test_constructors_say_value_error_or_nothing_many_times(name, data):
 
 
 @given(text=st.text(max_size=30))
-@settings(max_examples=FEW, **within_time)
+@settings(max_examples=FEW, derandomize=True, **within_time)
 def test_an_arm_is_read_or_refused(text):
     for written in (text, f"tokenrank:{text}", f"sag:scale={text}"):
         with suppress(ArgumentTypeError):

@@ -34,7 +34,7 @@ class Arnoldi:
             raise ValueError(f"tol: got {self.tol!r}, expected a positive number")
         for name in ("max_steps", "basis", "keep"):
             if not is_whole(getattr(self, name)):
-                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected a whole number ≥ 1")
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected at least 1")
         if not 1 <= self.keep <= (self.basis - 1) // 2:
             raise ValueError(
                 f"keep: got {self.keep} for a basis of {self.basis}, expected 1 to half of one less than that"

@@ -51,9 +51,9 @@ class Solver(ABC):
         if not (is_number(self.tol) and self.tol > 0):
             raise ValueError(f"tol: got {self.tol!r}, expected a positive number")
         if not is_whole(self.max_steps):
-            raise ValueError(f"max_steps: got {self.max_steps!r}, expected a whole number ≥ 1")
+            raise ValueError(f"max_steps: got {self.max_steps!r}, expected at least 1")
         if self.check_every is not None and not is_whole(self.check_every):
-            raise ValueError(f"check_every: got {self.check_every!r}, expected a whole number ≥ 1")
+            raise ValueError(f"check_every: got {self.check_every!r}, expected at least 1")
 
     @abstractmethod
     def run(
@@ -125,7 +125,7 @@ class MinimalResidual(Solver):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not is_whole(self.depth):
-            raise ValueError(f"depth: got {self.depth!r}, expected a whole number ≥ 1")
+            raise ValueError(f"depth: got {self.depth!r}, expected at least 1")
 
     def run(
         self, propagate: Propagate, constant: Float[Tensor, "*batch n"], x: Float[Tensor, "*batch n"]
