@@ -81,7 +81,19 @@ ODD = (
         "x.png",
         "all",
     ),
-    *("0:1:1e-9", "0:1:.1", "0:nan:1", "0:1:inf", "auto", "none,sag", "tokenrank:scale=nan", "pag:scale=inf"),
+    *(
+        "~nobody/x",
+        "\0",
+        "a" * 300,
+        "0:1:1e-9",
+        "0:1:.1",
+        "0:nan:1",
+        "0:1:inf",
+        "auto",
+        "none,sag",
+        "tokenrank:scale=nan",
+        "pag:scale=inf",
+    ),
 )
 TEXTS = st.one_of(st.sampled_from(ODD), st.text(max_size=12))
 VALUES = st.one_of(

@@ -77,8 +77,18 @@ def named(text: str) -> str:
 
 
 def file(text: str) -> Path:
-    """A parser of paths, which are not empty: the empty one would be the folder that one is in."""
-    return Path(named(text)).expanduser()
+    """A parser of paths that a system can look up, not the empty one: it would be the folder one is in."""
+    try:
+        path = Path(named(text)).expanduser()
+        path.exists()
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # too long, a zero byte in it, an unknown user's home
+        reason = getattr(error, "strerror", None) or error
+        raise ArgumentTypeError(f"expected a path, got {text[:80]!r}: {reason}") from None
+    return path
 
 
 def folder(text: str) -> Path:

@@ -33,8 +33,8 @@ class Arnoldi:
         if not (is_number(self.tol) and self.tol > 0):
             raise ValueError(f"tol: got {self.tol!r}, expected a positive number")
         for name in ("max_steps", "basis", "keep"):
-            if not is_whole(getattr(self, name)):
-                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected at least 1")
+            if not is_whole(getattr(self, name), 0):
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected a whole number")
         if not 1 <= self.keep <= (self.basis - 1) // 2:
             raise ValueError(
                 f"keep: got {self.keep} for a basis of {self.basis}, expected 1 to half of one less than that"
