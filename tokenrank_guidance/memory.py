@@ -32,3 +32,9 @@ def check_memory(needed: int, device: str, what: str) -> None:
             f"{what} need at least {needed / GIB:,.1f} GiB, and {free / GIB:,.1f} GiB are free on {device}: "
             "ask for fewer pixels, or fewer images at once"
         )
+
+
+def check_square(side: int | None, device: str) -> None:
+    """The same of one picture of side × side pixels, in float32; None is a model's own size."""
+    if side is not None:
+        check_memory(3 * 4 * side * side, device, f"the numbers of a picture of {side}×{side}")

@@ -21,6 +21,7 @@ from eval.masking.loading import Request, load_classifier
 from eval.masking.measure import Measurement
 from eval.masking.scorers import find_scorers
 from eval.preprocess import Preprocessing
+from tokenrank_guidance.memory import check_square
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Task:
 
 def open_task(arguments: Namespace, device: str) -> Task:
     """Open what the arguments name; ValueError for labels without a class, and for no labelled image."""
+    check_square(arguments.resize, "cpu")  # where pictures are prepared
     source = open_images(arguments.data, split=arguments.split)
     chosen = rows(source, arguments.rows, arguments.limit)
     labelled = [i for i in chosen if source.labels[i] is not None]

@@ -19,6 +19,7 @@ from diffseg.settings import Settings
 from eval.preprocess import of_processor, of_timm
 from eval.segmentation.attention import Attention, PipeAttention, VitAttention
 from tokenrank_guidance.commands.models import DTYPES, load_model, usable_device, warn_of_slow_numbers
+from tokenrank_guidance.memory import check_square
 from tokenrank_guidance.quiet import quiet_libraries
 
 EMBEDDED_RESOLUTION = 256  # 32×32 tokens; at their own 64 px they have 8×8, too few to see anything in
@@ -35,6 +36,7 @@ def load_attention(arguments: Namespace, settings: Settings) -> Attention:
     device, dtype = usable_device(arguments.device), DTYPES[arguments.dtype]
     if arguments.vit is not None:
         warn_of_slow_numbers(dtype, device)
+        check_square(settings.resolution, device)
         with quiet_libraries():
             return _vit(arguments.vit, _at(settings, VIT_RESOLUTION), device, dtype)
     model = load_model(arguments.pipe, device, dtype)

@@ -6,6 +6,8 @@ import torch
 from PIL import Image
 
 from diffseg import DiffSeg
+from eval.cli import program
+from tests.eval.squares import write_squares
 from tests.tiny_models import pipeline
 from tokenrank_guidance import memory
 from tokenrank_guidance.calls import Job, Sampling, call_arguments, finite_pictures
@@ -180,3 +182,21 @@ def test_a_memory_error_while_drawing_is_one_line(tokenrank, model, tmp_path, mo
     monkeypatch.setattr(arms.Study, "_draw_batch", fail)
     given = ("--prompt", "x", "--device", "cpu", "--out", tmp_path / "o")
     assert "not enough memory" in tokenrank("sample", "--model", model("sd"), *given).mistake
+
+
+@pytest.mark.parametrize("name", ["masking", "segmentation"])
+def test_a_vit_is_not_loaded_for_a_size_that_does_not_fit(name, tmp_path, capsys):
+    side = {"masking": "--resize", "segmentation": "--size"}[name]
+    model = {"masking": "--model", "segmentation": "--vit"}[name]
+    given = [
+        model,
+        "none",
+        "--data",
+        str(write_squares(tmp_path / "data", 2)),
+        side,
+        "1000000",
+        "--device",
+        "cpu",
+    ]
+    assert program(f"eval.{name}", [*given, "--out", str(tmp_path / "o")]) == 1
+    assert "a picture of 1000000×1000000 need at least" in capsys.readouterr().err
