@@ -192,7 +192,7 @@ def test_a_vit_is_not_loaded_for_a_size_that_does_not_fit(name, tmp_path, capsys
         model,
         "none",
         "--data",
-        str(write_squares(tmp_path / "data", 2)),
+        str(write_squares(tmp_path, 3)),
         side,
         "1000000",
         "--device",
