@@ -20,6 +20,7 @@ from diffseg.zero_shot.collect import Collector, Heat, Job
 from diffseg.zero_shot.options import Options
 from diffseg.zero_shot.words import longest_text
 from tokenrank_guidance import calls
+from tokenrank_guidance.capture import is_unwatched
 
 Wanted = Callable[[Mapping[str, Any]], bool]
 
@@ -95,11 +96,12 @@ def reading(job: Job, collectors: Sequence[Collector], sums: Sums, wanted: Wante
     model, current = denoiser_of(job.pipe), job.current
 
     def begin(module: Any, args: Any, inputs: Mapping[str, Any]) -> None:
-        current.wanted = wanted(inputs)
+        if not is_unwatched():
+            current.chosen = wanted(inputs)
 
     def end(module: Any, args: Any, output: Any) -> None:
         if current.wanted:
-            current.wanted = False
+            current.chosen = False
             sums.add(current.step, [heat for one in collectors for heat in one.finish()])
             current.step += current.counting
 
