@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -114,9 +115,8 @@ def _sd3(request: Request) -> Inputs:
 def _flux(request: Request) -> Inputs:
     """Packed latents, positions of tokens; guidance-distilled models at guidance 1."""
     pipe, (height, width) = request.pipe, request.latents.shape[-2:]
-    longest = min(512, pipe.tokenizer_2.model_max_length)
     text, pooled, text_ids = pipe.encode_prompt(
-        request.caption, device=request.device, max_sequence_length=longest
+        request.caption, device=request.device, max_sequence_length=longest_text(pipe)
     )
     pairs = request.latents.unflatten(3, (width // 2, 2)).unflatten(2, (height // 2, 2))
     rows, columns = torch.meshgrid(torch.arange(height // 2), torch.arange(width // 2), indexing="ij")
@@ -151,6 +151,15 @@ def supported(pipe: Any) -> str:
         if name in CONDITIONS:
             return name
     raise UnsupportedError(f"cannot segment with {bases[0]}; supported: {', '.join(CONDITIONS)}")
+
+
+def longest_text(pipe: Any) -> int | None:
+    """The `max_sequence_length` that captions are encoded with, None where the pipeline has none."""
+    asked = inspect.signature(pipe.encode_prompt).parameters.get("max_sequence_length")
+    if asked is None:
+        return None
+    flux = supported(pipe) == "FluxTransformer2DModel"
+    return min(asked.default, pipe.tokenizer_2.model_max_length) if flux else asked.default
 
 
 def denoiser_inputs(request: Request) -> Inputs:

@@ -12,10 +12,10 @@ from diffseg.conditions import check_text, supported
 from diffseg.denoise import denoiser_pass
 from diffseg.images import Rgb, read_images
 from diffseg.label import Vote, name_segments
+from diffseg.naming import Naming, word_maps
 from diffseg.result import Segmentation
 from diffseg.settings import Settings, make_settings
 from diffseg.sizes import denoiser_of
-from diffseg.words import Naming, word_maps
 from tokenrank_guidance.capture import capture
 
 
@@ -60,7 +60,7 @@ class DiffSeg:
         if caption is not None:
             check_text(self.pipe)
         read, single = read_images(images)
-        namings = _namings(caption, nouns, vote, len(read))
+        namings = self._namings(caption, nouns, vote, len(read))
         results = [self._one(image, naming) for image, naming in zip(read, namings, strict=True)]
         return results[0] if single else results
 
@@ -75,15 +75,14 @@ class DiffSeg:
         words = word_maps(self.pipe, image, settings, naming)
         return replace(result, names=name_segments(result, words, naming.nouns, naming.vote))
 
-
-def _namings(
-    caption: str | Sequence[str] | None, nouns: Sequence[str] | None, vote: Vote, count: int
-) -> list[Naming | None]:
-    if caption is None:
-        if nouns is not None:
-            raise ValueError("nouns are words of a caption; pass caption too")
-        return [None] * count
-    captions = [caption] * count if isinstance(caption, str) else list(caption)
-    if len(captions) != count:
-        raise ValueError(f"caption: got {len(captions)} for {count} images")
-    return [Naming.of(text, nouns, vote) for text in captions]
+    def _namings(
+        self, caption: str | Sequence[str] | None, nouns: Sequence[str] | None, vote: Vote, count: int
+    ) -> list[Naming | None]:
+        if caption is None:
+            if nouns is not None:
+                raise ValueError("nouns are words of a caption; pass caption too")
+            return [None] * count
+        captions = [caption] * count if isinstance(caption, str) else list(caption)
+        if len(captions) != count:
+            raise ValueError(f"caption: got {len(captions)} for {count} images")
+        return [Naming.of(self.pipe, text, nouns, vote) for text in captions]

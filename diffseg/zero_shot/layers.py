@@ -19,6 +19,12 @@ def is_joint(pipe: Any) -> bool:
     return supported(pipe) in JOINT
 
 
+def check_family(pipe: Any) -> None:
+    """Raise UnsupportedError for a pipeline whose words no method starts at."""
+    if not is_joint(pipe) and supported(pipe) != "UNet2DConditionModel":
+        raise UnsupportedError(f"{type(pipe).__name__} cannot be segmented by words; FLUX, SD3 and UNets can")
+
+
 def chain_layers(pipe: Any, options: Options) -> tuple[str, ...]:
     """The layers of the chain.
 

@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffseg.conditions import longest_text
 from diffseg.denoise import denoiser_pass
 from diffseg.images import Rgb
 from diffseg.settings import Settings
 from diffseg.sizes import denoiser_of
 from diffseg.zero_shot.collect import Collector, Heat, Job
 from diffseg.zero_shot.options import Options
-from diffseg.zero_shot.words import longest_text
 from tokenrank_guidance import calls
 
 Wanted = Callable[[Mapping[str, Any]], bool]

@@ -89,7 +89,7 @@ def test_embedded_models_work_at_more_than_their_own_size(tokenrank, model, phot
         (("--timestep", 1000), "timestep: got 1000"),
         (("--kl-threshold", 0.1, 0.2, "--merges", 3), "kl_threshold: got (0.1, 0.2)"),
         (("--nouns", "box"), "pass caption too"),
-        (("--caption", "a red box", "--nouns", "cup"), "nouns ['cup'] do not occur"),
+        (("--caption", "a red box", "--nouns", "cup"), "'cup' does not occur in the caption 'a red box'"),
         (("--preset", "reference", "--num-anchors", 10), "perfect square"),
         (("--layers", "attn9"), "'attn9' is not an attention layer"),
     ],
