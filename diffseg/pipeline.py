@@ -8,7 +8,8 @@ from typing import Any
 
 from diffseg.aggregate import ResolutionMeans
 from diffseg.chain import segment_maps
-from diffseg.conditions import check_text, supported
+from diffseg.checks import check_pipeline
+from diffseg.conditions import check_text
 from diffseg.denoise import denoiser_pass
 from diffseg.images import Rgb, read_images
 from diffseg.label import Vote, name_segments
@@ -37,10 +38,10 @@ class DiffSeg:
     def from_pipe(cls, pipe: Any, preset: str = "default", **changes: Any) -> DiffSeg:
         """A segmenter with a preset's settings ("default" or "reference") and some of them changed.
 
-        `changes` are fields of `Settings`, by keyword; raises ValueError for others, and UnsupportedError for
-        a denoiser that cannot be called here.
+        `changes` are fields of `Settings`, by keyword; raises ValueError for others, and UnsupportedError,
+        with the reason, for a pipeline that cannot be used. Inpainting models see an empty mask.
         """
-        supported(pipe)
+        check_pipeline(pipe)
         return cls(pipe, make_settings(preset, changes))
 
     def __call__(
