@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from diffseg.checks import check_pipeline
 from diffseg.conditions import supported
 from diffseg.sizes import denoiser_of
 from diffseg.zero_shot.options import Layers, Options
@@ -20,7 +21,8 @@ def is_joint(pipe: Any) -> bool:
 
 
 def check_family(pipe: Any) -> None:
-    """Raise UnsupportedError for a pipeline whose words no method starts at."""
+    """Raise UnsupportedError for a pipeline that cannot be called, or whose words no method starts at."""
+    check_pipeline(pipe)
     if not is_joint(pipe) and supported(pipe) != "UNet2DConditionModel":
         raise UnsupportedError(f"{type(pipe).__name__} cannot be segmented by words; FLUX, SD3 and UNets can")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from diffseg.checks import check_pipeline
 from diffseg.conditions import check_text
 from diffseg.images import Rgb, read_images
 from diffseg.words import caption_of, check_words, word_tokens
@@ -90,7 +89,6 @@ def _job(
     """Check what was asked for, before anything runs; also returns the caption."""
     check_text(pipe)
     check_family(pipe)
-    check_pipeline(pipe)
     words = check_words("concepts", concepts)
     for name in SHARED:
         if len({getattr(one, name) for one in options}) != 1:

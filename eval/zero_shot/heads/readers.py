@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from diffseg.checks import check_pipeline
 from diffseg.denoise import denoiser_pass
 from diffseg.settings import Settings
 from diffseg.sizes import denoiser_of
@@ -124,6 +125,7 @@ def open_reader(arguments: Namespace, options: Options) -> Reader:
         assert isinstance(attention, VitAttention)
         return VitReader(attention, arguments.maps)
     model = load_model(arguments.pipe, usable_device(arguments.device), DTYPES[arguments.dtype])
+    check_pipeline(model.pipe)
     if not is_joint(model.pipe):
         raise UnsupportedError(f"{type(model.pipe).__name__} has no text in its maps; FLUX and SD3 have")
     if model.embedded and options.resolution is None:
