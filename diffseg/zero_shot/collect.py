@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from diffseg.words import Positions
 from diffseg.zero_shot.options import Options
-from diffseg.zero_shot.words import Positions
 from tokenrank_guidance.capture import is_unwatched
 from tokenrank_guidance.capture.denoisers import ADVICE
 from tokenrank_guidance.errors import CaptureError

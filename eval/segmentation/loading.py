@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffseg.conditions import supported
+from diffseg.checks import check_pipeline
 from diffseg.settings import Settings
 from eval.preprocess import of_processor, of_timm
 from eval.segmentation.attention import Attention, PipeAttention, VitAttention
@@ -38,7 +38,7 @@ def load_attention(arguments: Namespace, settings: Settings) -> Attention:
             return _vit(arguments.vit, _at(settings, VIT_RESOLUTION), device, dtype)
     model = load_model(arguments.pipe, device, dtype)
     model.pipe.set_progress_bar_config(disable=True)
-    supported(model.pipe)
+    check_pipeline(model.pipe)
     return PipeAttention(model.pipe, _at(settings, EMBEDDED_RESOLUTION) if model.embedded else settings)
 
 

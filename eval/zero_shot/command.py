@@ -14,9 +14,8 @@ from torch import Tensor
 
 from diffseg.sizes import denoiser_of
 from diffseg.zero_shot import heat_maps
-from diffseg.zero_shot.layers import is_joint
+from diffseg.zero_shot.layers import check_family, is_joint
 from diffseg.zero_shot.options import Options
-from diffseg.zero_shot.words import text_readers
 from eval.cli import progress, say
 from eval.data import UnreadableImage, rows
 from eval.journal import Journal
@@ -76,7 +75,7 @@ def open_task(arguments: Namespace) -> Task:
     indices = rows(objects, arguments.rows, arguments.limit)
     model = load_model(arguments.pipe, usable_device(arguments.device), DTYPES[arguments.dtype])
     model.pipe.set_progress_bar_config(disable=True)
-    text_readers(model.pipe)
+    check_family(model.pipe)
     if model.embedded:
         common = _embedded(common, arguments)
     names = arguments.methods or (JOINT_ARMS if is_joint(model.pipe) else UNET_ARMS)

@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from diffseg.images import Rgb, read_images
+from diffseg.words import caption_of
 from diffseg.zero_shot import Generate, Options, ZeroShot, heat_maps
 from diffseg.zero_shot.layers import is_joint
 from diffseg.zero_shot.options import make_options
-from diffseg.zero_shot.words import caption_of
 from tokenrank_guidance.commands.explain_options import CHANGES, add_arguments
 from tokenrank_guidance.commands.explain_strip import Column, mask_image, strip
 from tokenrank_guidance.commands.messages import say

@@ -10,6 +10,7 @@ from eval.cli import run
 from eval.segmentation.command import main
 from tests import tiny_vits
 from tests.eval.squares import write_squares
+from tests.matrix.rows import ROWS
 from tests.tiny_models import pipeline
 
 
@@ -151,6 +152,8 @@ def test_mistakes_are_one_line(vit, data, tmp_path, capsys):
     assert "there is no" in line(of=f"coco-stuff27:{tmp_path}")
     assert "damping" in line("--damping", "1")
     assert "no vision transformer could be loaded" in line(model=tmp_path)
+    ROWS["FluxControl"].build().save_pretrained(tmp_path / "control")
+    assert "its denoiser takes 32 channels, an image gives 16" in line(model=tmp_path / "control")
     (tmp_path / "bad" / "images").mkdir(parents=True)
     (tmp_path / "bad" / "masks").mkdir()
     for kind in ("images", "masks"):
