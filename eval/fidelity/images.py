@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from eval.data import ImageSource, UnreadableImage
-from eval.data.decode import decode_image
 from eval.data.digest import file_digest, joint_digest
+from eval.data.listing import list_pictures
 from eval.generate.store import JOURNALS, MANIFEST, images_of
-
-SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
+from tokenrank_guidance.files.pictures import SUFFIXES, decode_image
+from tokenrank_guidance.files.reading import read_file
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Generated(Dataset):
     def __getitem__(self, index: int) -> UInt8[Tensor, "3 h w"]:
         path = self.paths[index]
         try:
-            return to_pixels(decode_image(path.read_bytes()))
+            return to_pixels(decode_image(read_file(path)))
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"{path} cannot be read ({error}); remove it and, if eval.generate drew it, run that again"
@@ -166,8 +166,7 @@ def _open(folder: Path) -> Generated:
 
 
 def _plain(folder: Path) -> Generated:
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    paths = sorted(path for path in found if not path.name.startswith("."))
+    paths = list_pictures(folder)
     if not paths:
         raise ValueError(f"there is no image in {folder}; expected files ending in {', '.join(SUFFIXES)}")
     return Generated(folder.resolve().name, paths, [None] * len(paths))

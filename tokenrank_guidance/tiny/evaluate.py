@@ -30,7 +30,7 @@ from tqdm import tqdm
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from tokenrank_guidance.commands.output import RESULT, staged
-from tokenrank_guidance.tiny.dataset import resize
+from tokenrank_guidance.tiny.dataset import pictures, read_rows, resize
 from tokenrank_guidance.tiny.loader import available_models, load_folder, load_pipeline
 from tokenrank_guidance.tiny.sampling import sample_images
 
@@ -92,15 +92,14 @@ def to_tensor(images: Sequence[Image.Image]) -> Float[Tensor, "b 3 h w"]:
 
 def held_out(path: Path, resolution: int) -> Iterator[tuple[Float[Tensor, "b 3 s s"], Int[Tensor, " b"]]]:
     """Batches of Imagenette validation images, centre-cropped to `resolution`, and their classes."""
-    import datasets
-
-    rows = datasets.load_dataset("parquet", data_files=str(path), split="train")
+    rows = read_rows(path)
     wnids = sorted(set(rows["wnid"]))  # ImageNet's class order is that of the sorted WordNet ids
     if len(wnids) != len(IMAGENETTE):
         raise ValueError(f"{path} holds {len(wnids)} classes; expected Imagenette's {len(IMAGENETTE)}")
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
-        crops = [resize(to_tensor([_square(image)]), resolution) for image in batch["image"]]
+        decoded = pictures(batch["image"], path, start)
+        crops = [resize(to_tensor([_square(image)]), resolution) for image in decoded]
         yield torch.cat(crops), torch.tensor([wnids.index(wnid) for wnid in batch["wnid"]])
 
 
