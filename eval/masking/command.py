@@ -17,12 +17,14 @@ from eval.masking.floor import image_seed
 from eval.masking.measure import Masking, Measurement
 from eval.masking.operation import check_mask
 from eval.masking.options import masking_of, parse
+from eval.masking.pixels import Grid
 from eval.masking.result import MaskingResult
 from eval.masking.store import UNREADABLE, Store
 from eval.masking.stream import Batch, Stream
 from eval.masking.task import Task, open_task
 from eval.masking.tokens import Shown, tokens_figure
 from eval.metrics.frechet import check_inception
+from eval.patches import patch_side
 from eval.processes import join_processes
 from eval.report import emit, provenance, save_figure, write_text
 from eval.weights import weights_digest
@@ -134,7 +136,8 @@ def _one_of_each(task: Task, images: Sequence[int]) -> list[int]:
 
 
 def _shown(task: Task, measure: Measurement, images: Sequence[int]) -> Shown:
-    places, grid = task.rankings(measure, images)
+    places, shape = task.rankings(measure, images)
+    grid = Grid(shape, patch_side(task.classifier.model))
     pixels = task.preprocessing.pixels(task.prepared(images)).permute(0, 2, 3, 1)
     names = [str(task.source.labels[i]) for i in images]
     return Shown(pixels.cpu().numpy(), places.numpy(), grid, names)

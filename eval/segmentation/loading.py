@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from diffseg.conditions import supported
 from diffseg.settings import Settings
+from eval.patches import patch_side
 from eval.preprocess import of_processor, of_timm
 from eval.segmentation.attention import Attention, PipeAttention, VitAttention
 from tokenrank_guidance.commands.models import DTYPES, load_model, usable_device
@@ -60,7 +61,7 @@ def _vit(name: str, settings: Settings, device: str, dtype: torch.dtype) -> VitA
     model: Any = getattr(whole, "vision_model", whole).eval().to(device)
     if isinstance(getattr(model, "pooler", None), nn.Module):
         model.pooler = None  # drawn at random where a classifier's checkpoint has none; attention needs none
-    patch = _patch(model)
+    patch = math.lcm(*patch_side(model))
     return VitAttention(model, _calling(model), patch, tuple(processor.mean), tuple(processor.std), settings)
 
 
@@ -70,16 +71,8 @@ def _timm(name: str, settings: Settings, device: str, dtype: torch.dtype) -> Vit
     model: Any = timm.create_model(f"hf-hub:{name}", pretrained=True, dynamic_img_size=True, num_classes=0)
     model = model.eval().to(device, dtype)
     processor = of_timm(model)
-    patch = math.lcm(*model.patch_embed.patch_size)
+    patch = math.lcm(*patch_side(model))
     return VitAttention(model, model, patch, tuple(processor.mean), tuple(processor.std), settings)
-
-
-def _patch(model: nn.Module) -> int:
-    config: Any = model.config
-    patch = getattr(config, "patch_size", None)
-    if not isinstance(patch, int):
-        raise ValueError(f"{type(model).__name__} does not tell the side of its patches")
-    return patch
 
 
 def _calling(model: Any) -> Callable[[Tensor], object]:

@@ -24,7 +24,7 @@ from eval.report import emit, provenance, save_figure, write_text
 from eval.weights import weights_digest
 from eval.zero_shot.arms import JOINT_ARMS, UNET_ARMS, Arm, curve_arms, named_arms
 from eval.zero_shot.objects import Labelled, Objects, open_objects
-from eval.zero_shot.options import options_of, parse
+from eval.zero_shot.options import captioned, options_of, parse
 from eval.zero_shot.pictures import Shown, curve_figure, grid_figure
 from eval.zero_shot.result import ZeroShotResult
 from eval.zero_shot.tally import Tally, at_size, squared, tally
@@ -53,7 +53,7 @@ class Task:
     def heats(self, one: Labelled, arms: Sequence[Arm]) -> list[Float[Tensor, "gh gw"]]:
         """Each arm's map of the object, all from the same passes."""
         pixels, _ = squared(one.image, one.mask)
-        caption = self.arguments.caption.format(name=one.word)
+        caption = captioned(self.arguments.caption, one.word)
         found = heat_maps(self.pipe, pixels, [one.word], [arm.options for arm in arms], caption)
         return [result.heats[0] for result in found]
 

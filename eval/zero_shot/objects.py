@@ -33,6 +33,7 @@ from eval.data.folder import FolderImages
 from eval.data.source import Table
 from eval.metrics.confusion import IGNORE
 from tokenrank_guidance.files.limits import PIXELS
+from tokenrank_guidance.files.lines import read_lines
 from tokenrank_guidance.files.reading import read_file
 
 VOC_NAMES = tuple(
@@ -108,7 +109,9 @@ def _words(source: ImageSource, concept: str | None, names: Path | None) -> list
         if len(words) != len(source):
             raise ValueError(f"{source.name} has no labels: give --concept or --names")
         return words
-    words = [line.strip() for line in names.read_text(encoding="utf-8").splitlines() if line.strip()]
+    words = [line.strip() for line in read_lines(names)]
+    if "" in words:
+        raise ValueError(f"{names}: line {words.index('') + 1} is blank; line n is the name of picture n")
     if len(words) != len(source):
         raise ValueError(f"{names} has {len(words)} names for {len(source)} pictures")
     return words
@@ -119,7 +122,7 @@ def _voc(root: Path) -> Objects:
     if not listed.is_file():
         raise ValueError(f"there is no {listed}; expected a PASCAL VOC folder")
     images, masks, classes = [], [], []
-    for name in listed.read_text().split():
+    for name in filter(None, map(str.strip, read_lines(listed))):
         mask = root / "SegmentationClass" / f"{name}.png"
         present = [one for one in np.unique(_read_mask(mask, root)).tolist() if 0 < one < IGNORE]
         if len(present) == 1 and present[0] <= len(VOC_NAMES):

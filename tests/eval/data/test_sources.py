@@ -234,9 +234,7 @@ def test_a_parquet_file_opens_no_other_files_but_beside_it(tmp_path):
 def test_the_name_beside_the_bytes_is_said(tmp_path):
     column = [{"bytes": b"rubbish", "path": "n01440764_10.JPEG"}]
     source = open_images(write_table(tmp_path / "x.parquet", {"image": column}))
-    with pytest.raises(
-        UnreadableImage, match=r"image 0 \(n01440764_10\.JPEG\) cannot be read: it is"
-    ):
+    with pytest.raises(UnreadableImage, match=r"image 0 \(n01440764_10\.JPEG\) cannot be read: it is"):
         source[0]
 
 

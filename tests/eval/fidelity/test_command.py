@@ -113,7 +113,7 @@ def test_an_unreadable_image_of_a_folder_or_of_the_reference_is_named(measured, 
     (real / "07.png").write_bytes(b"nothing")
     assert "07.png cannot be read (it is no image of a known format)" in measured(real, code=1)
     mistake = measured(arm(), "--reference", real, code=1)
-    assert "the reference real: image 7 cannot be read: it is no image" in mistake
+    assert "the reference real: image 7 (" in mistake and "07.png) cannot be read: it is no image" in mistake
     noise(7, side=24).save(real / "07.png")
     measured(arm(), "--reference", real)
 

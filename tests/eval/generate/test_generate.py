@@ -71,7 +71,7 @@ def test_cost_counts_what_the_denoiser_was_given(draw):
 def test_image_is_of_its_own_seed_and_prompt(draw, tmp_path):
     draw("--arms", "none", "--n", 4, "--batch-size", 2, "--seed", 16)
     draw("--arms", "none", "--n", 2, "--batch-size", 2, "--seed", 18, "--prompts", tmp_path / "p.txt", code=1)
-    (tmp_path / "p.txt").write_text("a photo of a boat\n\na photo of a car\n")
+    (tmp_path / "p.txt").write_text("a photo of a boat\na photo of a car\n")
     draw(
         *("--arms", "none", "--n", 2, "--batch-size", 2, "--seed", 18, "--prompts", tmp_path / "p.txt"),
         out=tmp_path / "other",
