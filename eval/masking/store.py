@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
 from eval.journal import Journal
 from eval.masking.arms import Ranker
 from eval.masking.measure import Masking, Outcome
 from eval.masking.result import MaskingResult
 from eval.report import write_whole
+from tokenrank_guidance.files.tensors import load_tensors, save_tensors
 
 Json = dict[str, Any]
 UNREADABLE = "unreadable"
@@ -45,7 +45,7 @@ class Store:
         for i, index in enumerate(indices):
             if outcome.features is not None:
                 tensors = {"features": outcome.features[i].contiguous()}
-                write_whole(self._features(index), lambda path, tensors=tensors: save_file(tensors, path))
+                write_whole(self._features(index), lambda path, tensors=tensors: save_tensors(tensors, path))
             probability = [[round(value, DIGITS) for value in arm] for arm in outcome.probability[i].tolist()]
             journal.add(str(index), {"rank": outcome.rank[i].tolist(), "probability": probability})
 
@@ -55,7 +55,7 @@ class Store:
         records = [finished[index] for index in indices]
         features = None
         if masking.frechet:
-            features = torch.stack([load_file(self._features(i))["features"] for i in indices]).numpy()
+            features = torch.stack([load_tensors(self._features(i))[0]["features"] for i in indices]).numpy()
         return MaskingResult(
             ranker,
             masking,

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from safetensors.torch import load_file, save_file
 
 from diffseg.label import pixel_counts
 from eval.journal import Journal
@@ -20,6 +19,7 @@ from eval.report import write_whole
 from eval.segmentation.arms import Arm
 from eval.segmentation.measure import Outcome
 from eval.segmentation.tally import ClassTally, matched_per_image
+from tokenrank_guidance.files.tensors import load_tensors, save_tensors
 
 Json = dict[str, Any]
 UNREADABLE = "unreadable"
@@ -62,7 +62,7 @@ class Store:
         overlaps = [overlap_matrix(one.labels.numpy(), truth, classes) for one in outcome.arms]
         if self.describe:
             tensors = self._described(outcome, overlaps)
-            write_whole(self._segments(index), lambda path: save_file(tensors, path))
+            write_whole(self._segments(index), lambda path: save_tensors(tensors, path))
         journal.add(str(index), {"attention": outcome.attention, "arms": self._entries(outcome, overlaps)})
 
     def records(self, journal: Journal, index: int) -> list[ImageRecord]:
@@ -72,7 +72,7 @@ class Store:
 
     def described(self, index: int, arm: Arm) -> Described:
         """The segments of a finished picture under an arm."""
-        tensors = load_file(self._segments(index))
+        tensors = load_tensors(self._segments(index))[0]
         vectors = tensors[f"{arm.key}/vectors"].float().numpy()
         return Described(tensors[f"{arm.key}/overlap"].long().numpy(), vectors)
 

@@ -30,6 +30,7 @@ from tqdm import tqdm
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from tokenrank_guidance.commands.output import RESULT, staged
+from tokenrank_guidance.files.pretrained import load_part, load_weights
 from tokenrank_guidance.tiny.dataset import pictures, read_rows, resize
 from tokenrank_guidance.tiny.loader import available_models, load_folder, load_pipeline
 from tokenrank_guidance.tiny.sampling import sample_images
@@ -67,8 +68,8 @@ class Classifier:
     """An ImageNet-1k classifier that chooses among the ten Imagenette classes."""
 
     def __init__(self, folder: Path) -> None:
-        self.model = AutoModelForImageClassification.from_pretrained(folder, dtype=torch.float32).eval()
-        self.processor = AutoImageProcessor.from_pretrained(folder)
+        self.model = load_weights(AutoModelForImageClassification, folder, dtype=torch.float32).eval()
+        self.processor = load_part(AutoImageProcessor, folder)
 
     @torch.no_grad()
     def __call__(self, images: Float[Tensor, "b 3 h w"]) -> Int[Tensor, " b"]:
