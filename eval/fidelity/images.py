@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from eval.data import ImageSource, UnreadableImage
 from eval.data.digest import file_digest, joint_digest
 from eval.data.listing import list_pictures
-from eval.generate.store import JOURNALS, MANIFEST, images_of
+from eval.generate.store import JOURNALS, MANIFEST, images_of, read_manifest
 from tokenrank_guidance.files.pictures import SUFFIXES, decode_image
 from tokenrank_guidance.files.reading import read_file
 
@@ -150,19 +150,16 @@ def _open(folder: Path) -> Generated:
     if not _written(folder):
         return _plain(folder)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        paths = list(images_of(folder, manifest))
-        labels, prompts = manifest["labels"], manifest["digest"]
-        pairing = f"{prompts} from seed {manifest['seed']}"
+        manifest = read_manifest(folder)
     except FileNotFoundError:
         raise ValueError(f"{folder} is not complete: run eval.generate again to finish it") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder / MANIFEST} is damaged: {error!r}") from error
+    paths = list(images_of(folder, manifest))
+    pairing = f"{manifest.digest} from seed {manifest.seed}"
     lost = [path for path in paths if not path.is_file()]
     if lost:
         raise ValueError(f"{folder} lacks {len(lost)} images, as {lost[0].name}: run eval.generate again")
-    cycled = [labels[i % len(labels)] for i in range(len(paths))]
-    return Generated(manifest["arm"], paths, cycled, pairing, manifest["cost"])
+    cycled = list(islice(cycle(manifest.labels), len(paths)))
+    return Generated(manifest.arm, paths, cycled, pairing, manifest.cost)
 
 
 def _plain(folder: Path) -> Generated:

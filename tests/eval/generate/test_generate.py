@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from eval.fidelity import open_generated
 from eval.generate import command, store
 from eval.generate.draw import Drawing
 from tests.eval.generate.conftest import images, pixels
@@ -136,6 +137,53 @@ def test_a_larger_n_keeps_what_is_there(draw, tmp_path, drawn):
     after = images(tmp_path / "out")
     assert len(after) == 5 and before.items() <= after.items()
     assert [seed for _, seed in drawn] == [4, 5]
+
+
+def test_a_smaller_n_takes_nothing_away(draw, tmp_path, capsys):
+    draw("--arms", "none", "--n", 4, "--batch-size", 2)
+    before = (tmp_path / "out" / "none" / "manifest.json").read_bytes()
+    (row,) = draw("--arms", "none", "--n", 3, "--batch-size", 2)["results"]
+    assert row["n"] == 3
+    assert (tmp_path / "out" / "none" / "manifest.json").read_bytes() == before
+    assert len(images(tmp_path / "out")) == 4
+
+
+def test_an_image_damaged_at_its_size_is_drawn_again(draw, tmp_path, drawn):
+    draw("--arms", "none", "--n", 4, "--batch-size", 2)
+    before = images(tmp_path / "out")
+    path = tmp_path / "out" / "none" / "000" / "000002.png"
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    path.write_bytes(data)
+    drawn.clear()
+    draw("--arms", "none", "--n", 4, "--batch-size", 2)
+    assert images(tmp_path / "out") == before and [seed for _, seed in drawn] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("manifest.json", '"n": 2', '"n": 1000000000000'),
+        ("manifest.json", '"n": 2', '"n": -1'),
+        ("manifest.json", '"n": 2', '"n": "2"'),
+        ("manifest.json", '"png"', '"../../x"'),
+        ("manifest.json", '"labels"', '"babels"'),
+        ("manifest.json", '"settings"', '"sittings"'),
+        ("batches-0.jsonl", '"key": "0"', '"key": "zero"'),
+        ("batches-0.jsonl", '"bytes": [', '"bytes": [1, '),
+        ("batches-0.jsonl", '"seconds"', '"minutes"'),
+    ],
+)
+def test_a_damaged_file_of_the_arm_is_one_line_that_says_what_to_do(draw, tmp_path, name, old, new):
+    draw("--arms", "none", "--n", 2, "--batch-size", 2)
+    path = tmp_path / "out" / "none" / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    mistake = draw("--arms", "none", "--n", 2, "--batch-size", 2, code=1)
+    assert str(path) in mistake and "is damaged: " in mistake and "remove " in mistake
+    if name == "manifest.json":
+        with pytest.raises(ValueError, match="is damaged"):
+            open_generated([path.parent])
 
 
 def test_another_batch_size_differs_by_rounding_at_most(draw, tmp_path):
