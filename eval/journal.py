@@ -46,6 +46,8 @@ class Journal:
         self.path, self.config, self._check = path, _round_trip(config), check
         self.done: dict[str, Json] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path} is no regular file; remove it or choose another folder")
         self._file = path.open("a+b", buffering=0)
         try:
             self._lock()

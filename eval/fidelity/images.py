@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -122,17 +123,26 @@ def square(image: Image.Image, side: int) -> Image.Image:
 def open_generated(folders: Iterable[Path]) -> list[Generated]:
     """The arms in these folders: arms themselves, folders of arms, or folders of any images.
 
-    Raises ValueError for a folder without images, one that `eval.generate` has not finished, and for two arms
-    of one name.
+    Arms of one name are told apart by the folders around them. Raises ValueError for a folder without images,
+    one that `eval.generate` has not finished, and one that is given twice.
     """
-    sets = [_open(folder) for path in folders for folder in _arms(path)]
-    names = [one.arm for one in sets]
-    if len(set(names)) < len(names):
-        sets = [replace(one, arm=f"{one.paths[0].parents[2].name}/{one.arm}") for one in sets]
-    doubled = {one.arm for one in sets if [other.arm for other in sets].count(one.arm) > 1}
-    if doubled:
-        raise ValueError(f"several folders hold the arm {', '.join(sorted(doubled))}")
-    return sets
+    opened = [folder.resolve() for path in folders for folder in _arms(path)]
+    twice = [str(folder) for folder, count in Counter(opened).items() if count > 1]
+    if twice:
+        raise ValueError(f"{', '.join(twice)} is given more than once")
+    sets = {folder: _open(folder) for folder in opened}
+    return [replace(one, arm=_name(folder, sets)) for folder, one in sets.items()]
+
+
+def _name(folder: Path, sets: Mapping[Path, Generated]) -> str:
+    """The arm's name, after as many of the folders around it as tell it from others of that name."""
+    arm = sets[folder].arm
+    others = [other for other, one in sets.items() if one.arm == arm and other != folder]
+    for depth in range(len(folder.parts)):
+        around = folder.parts[-depth - 1 : -1]
+        if all(other.parts[-depth - 1 : -1] != around for other in others):
+            return "/".join([*around, arm])
+    return f"{folder}/{arm}"
 
 
 def _arms(path: Path) -> list[Path]:
@@ -166,4 +176,4 @@ def _plain(folder: Path) -> Generated:
     paths = list_pictures(folder)
     if not paths:
         raise ValueError(f"there is no image in {folder}; expected files ending in {', '.join(SUFFIXES)}")
-    return Generated(folder.resolve().name, paths, [None] * len(paths))
+    return Generated(folder.name, paths, [None] * len(paths))

@@ -16,7 +16,7 @@ from eval.cli import say
 from eval.data.digest import file_digest
 from eval.generate.draw import Drawn
 from eval.journal import Journal, check_settings
-from eval.report import write_json, write_whole
+from eval.report import check_writable, write_json, write_whole
 from eval.schema import Count, Schema, check_index, validated
 from tokenrank_guidance.files.reading import read_json
 
@@ -53,6 +53,12 @@ class ArmStore:
 
     def journal(self, process: int = 0) -> Journal:
         return Journal(self.folder / f"batches-{process}.jsonl", self.config, _check)
+
+    def check(self) -> None:
+        """Raise ValueError for files that are damaged or of other settings, OSError for no writing here."""
+        self.finished()
+        self.manifest()
+        check_writable(self.folder)
 
     def finished(self) -> dict[int, Json]:
         """The records of all micro-batches, of this and of earlier runs, by their first index."""

@@ -34,7 +34,7 @@ from eval.data.source import Table
 from eval.metrics.confusion import IGNORE
 from tokenrank_guidance.files.limits import PIXELS
 from tokenrank_guidance.files.lines import read_lines
-from tokenrank_guidance.files.reading import read_file
+from tokenrank_guidance.files.reading import open_regular, read_file
 
 VOC_NAMES = tuple(
     """airplane,bicycle,bird,boat,bottle,bus,car,cat,chair,cow,table,dog,horse,motorbike,person,plant,sheep,
@@ -152,10 +152,12 @@ class MatImages(ImageSource):
         except ImportError as error:
             raise ImportError("imagenet-seg needs h5py: pip install h5py") from error
         try:
+            open_regular(path).close()
             self._file: Any = h5py.File(path, "r")
             count = len(self._file["/value/img"])
-        except (OSError, KeyError) as error:
-            raise ValueError(f"{path} is not ImageNet-Segmentation's gtsegs_ijcv.mat: {error}") from error
+        except (OSError, KeyError, TypeError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{path} is not ImageNet-Segmentation's gtsegs_ijcv.mat: {reason}") from error
         self._path = path
         super().__init__(Table(path.name, [None] * count, [None] * count, has_masks=True))
 

@@ -322,6 +322,27 @@ def test_what_a_killed_run_was_writing_is_removed(draw, tmp_path):
     assert images(tmp_path / "out") == before
 
 
+ABSENT = [("sdxl", "pag:layers=nowhere"), ("sdxl", "sag:layers=99"), ("tiny-flux", "sag:layers=x")]
+
+
+@pytest.mark.parametrize(("name", "arm"), ABSENT)
+def test_no_arm_is_drawn_where_another_ones_layer_is_not_there(draw, tmp_path, drawn, name, arm):
+    layer = arm.partition("=")[2]
+    options = ("--prompts", "empty", "--height", 32, "--width", 32)
+    assert layer in draw("--arms", f"none,{arm}", "--n", 1, *options, name=name, code=1)
+    assert drawn == [] and not list((tmp_path / "out").rglob("*.png"))
+
+
+def test_no_arm_is_drawn_where_another_one_has_other_settings(draw, tmp_path, drawn):
+    draw("--arms", "sag", "--n", 1, "--batch-size", 1)
+    drawn.clear()
+    mistake = draw("--arms", "none,sag", "--n", 1, "--batch-size", 1, "--cfg", 2, code=1)
+    assert "other settings (cfg was 4.0, is 2.0)" in mistake and drawn == []
+    (tmp_path / "file").write_text("x")
+    assert "cannot write" in draw("--arms", "none", "--n", 1, out=tmp_path / "file", code=1)
+    assert drawn == []
+
+
 def test_pag_where_diffusers_has_it_and_a_reason_elsewhere(draw):
     size = ("--height", 32, "--width", 32, "--prompts", "empty")
     (row,) = draw("--arms", "pag:scale=2", "--n", 2, *size, name="sdxl")["results"]
