@@ -105,14 +105,14 @@ class Journal:
 
     def _parsed(self, number: int, line: bytes, kind: type[Line]) -> Line:
         try:
-            entry = validated(kind, parse_json(line, "it"))
-            if isinstance(entry, _Entry) and self._check is not None:
+            entry: Line = validated(kind, parse_json(line, "it"))
+            if self._check is not None and isinstance(entry, _Entry):
                 self._check(entry.key, entry.record)
         except ValueError as error:
             raise ValueError(
                 f"line {number} of {self.path} is damaged: {error}; remove the file to start anew"
             ) from error
-        return entry
+        return entry  # pyright: ignore[reportReturnType]  narrowed above
 
     def _append(self, entry: Json) -> None:
         """Write one line; where that fails half-way, as on a full disk, the file is as it was before."""

@@ -107,9 +107,11 @@ class Store:
         """The segments of a finished picture under an arm; ValueError where they are not whole."""
         tensors, _ = load_tensors(self._segments(index))
         overlap, vectors = (tensors.get(f"{arm.key}/{part}") for part in ("overlap", "vectors"))
-        fitting = overlap is not None and vectors is not None and overlap.ndim == vectors.ndim == 2
-        if not fitting or len(overlap) != len(vectors):
-            raise ValueError(f"{self._segments(index)} is damaged; run the same command to make it again")
+        damage = f"{self._segments(index)} is damaged; run the same command to make it again"
+        if overlap is None or vectors is None or not overlap.ndim == vectors.ndim == 2:
+            raise ValueError(damage)
+        if len(overlap) != len(vectors):
+            raise ValueError(damage)
         return Described(overlap.long().numpy(), vectors.float().numpy())
 
     def _entries(self, outcome: Outcome, overlaps: Sequence[np.ndarray]) -> Json:

@@ -14,8 +14,9 @@ from eval.cli import say
 from eval.fidelity.command import table
 from eval.fidelity.extractor import STAND_IN
 from eval.fidelity.images import open_generated
-from eval.fidelity.measure import Measured, every_pair, measure, no_pair, plan, square_side
+from eval.fidelity.measure import Measured, every_pair, measure, no_pair
 from eval.fidelity.options import NATIVE
+from eval.fidelity.plan import plan, square_side
 from eval.generate.arms import NONE, Arm
 from eval.generate.command import generate
 from eval.generate.task import Task, open_task

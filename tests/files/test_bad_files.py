@@ -90,15 +90,20 @@ READERS = {
 
 
 @pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("name", BAD)
-def test_a_bad_file_is_read_or_refused_in_one_line(bad, tmp_path, in_time, reader, name):
+def test_bad_files_are_read_or_refused_in_one_line(bad, tmp_path, in_time, reader):
+    for name in BAD:
+        signal.alarm(SECONDS)
+        said = answer(reader, bad / name, tmp_path / name)
+        assert said.strip() and "\n" not in said.strip(), name
+
+
+def answer(reader: str, path: Path, own: Path) -> str:
+    """What the reader says; "read" where it has nothing to say. Any other error fails the test."""
     try:
-        READERS[reader](bad / name, tmp_path / "own")
+        READERS[reader](path, own)
     except (ValueError, OSError, TokenRankError) as error:
-        said = str(error)
-    else:
-        said = "read"
-    assert said.strip() and "\n" not in said.strip()
+        return str(error)
+    return "read"
 
 
 def test_a_folder_of_bad_files_gives_pictures_and_unreadable_ones(tmp_path, in_time):

@@ -46,13 +46,14 @@ def load_images(path: Path) -> LabelledImages:
 def read_rows(path: Path) -> Any:
     """The rows of one parquet file, their images still encoded; ValueError where there is none."""
     import datasets  # not needed to use the models
+    from datasets.exceptions import DatasetsError
 
     if not path.is_file():
         raise ValueError(f"no data file at {path}; expected a parquet file with a column of images")
     try:
         rows = datasets.load_dataset("parquet", data_files=str(path), split="train")
         return rows.cast_column("image", datasets.Image(decode=False))
-    except (datasets.exceptions.DatasetsError, KeyError, ValueError) as error:
+    except (DatasetsError, KeyError, ValueError) as error:
         raise ValueError(f"{path} is no parquet file with a column of images: {error}") from error
 
 

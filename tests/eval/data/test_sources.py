@@ -12,6 +12,7 @@ import pytest
 from eval.data import UnreadableImage, listing, open_images, parquet, rows
 from eval.fidelity import open_generated
 from tests.eval.data.pictures import cells, encoded, index_mask, plain, write_table
+from tokenrank_guidance.files.cells import image_bytes
 from tokenrank_guidance.files.pictures import SUFFIXES
 
 RED = [encoded(plain(v)) for v in range(5)]
@@ -229,6 +230,20 @@ def test_a_parquet_file_opens_no_other_files_but_beside_it(tmp_path):
         with pytest.raises(UnreadableImage, match=reason) as caught:
             source[index]
         assert caught.value.file == path
+
+
+def test_the_hubs_own_cache_is_trusted_and_no_other_folder(tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "0.png").write_bytes(RED[2]), (tmp_path / "1.png").write_bytes(RED[1])
+    (tmp_path / "cache" / "link.png").symlink_to(tmp_path / "1.png")
+
+    def read(name):
+        return image_bytes({"bytes": None, "path": str(name)}, tmp_path / "cache", [tmp_path / "cache"])
+
+    assert read(tmp_path / "cache" / "0.png") == read("0.png") == RED[2]
+    for name in (tmp_path / "1.png", tmp_path / "cache" / "link.png", tmp_path / "cache" / ".." / "1.png"):
+        with pytest.raises(ValueError, match=r"its row names the file .*1\.png|link\.png; expected bytes"):
+            read(name)
 
 
 def test_the_name_beside_the_bytes_is_said(tmp_path):
