@@ -180,7 +180,7 @@ def test_mistakes_are_one_line(vit, data, tmp_path, capsys):
     assert "there is no file or folder" in line(of=tmp_path / "none")
     assert "there is no" in line(of=f"coco-stuff27:{tmp_path}")
     assert "damping" in line("--damping", "1")
-    assert "no vision transformer could be loaded" in line(model=tmp_path)
+    assert "no model could be loaded from" in line(model=tmp_path)
     (tmp_path / "bad" / "images").mkdir(parents=True)
     (tmp_path / "bad" / "masks").mkdir()
     for kind in ("images", "masks"):
