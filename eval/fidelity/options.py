@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.cli import Parser, at_least, existing, names, positive
+from eval.fidelity.metrics import METRICS
 
-METRICS = ("fid", "isc", "kid", "prc", "accuracy")
 NATIVE = "native"
 DESCRIPTION = (
     "Measures the arms that eval.generate drew, or folders of images, by torch-fidelity. Every figure has a "

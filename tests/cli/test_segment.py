@@ -118,14 +118,19 @@ def test_pipelines_that_want_more_than_a_picture(tokenrank, photo, tmp_path, com
 
 def test_pictures_that_cannot_be_read(tokenrank, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
-    for name, reason in (("text.png", "no known format"), ("none.png", "No such file"), (".", "directory")):
+    for name, reason in (
+        ("text.png", "no image of a known format"),
+        ("none.png", "No such file"),
+        (".", "a folder"),
+    ):
         run = tokenrank("segment", tmp_path / name, "--out", tmp_path / "o")
         assert "cannot read" in run.mistake and reason in run.mistake
 
 
 def test_bombs_are_refused(tokenrank, monkeypatch, photo, tmp_path):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    assert "decompression bomb" in tokenrank("segment", photo, "--out", tmp_path / "o").mistake
+    monkeypatch.setenv("TOKENRANK_MOST_PIXELS", "100")
+    mistake = tokenrank("segment", photo, "--out", tmp_path / "o").mistake
+    assert "the limit is 100; set TOKENRANK_MOST_PIXELS to raise it" in mistake and str(photo) in mistake
 
 
 def test_rotated_photographs_are_upright(tokenrank, model, tmp_path):

@@ -23,8 +23,8 @@ from tokenrank_guidance.commands.explain_strip import Column, mask_image, strip
 from tokenrank_guidance.commands.messages import say
 from tokenrank_guidance.commands.models import Model, open_model
 from tokenrank_guidance.commands.output import RESULT, staged
-from tokenrank_guidance.commands.pictures import open_picture
 from tokenrank_guidance.commands.report import PACKAGES, Json
+from tokenrank_guidance.files.pictures import open_picture
 
 __all__ = ["add_arguments", "run"]
 

@@ -24,6 +24,7 @@ from diffseg.zero_shot.passes import settings_of
 from eval.segmentation.attention import VitAttention
 from eval.segmentation.loading import load_attention
 from eval.zero_shot.heads.measure import LayerHeads, mean_of, read_layer
+from eval.zero_shot.options import captioned
 from tokenrank_guidance.capture import AttentionRecord, capture
 from tokenrank_guidance.commands.models import DTYPES, load_model, usable_device
 from tokenrank_guidance.errors import UnsupportedError
@@ -60,7 +61,7 @@ class JointReader:
         return {"caption": self.caption} | {name: getattr(self.options, name) for name in names}
 
     def __call__(self, image: Float[Tensor, "3 h w"], word: str) -> list[LayerHeads]:
-        caption = self.caption.format(name=word)
+        caption = captioned(self.caption, word)
         tokens = word_tokens(self.pipe, caption, [word])
         settings = [
             settings_of(self.options, timestep, draw)
