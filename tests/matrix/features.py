@@ -37,7 +37,8 @@ INTERRUPTIBLE = ("qwen", "flux2", "flux2-klein", "hunyuan", "kandinsky5")
 LATER = (*LATER_CFG, "flux2")
 EARLY = (*LATENT, "ddpm")
 BESIDE = "beside"
-EVERY = (*EARLY, *LATER, BESIDE)
+EVERY = (*EARLY, *LATER)
+ALL = (*EVERY, BESIDE)
 CACHED = ("flux", "qwen")
 CONTEXTLESS = ("FluxControl", "FluxControlNet", "FluxFill", "FluxImg2Img", "FluxKontext")
 LORA_SCALE = 0.5
@@ -276,11 +277,11 @@ def deep_cache(pipe: Any) -> Any:
 
 
 FEATURES: dict[str, Feature] = {
-    "plain": Feature(call=lambda call: replace(call, cfg=False)),
+    "plain": Feature(ALL, call=lambda call: replace(call, cfg=False)),
     "CFG, negative prompt": Feature((*LATENT, *LATER_CFG, BESIDE), without=WITHOUT_CFG),
-    "two prompts, two images each": Feature(call=lambda call: replace(call, batch=2, images_per_prompt=2)),
+    "two prompts, two images each": Feature(ALL, call=lambda call: replace(call, batch=2, images_per_prompt=2)),
     "prompt embeddings": Feature(tuple(ENCODERS), arguments=prompt_embeddings),
-    "bf16": Feature(prepare=cast(torch.bfloat16)),
+    "bf16": Feature(ALL, cast(torch.bfloat16)),
     "fp16": Feature(prepare=cast(torch.float16)),
     "LoRA, scale 0.5": Feature(
         (*UNETS, "sd3", "flux", "qwen", "flux2", "flux2-klein"), add_lora, scaled_lora
@@ -315,10 +316,10 @@ FEATURES: dict[str, Feature] = {
         LATENT, vae_tiling, lambda pipe, given: given | {"output_type": "pt"}, without=ADAPTER
     ),
     "channels_last": Feature(prepare=channels_last),
-    "inference_mode": Feature(prepare=inference),
+    "inference_mode": Feature(ALL, inference),
     "deepcopy": Feature(prepare=copy.deepcopy),
     "pickle": Feature(prepare=lambda pipe: pickle.loads(pickle.dumps(pipe))),
-    "another on its denoiser": Feature(prepare=beside_another),
+    "another on its denoiser": Feature(ALL, beside_another),
     "FirstBlockCache": Feature(CACHED, first_block_cache, without=CONTEXTLESS),
     "PyramidAttentionBroadcast": Feature(CACHED, attention_broadcast),
     "ToMe": Feature(UNETS, merged_tokens),
