@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffseg.channels import mask_channels
 from diffseg.sizes import config_of, denoiser_of, pixels_per_latent
 from tokenrank_guidance.errors import UnsupportedError
 
@@ -19,10 +21,14 @@ Inputs = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """One denoiser call: `time` is in the scheduler's timesteps; an empty `caption` is unconditional."""
+    """One denoiser call: `time` is in the scheduler's timesteps; an empty `caption` is unconditional.
+
+    `image` is what `latents` are without noise.
+    """
 
     pipe: Any
     latents: Latents
+    image: Latents
     time: float
     caption: str = ""
 
@@ -44,26 +50,40 @@ class Request:
         return torch.tensor([values], device=self.device, dtype=self.latents.dtype)
 
 
+def _with_mask(request: Request) -> Float[Tensor, "1 c_in h w"]:
+    """The latents; for inpainting models a mask of zeros too, which keeps all of the image, and the image."""
+    if not mask_channels(request.pipe):
+        return request.latents
+    return torch.cat([request.latents, torch.zeros_like(request.latents[:, :1]), request.image], 1)
+
+
+def aesthetics(pipe: Any) -> bool:
+    """Whether the UNet takes an aesthetic score, as SDXL's refiner does."""
+    return bool(getattr(pipe, "config", {}).get("requires_aesthetics_score", False))
+
+
 def _unet(request: Request) -> Inputs:
     pipe = request.pipe
-    inputs: Inputs = {"sample": request.latents, "timestep": request.times()}
-    kind = config_of(pipe).get("addition_embed_type")
-    if kind == "text_time":
+    inputs: Inputs = {"sample": _with_mask(request), "timestep": request.times()}
+    if config_of(pipe).get("addition_embed_type") == "text_time":
         return inputs | _unet_xl(request)
-    if kind is not None:
-        raise UnsupportedError(
-            f"{type(pipe).__name__}'s UNet takes {kind!r} embeddings, which is not supported"
-        )
     text = pipe.encode_prompt(request.caption, request.device, 1, False)[0]
     return inputs | {"encoder_hidden_states": text}
 
 
 def _unet_xl(request: Request) -> Inputs:
-    """SDXL: its own unconditional context (zeros, in the published model), no crop, the size worked at."""
+    """SDXL: its own unconditional context (zeros, in the published model), no crop, the size worked at.
+
+    Its refiner's aesthetic score is the one that the pipeline has for text, or for none.
+    """
     pipe = request.pipe
     found = pipe.encode_prompt(request.caption, device=request.device, do_classifier_free_guidance=True)
     text, pooled = (found[0], found[2]) if request.caption else (found[1], found[3])
-    micro = request.numbers(*request.size, 0, 0, *request.size)
+    last: tuple[float, ...] = request.size
+    if aesthetics(pipe):
+        name = "aesthetic_score" if request.caption else "negative_aesthetic_score"
+        last = (inspect.signature(pipe.__call__).parameters[name].default,)
+    micro = request.numbers(*request.size, 0, 0, *last)
     return {
         "encoder_hidden_states": text,
         "added_cond_kwargs": {"text_embeds": pooled, "time_ids": micro},
@@ -104,26 +124,38 @@ def _sd3(request: Request) -> Inputs:
         caption, caption, caption, device=request.device, do_classifier_free_guidance=False
     )
     return {
-        "hidden_states": request.latents,
+        "hidden_states": _with_mask(request),
         "timestep": request.times(),
         "encoder_hidden_states": found[0],
         "pooled_projections": found[2],
     }
 
 
+def _packed(latents: Latents) -> Float[Tensor, "1 n 4*c"]:
+    """Squares of 2×2 in tokens."""
+    height, width = latents.shape[-2:]
+    squares = latents.unflatten(3, (width // 2, 2)).unflatten(2, (height // 2, 2))
+    return squares.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
 def _flux(request: Request) -> Inputs:
-    """Packed latents, positions of tokens; guidance-distilled models at guidance 1."""
+    """Packed latents, positions of tokens; guidance-distilled models at guidance 1.
+
+    For Fill the image and a mask of zeros follow, which keeps all of it.
+    """
     pipe, (height, width) = request.pipe, request.latents.shape[-2:]
-    longest = min(512, pipe.tokenizer_2.model_max_length)
     text, pooled, text_ids = pipe.encode_prompt(
-        request.caption, device=request.device, max_sequence_length=longest
+        request.caption, device=request.device, max_sequence_length=longest_text(pipe)
     )
-    pairs = request.latents.unflatten(3, (width // 2, 2)).unflatten(2, (height // 2, 2))
+    tokens, mask = _packed(request.latents), mask_channels(pipe)
+    if mask:
+        empty = tokens.new_zeros(*tokens.shape[:2], mask)
+        tokens = torch.cat([tokens, _packed(request.image), empty], -1)
     rows, columns = torch.meshgrid(torch.arange(height // 2), torch.arange(width // 2), indexing="ij")
     image_ids = torch.stack([torch.zeros_like(rows), rows, columns], -1).flatten(0, 1)
     distilled = config_of(pipe).get("guidance_embeds", False)
     return {
-        "hidden_states": pairs.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2),
+        "hidden_states": tokens,
         "timestep": request.times(1 / 1000),
         "encoder_hidden_states": text,
         "pooled_projections": pooled,
@@ -151,6 +183,15 @@ def supported(pipe: Any) -> str:
         if name in CONDITIONS:
             return name
     raise UnsupportedError(f"cannot segment with {bases[0]}; supported: {', '.join(CONDITIONS)}")
+
+
+def longest_text(pipe: Any) -> int | None:
+    """The `max_sequence_length` that captions are encoded with, None where the pipeline has none."""
+    asked = inspect.signature(pipe.encode_prompt).parameters.get("max_sequence_length")
+    if asked is None:
+        return None
+    flux = supported(pipe) == "FluxTransformer2DModel"
+    return min(asked.default, pipe.tokenizer_2.model_max_length) if flux else asked.default
 
 
 def denoiser_inputs(request: Request) -> Inputs:

@@ -12,7 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 from diffseg.aggregate import Grid
-from tokenrank_guidance.capture import AttentionRecord
+from tokenrank_guidance.capture import AttentionRecord, is_unwatched
 from tokenrank_guidance.capture.watch import AttentionCall, read_call
 from tokenrank_guidance.errors import CaptureError
 
@@ -82,7 +82,7 @@ class _Mode(TorchFunctionMode):
         self._taker, self._inside = taker, False
 
     def enter(self, module: nn.Module, args: object) -> None:
-        self._inside = True
+        self._inside = not is_unwatched()
 
     def leave(self, module: nn.Module, args: object, output: object) -> None:
         self._inside = False

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffseg.checks import check_pipeline
 from diffseg.conditions import Request, denoiser_inputs
 from diffseg.images import Rgb, resized, working_size
 from diffseg.noise import noise_level, noised
@@ -28,19 +29,20 @@ def denoiser_pass(pipe: Any, image: Rgb, settings: Settings, caption: str = "") 
     """Encode `image` at the working size and run the denoiser on it once; its prediction is not used.
 
     The latents are the autoencoder's mode, shifted and scaled as the pipeline does it. `caption` is the text
-    context, by default the unconditional one.
+    context, by default the unconditional one. Raises UnsupportedError as `check_pipeline` does.
     """
+    check_pipeline(pipe)
     resolution = settings.resolution or native_resolution(pipe)
     multiple = size_multiple(pipe)
     height, width = working_size((image.shape[1], image.shape[2]), resolution, multiple, is_square(pipe))
     check_pass(pipe, height, width)
-    latents = _encode(pipe, resized(image, (height, width)))
+    clean = _encode(pipe, resized(image, (height, width)))
     packed = multiple if multiple > pixels_per_latent(pipe) else pixels_per_latent(pipe)
     level = noise_level(pipe.scheduler, settings.timestep, height * width // packed**2)
-    if settings.add_noise:
-        latents = noised(latents, level, torch.Generator().manual_seed(settings.seed))
+    generator = torch.Generator().manual_seed(settings.seed)
+    latents = noised(clean, level, generator) if settings.add_noise else clean
     denoiser = denoiser_of(pipe)
-    inputs = denoiser_inputs(Request(pipe, latents, level.time, caption))
+    inputs = denoiser_inputs(Request(pipe, latents, clean, level.time, caption))
     denoiser(**inputs, return_dict=False)
 
 

@@ -13,9 +13,11 @@ from jaxtyping import Float, Shaped
 from PIL import Image
 from torch import Tensor
 
+from tokenrank_guidance.files.limits import PIXELS
+from tokenrank_guidance.files.pictures import refusing
+
 Size = tuple[int, int]
 Rgb = Float[Tensor, "3 h w"]
-MOST_PIXELS = 2**26
 MOST_ASPECT = 4
 DEPTHS = {torch.uint8: 255, torch.bool: 1, torch.uint16: 65535, torch.int32: 65535}
 
@@ -26,7 +28,7 @@ def read_images(images: Any) -> tuple[list[Rgb], bool]:
     PIL images of any mode (transparent pixels over white, 16 bits kept); arrays (h, w), (h, w, c) or
     (b, h, w, c); tensors (h, w), (c, h, w) or (b, c, h, w), with 1, 3 or 4 channels, bool, uint8, uint16, or
     floating point in [0, 1]; or a sequence of these. Raises ValueError for anything else, for an image
-    without pixels and for one of more than `MOST_PIXELS`.
+    without pixels, for one of more than `PIXELS`, and for one that Pillow cannot decode.
     """
     if isinstance(images, Image.Image):
         return [_read(images)], True
@@ -65,7 +67,7 @@ def resized(image: Rgb, size: Size) -> Rgb:
 def _read(image: Any) -> Rgb:
     if isinstance(image, Image.Image):
         _check_pixels(image.height, image.width)
-        return _rgb(_from_pillow(image))
+        return _rgb(_decoded(image))
     if isinstance(image, np.ndarray):
         channels_last = torch.from_numpy(np.ascontiguousarray(image, image.dtype.newbyteorder("=")))
         if channels_last.ndim not in (2, 3):
@@ -78,6 +80,15 @@ def _read(image: Any) -> Rgb:
             )
         return _rgb(image.detach().cpu() if image.ndim == 3 else image.detach().cpu()[None])
     raise ValueError(f"image: got {type(image).__name__}, expected a PIL image, an array or a tensor")
+
+
+def _decoded(image: Image.Image) -> Shaped[Tensor, "c h w"]:
+    """An opened file is decoded only now, and may be damaged."""
+    try:
+        with refusing():
+            return _from_pillow(image)
+    except ValueError as error:
+        raise ValueError(f"image: {getattr(image, 'filename', '')} cannot be decoded: {error}") from error
 
 
 def _from_pillow(image: Image.Image) -> Shaped[Tensor, "c h w"]:
@@ -118,5 +129,4 @@ def _unit(pixels: Shaped[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:
 def _check_pixels(height: int, width: int) -> None:
     if height < 1 or width < 1:
         raise ValueError(f"image: {height}×{width} has no pixels")
-    if height * width > MOST_PIXELS:
-        raise ValueError(f"image: {height}×{width} has more than {MOST_PIXELS} pixels; shrink it first")
+    PIXELS.check(height * width, f"image: it has {height}×{width} pixels")

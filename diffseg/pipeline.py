@@ -8,14 +8,15 @@ from typing import Any
 
 from diffseg.aggregate import ResolutionMeans
 from diffseg.chain import segment_maps
-from diffseg.conditions import check_text, supported
+from diffseg.checks import check_pipeline
+from diffseg.conditions import check_text
 from diffseg.denoise import denoiser_pass
 from diffseg.images import Rgb, read_images
 from diffseg.label import Vote, name_segments
+from diffseg.naming import Naming, word_maps
 from diffseg.result import Segmentation
 from diffseg.settings import Settings, make_settings
 from diffseg.sizes import denoiser_of
-from diffseg.words import Naming, word_maps
 from tokenrank_guidance.capture import capture
 
 
@@ -37,10 +38,10 @@ class DiffSeg:
     def from_pipe(cls, pipe: Any, preset: str = "default", **changes: Any) -> DiffSeg:
         """A segmenter with a preset's settings ("default" or "reference") and some of them changed.
 
-        `changes` are fields of `Settings`, by keyword; raises ValueError for others, and UnsupportedError for
-        a denoiser that cannot be called here.
+        `changes` are fields of `Settings`, by keyword; raises ValueError for others, and UnsupportedError,
+        with the reason, for a pipeline that cannot be used. Inpainting models see an empty mask.
         """
-        supported(pipe)
+        check_pipeline(pipe)
         return cls(pipe, make_settings(preset, changes))
 
     def __call__(
@@ -60,7 +61,7 @@ class DiffSeg:
         if caption is not None:
             check_text(self.pipe)
         read, single = read_images(images)
-        namings = _namings(caption, nouns, vote, len(read))
+        namings = self._namings(caption, nouns, vote, len(read))
         results = [self._one(image, naming) for image, naming in zip(read, namings, strict=True)]
         return results[0] if single else results
 
@@ -75,15 +76,14 @@ class DiffSeg:
         words = word_maps(self.pipe, image, settings, naming)
         return replace(result, names=name_segments(result, words, naming.nouns, naming.vote))
 
-
-def _namings(
-    caption: str | Sequence[str] | None, nouns: Sequence[str] | None, vote: Vote, count: int
-) -> list[Naming | None]:
-    if caption is None:
-        if nouns is not None:
-            raise ValueError("nouns are words of a caption; pass caption too")
-        return [None] * count
-    captions = [caption] * count if isinstance(caption, str) else list(caption)
-    if len(captions) != count:
-        raise ValueError(f"caption: got {len(captions)} for {count} images")
-    return [Naming.of(text, nouns, vote) for text in captions]
+    def _namings(
+        self, caption: str | Sequence[str] | None, nouns: Sequence[str] | None, vote: Vote, count: int
+    ) -> list[Naming | None]:
+        if caption is None:
+            if nouns is not None:
+                raise ValueError("nouns are words of a caption; pass caption too")
+            return [None] * count
+        captions = [caption] * count if isinstance(caption, str) else list(caption)
+        if len(captions) != count:
+            raise ValueError(f"caption: got {len(captions)} for {count} images")
+        return [Naming.of(self.pipe, text, nouns, vote) for text in captions]

@@ -42,8 +42,13 @@ def size_multiple(pipe: Any) -> int:
     blocks = config.get("down_block_types")
     if blocks:
         return pixels_per_latent(pipe) * 2 ** (len(blocks) - 1)
-    packed = 2 if _is_packed(pipe) else config.get("patch_size", 1)
+    packed = 2 if is_packed(pipe) else config.get("patch_size", 1)
     return pixels_per_latent(pipe) * packed
+
+
+def is_packed(pipe: Any) -> bool:
+    """FLUX packs 2×2 latent pixels into a token, which its transformer's patch_size of 1 does not tell."""
+    return any(base.__name__ == "FluxTransformer2DModel" for base in type(denoiser_of(pipe)).__mro__)
 
 
 def native_resolution(pipe: Any) -> int:
@@ -61,8 +66,3 @@ def native_resolution(pipe: Any) -> int:
 def is_square(pipe: Any) -> bool:
     """Whether the denoiser takes square latents only."""
     return any(base.__name__ in SQUARE for base in type(denoiser_of(pipe)).__mro__)
-
-
-def _is_packed(pipe: Any) -> bool:
-    """FLUX packs 2×2 latent pixels into a token, which its transformer's patch_size of 1 does not tell."""
-    return any(base.__name__ == "FluxTransformer2DModel" for base in type(denoiser_of(pipe)).__mro__)

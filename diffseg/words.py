@@ -1,97 +1,216 @@
-"""How much image tokens attend to the words of a caption."""
+"""Which tokens of the text that a denoiser attends to are which word's.
+
+A word is found in the characters that the pipeline gives its tokenizer, as a whole: "cat" is not in
+"catfish", "cats" or "cat-like", but in "Cat," and "cat's". Its tokens are those that stand for any of its
+characters.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from diffseg.aggregate import Grid
-from diffseg.cross import TextAttention
-from diffseg.denoise import denoiser_pass
-from diffseg.images import Rgb
-from diffseg.label import Vote
-from diffseg.settings import Settings
-from diffseg.sizes import denoiser_of
-from tokenrank_guidance.capture import AttentionRecord, capture
+from diffseg.conditions import longest_text, supported
+from tokenrank_guidance.errors import UnsupportedError
 
-FUNCTION_WORDS = frozenset(
-    """a an the of and or with in on at to by for from over under near behind beside its his her their this
-    that these those is are was were be photo picture image""".split()  # noqa: SIM905
-)
+Positions = list[Int[Tensor, " _"]]  # of different lengths
+Place = tuple[int, int]  # the first character and the one after the last
+
+LETTER = r"[\w\u0300-\u036f]"  # combining accents belong to the letter before them
+BEFORE = rf"(?<!{LETTER})(?<!{LETTER}[-'’])"
+AFTER = rf"(?!{LETTER}|-{LETTER}|['’](?!s\b){LETTER})"
+WORD = rf"{LETTER}+(?:[-'’]{LETTER}+)*"
 
 
 @dataclass(frozen=True)
-class Naming:
-    """A caption, the words of it that may name segments, and how pixels vote."""
+class Reader:
+    """One tokenizer: its tokens come at `offset` in the text, `limit` of them with the special ones.
 
-    caption: str
-    nouns: tuple[str, ...]
-    vote: Vote
-
-    @classmethod
-    def of(cls, caption: str, nouns: Sequence[str] | None, vote: Vote) -> Naming:
-        """Check the nouns, or take the caption's words but for its function words, each once."""
-        words = tuple(dict.fromkeys(re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", caption.lower())))
-        chosen = tuple(w for w in words if w not in FUNCTION_WORDS) if nouns is None else tuple(nouns)
-        if not chosen:
-            raise ValueError(f"caption {caption!r} has no word to name a segment by; pass nouns")
-        missing = [noun for noun in chosen if not re.search(rf"(?i)(?<!\w){re.escape(noun)}(?!\w)", caption)]
-        if missing:
-            raise ValueError(f"nouns {missing} do not occur in the caption {caption!r}")
-        return cls(caption, chosen, vote)
-
-
-def word_maps(pipe: Any, image: Rgb, settings: Settings, naming: Naming) -> Float[Tensor, "n nouns"]:
-    """Attention of each token of the finest grid to each noun, in a pass under the caption.
-
-    Cross-attention where the model has it (UNets, PixArt), else the text columns of joint attention (SD3,
-    FLUX). Heads and layers of one resolution are averaged, coarse queries upsampled bilinearly, resolutions
-    weighted by their side, as in `aggregate`; the tokens of a word are summed.
+    `given` makes of a caption what the pipeline gives to the tokenizer.
     """
-    positions = [token_positions(text_tokenizer(pipe), naming.caption, noun) for noun in naming.nouns]
-    text = TextAttention()
-    grids: list[Grid] = []
 
-    def take(record: AttentionRecord) -> None:
-        if record.grid is None:
-            raise ValueError(f"{record.module} has no grid of image tokens")
-        grids.append(record.grid)
-        text.add_joint(record)
+    tokenizer: Any
+    offset: int
+    limit: int
+    given: Callable[[str], str]
 
-    denoiser = denoiser_of(pipe)
-    with text.watching(denoiser), capture(denoiser, "all", reduce=take):
-        denoiser_pass(pipe, image, settings, naming.caption)
-    maps = text.maps({grid[0] * grid[1]: grid for grid in grids})
-    finest = max(maps, key=lambda grid: grid[0] * grid[1])
-    total = torch.stack([_weighted(matrix, grid, finest) for grid, matrix in maps.items()]).sum(0)
-    return torch.stack([total[:, tokens].sum(-1) for tokens in positions], -1)
+    def tokens(self, caption: str, word: str) -> list[int]:
+        """Where in the text the tokens of every place of `word` are; a place that is cut off is none.
 
+        Raises ValueError for a word that is not in the caption, and one that the tokenizer has no token for.
+        """
+        text, name = self.given(caption), self.given(word)
+        find = _by_offsets if getattr(self.tokenizer, "is_fast", False) else _by_prefixes
+        found = places(name, text)
+        if not found:
+            raise _not_there(name, text)
+        return [self.offset + i for place in found for i in find(self, text, place)]
 
-def _weighted(matrix: Float[Tensor, "m text"], grid: Grid, finest: Grid) -> Float[Tensor, "n text"]:
-    image = matrix.T.unflatten(-1, grid)[None]
-    side = (grid[0] * grid[1]) ** 0.5
-    return side * F.interpolate(image, finest, mode="bilinear", align_corners=False)[0].flatten(1).T
+    def encoded(self, text: str, name: str, **options: Any) -> list[Any]:
+        """The field `name` of the tokenised text, as the encoder gets it."""
+        whole = {"padding": "max_length", "truncation": True, "max_length": self.limit}
+        return list(self.tokenizer(text, **whole, **options)[name])
 
-
-def text_tokenizer(pipe: Any) -> Any:
-    """The tokenizer whose tokens come first in the text that image tokens attend to: FLUX's is T5's."""
-    flux = type(denoiser_of(pipe)).__name__ == "FluxTransformer2DModel"
-    return pipe.tokenizer_2 if flux else pipe.tokenizer
+    def content(self, text: str, name: str, **options: Any) -> list[Any]:
+        """The same without special tokens, and with what is cut off."""
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False, **options)[name])
 
 
-def token_positions(tokenizer: Any, caption: str, noun: str) -> Int[Tensor, " k"]:
-    """Where the tokens of `noun` are in the tokenised caption: its first place; ValueError if nowhere."""
-    whole = tokenizer(caption).input_ids
-    for text in (noun, f" {noun}"):
-        part = tokenizer(text, add_special_tokens=False).input_ids
-        for start in range(len(whole) - len(part) + 1):
-            if part and whole[start : start + len(part)] == part:
-                return torch.arange(start, start + len(part))
-    raise ValueError(f"the tokens of {noun!r} do not occur in those of the caption {caption!r}")
+def text_readers(pipe: Any) -> list[Reader]:
+    """The tokenizers whose tokens share attention with the image, in order; UnsupportedError without one.
+
+    FLUX's CLIP gives one pooled vector and no tokens; the two CLIPs of SDXL and SD3 share their positions.
+    """
+    family = supported(pipe)
+    if family not in READERS:
+        raise UnsupportedError(f"{type(pipe).__name__} reads no text")
+    return READERS[family](pipe)
+
+
+def word_tokens(pipe: Any, caption: str, words: Sequence[str]) -> Positions:
+    """The tokens of every place of each word in the caption, in all encoders that share attention.
+
+    Raises ValueError for a word that is not in the caption, is but a part of another one, or lies beyond the
+    token limit; warns of one that the tokenizer does not know.
+    """
+    readers = text_readers(pipe)
+    return [torch.tensor(tokens_of(readers, caption, word)) for word in words]
+
+
+def tokens_of(readers: Sequence[Reader], caption: str, word: str) -> list[int]:
+    """The same for one word and some of the encoders."""
+    found = sorted({i for reader in readers for i in reader.tokens(caption, word)})
+    if not found:
+        limit = max(reader.limit for reader in readers)
+        raise ValueError(
+            f"{word!r} lies beyond the {limit} tokens that the model reads of the caption; "
+            "name fewer words, or put it first"
+        )
+    _warn_unknown(readers[0], word)
+    return found
+
+
+def check_words(name: str, words: Sequence[str]) -> tuple[str, ...]:
+    """`words`, called `name` in errors; ValueError for none, a string, what is no word, and repetitions."""
+    if isinstance(words, str):
+        raise ValueError(f"{name}: got the string {words!r}, expected a list of words")
+    found = tuple(words)
+    if not found or any(not isinstance(word, str) or not word.strip() for word in found):
+        raise ValueError(f"{name}: got {list(found)}, expected at least one, and words")
+    twice = sorted({word for word in found if found.count(word) > 1})
+    if twice:
+        raise ValueError(f"{name}: {', '.join(twice)} asked for more than once")
+    return found
+
+
+def caption_of(words: Sequence[str]) -> str:
+    """ "a church, a sky": ConceptAttention's "a {name}" for each."""
+    return ", ".join(f"a {word}" for word in words)
+
+
+def places(word: str, text: str) -> list[Place]:
+    """Every place of `word` in `text`, as a whole, in any case and with any white space."""
+    return [m.span() for m in re.finditer(f"(?i){BEFORE}{_pattern(word)}{AFTER}", text)]
+
+
+def _pattern(word: str) -> str:
+    return r"\s+".join(map(re.escape, word.split()))
+
+
+def _not_there(word: str, caption: str) -> ValueError:
+    inside = re.search(rf"(?i)[\w'’-]*{_pattern(word)}[\w'’-]*", caption)
+    how = f"occurs only as a part of {inside.group()!r}" if inside else "does not occur"
+    return ValueError(f"{word!r} {how} in the caption {caption!r}")
+
+
+def _by_offsets(reader: Reader, text: str, place: Place) -> list[int]:
+    """Tokens of one place by the characters that they stand for, which fast tokenizers tell."""
+    name, asked = "offset_mapping", {"return_offsets_mapping": True}
+    read = _overlapping(reader.encoded(text, name, **asked), place)
+    whole = _overlapping(reader.content(text, name, **asked), place)
+    if not whole:
+        raise _no_token(reader, text, place)
+    return read if len(read) == len(whole) else []
+
+
+def _overlapping(spans: Sequence[Place], place: Place) -> list[int]:
+    return [i for i, (first, last) in enumerate(spans) if max(first, place[0]) < min(last, place[1])]
+
+
+def _by_prefixes(reader: Reader, text: str, place: Place) -> list[int]:
+    """The same for a tokenizer that does not tell: the tokens that the text up to the word's end has more.
+
+    That the tokens of both beginnings begin those of the whole text is checked; ValueError where they do not.
+    """
+    whole, *parts = (
+        reader.content(part, "input_ids") for part in (text, text[: place[0]].rstrip(), text[: place[1]])
+    )
+    first, last = map(len, parts)
+    if any(whole[: len(part)] != part for part in parts):
+        name = type(reader.tokenizer).__name__
+        raise ValueError(f"{name} does not tell which tokens of {text!r} are {text[slice(*place)]!r}")
+    if first == last:
+        raise _no_token(reader, text, place)
+    read = reader.encoded(text, "input_ids")
+    start = max(range(len(read)), key=lambda i: _alike(read[i:], whole))  # special tokens may come first
+    kept = last <= _alike(read[start:], whole)
+    return list(range(start + first, start + last)) if kept else []
+
+
+def _alike(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _no_token(reader: Reader, text: str, place: Place) -> ValueError:
+    return ValueError(f"{type(reader.tokenizer).__name__} has no token for {text[slice(*place)]!r}")
+
+
+def _warn_unknown(reader: Reader, word: str) -> None:
+    unknown = reader.tokenizer.unk_token_id
+    if unknown is not None and unknown in reader.content(reader.given(word), "input_ids"):
+        warnings.warn(f"the model does not know all of {word!r}: its map means little", stacklevel=5)
+
+
+def _reader(pipe: Any, tokenizer: Any, limit: int | None, offset: int = 0) -> Reader:
+    return Reader(tokenizer, offset, limit or tokenizer.model_max_length, partial(_given, pipe, tokenizer))
+
+
+def _given(pipe: Any, tokenizer: Any, text: str) -> str:
+    """PixArt's in small letters; several words for a textual inversion of several vectors."""
+    if hasattr(pipe, "_text_preprocessing"):
+        return pipe._text_preprocessing(text)[0]
+    convert = getattr(pipe, "maybe_convert_prompt", None)
+    return text if convert is None else convert(text, tokenizer)
+
+
+def _one_or_two(pipe: Any) -> list[Reader]:
+    both = (pipe.tokenizer, getattr(pipe, "tokenizer_2", None))  # SDXL's refiner has the second alone
+    return [_reader(pipe, one, longest_text(pipe)) for one in both if one is not None]
+
+
+def _sd3(pipe: Any) -> list[Reader]:
+    clip = pipe.tokenizer_max_length
+    found = [_reader(pipe, one, clip) for one in (pipe.tokenizer, pipe.tokenizer_2)]
+    t5 = [_reader(pipe, pipe.tokenizer_3, longest_text(pipe), clip)] if pipe.text_encoder_3 else []
+    return found + t5
+
+
+def _flux(pipe: Any) -> list[Reader]:
+    return [_reader(pipe, pipe.tokenizer_2, longest_text(pipe))]
+
+
+READERS: Mapping[str, Callable[[Any], list[Reader]]] = {
+    "UNet2DConditionModel": _one_or_two,
+    "PixArtTransformer2DModel": _one_or_two,
+    "SD3Transformer2DModel": _sd3,
+    "FluxTransformer2DModel": _flux,
+}

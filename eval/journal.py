@@ -5,14 +5,29 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from eval.report import plain
+from eval.schema import Schema, validated
+from tokenrank_guidance.files.reading import parse_json
 
 Json = dict[str, Any]
+Check = Callable[[str, Json], object]
+
+
+class _Header(Schema):
+    config: Json
+
+
+class _Entry(Schema):
+    key: str
+    record: Json
+
+
+Line = TypeVar("Line", _Header, _Entry)
 
 
 class Journal:
@@ -23,13 +38,16 @@ class Journal:
     killed. A last line that was torn by that is dropped.
 
     Raises ValueError for a file of another configuration, naming what differs, and for one that is damaged
-    elsewhere; OSError while another process has it open.
+    elsewhere, where a record is for which `check(key, record)` raises ValueError; OSError while another
+    process has it open.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, object]) -> None:
-        self.path, self.config = path, _round_trip(config)
+    def __init__(self, path: Path, config: Mapping[str, object], check: Check | None = None) -> None:
+        self.path, self.config, self._check = path, _round_trip(config), check
         self.done: dict[str, Json] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path} is no regular file; remove it or choose another folder")
         self._file = path.open("a+b", buffering=0)
         try:
             self._lock()
@@ -71,10 +89,10 @@ class Journal:
         if not lines:
             self._append({"config": self.config})
             return
-        check_settings(self.path, self._parsed(1, lines[0], "config")["config"], self.config)
+        check_settings(self.path, self._parsed(1, lines[0], _Header).config, self.config)
         for number, line in enumerate(lines[1:], 2):
-            entry = self._parsed(number, line, "record")
-            self.done[entry["key"]] = entry["record"]
+            entry = self._parsed(number, line, _Entry)
+            self.done[entry.key] = entry.record
 
     def _whole_lines(self) -> list[bytes]:
         """The file's lines; what follows the last line end is cut off, in the file too."""
@@ -83,16 +101,18 @@ class Journal:
         whole = content[: content.rfind(b"\n") + 1]
         if len(whole) < len(content):
             self._file.truncate(len(whole))
-        return whole.splitlines()
+        return whole.split(b"\n")[:-1]
 
-    def _parsed(self, number: int, line: bytes, field: str) -> Json:
+    def _parsed(self, number: int, line: bytes, kind: type[Line]) -> Line:
         try:
-            entry = json.loads(line)
-        except ValueError:
-            entry = None
-        if not isinstance(entry, dict) or field not in entry:
-            raise ValueError(f"line {number} of {self.path} is damaged; remove the file to start anew")
-        return entry
+            entry: Line = validated(kind, parse_json(line, "it"))
+            if self._check is not None and isinstance(entry, _Entry):
+                self._check(entry.key, entry.record)
+        except ValueError as error:
+            raise ValueError(
+                f"line {number} of {self.path} is damaged: {error}; remove the file to start anew"
+            ) from error
+        return entry  # pyright: ignore[reportReturnType]  narrowed above
 
     def _append(self, entry: Json) -> None:
         """Write one line; where that fails half-way, as on a full disk, the file is as it was before."""

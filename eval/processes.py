@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 
 PATIENCE = timedelta(days=30)  # torch's own 10 to 30 minutes end a run whose processes are not equally fast
 
@@ -15,3 +18,17 @@ def join_processes(device: str) -> PartialState:
     They wait for one another as long as it takes; on a CPU they talk by gloo.
     """
     return PartialState(cpu=device == "cpu", timeout=PATIENCE)
+
+
+def agreed(state: PartialState, decide: Callable[[], Any]) -> Any:
+    """What the main process decides; its error ends every process, as one that waits would wait for ever."""
+    found: list[Any] = [None]
+    if state.is_main_process:
+        try:
+            found = [decide()]
+        except (ValueError, OSError) as error:
+            found = [error]
+    found = broadcast_object_list(found)
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]

@@ -97,6 +97,11 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             scratch.unlink()
 
 
+def check_writable(folder: Path) -> None:
+    """OSError now, before hours of work, for a folder that cannot be written or made."""
+    _scratch(folder / REPORT).unlink()
+
+
 def _scratch(path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,75 +7,124 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from sag.families import Family
+from sag.parts import Parts
 
 Output = Any  # the prediction, a tuple that begins with it, or a diffusers output with a `sample`
 
 
 @dataclass(frozen=True)
-class DenoiserCall:
-    """The named inputs of a denoiser and what it returned.
+class Given:
+    """What a denoiser was called with, in lists and dicts of our own.
 
-    `rows` are those that guidance looks at: all of them, or the unconditional half where the batch holds both
-    halves of classifier-free guidance (`doubled`).
+    To be taken before the call: UNet2DConditionModel empties the list of T2I-Adapter features given to it.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    @classmethod
+    def take(cls, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Given:
+        return cls(tuple(map(_own_containers, args)), _own_containers(dict(kwargs)))
+
+    def named(self, module: nn.Module) -> dict[str, Any]:
+        """The arguments under the names that `module.forward` has for them."""
+        return dict(zip(_names(module), self.args, strict=False)) | dict(self.kwargs)
+
+    def rows(self, rows: slice, batch: int) -> Given:
+        """`rows` of every argument that has `batch` of them."""
+        return Given(take_rows(self.args, rows, batch), take_rows(self.kwargs, rows, batch))
+
+    def replace(self, module: nn.Module, name: str, value: Any) -> Given:
+        """The same call with another value of one argument, by position if that is how it was given."""
+        position = _names(module).index(name)
+        if position < len(self.args):
+            return Given((*self.args[:position], value, *self.args[position + 1 :]), self.kwargs)
+        return Given(self.args, {**self.kwargs, name: value})
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The scheduler steps the first `count` channels of the output; of the input too, or its last."""
+
+    count: int
+    last: bool = False
+
+
+@dataclass(frozen=True)
+class DenoiserCall:
+    """The inputs of a denoiser and what it returned.
+
+    `parts` says which rows guidance looks at and which get its shift, `channels` which channels are noisy:
+    fewer than the output's with learned sigma, than the input's where a picture or a mask is given beside.
     """
 
     module: nn.Module
     family: Family
-    inputs: Mapping[str, Any]
+    given: Given
     output: Output
-    doubled: bool
+    parts: Parts
+    channels: Channels
 
     @property
-    def prediction(self) -> Float[Tensor, "batch *out"]:
-        """The output as the scheduler is given it."""
-        return _signed(self._raw, self.family.sign)
+    def prediction(self) -> Float[Tensor, "images *latent"]:
+        """The latent channels of the looked-at rows' output, as the scheduler is given it."""
+        return self.signed(self.outgoing(self.raw)[self.rows])
 
     @property
-    def _raw(self) -> Float[Tensor, "batch *out"]:
-        return _predicted(self.output)
+    def raw(self) -> Float[Tensor, "batch *out"]:
+        return predicted(self.output)
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        return self.given.named(self.module)
 
     @property
     def sample(self) -> Float[Tensor, "batch *in"]:
-        return self.inputs[self.family.sample].to(self.prediction.device)
+        return self.inputs[self.family.sample].to(self.raw.device)
+
+    @property
+    def latents(self) -> Float[Tensor, "images *latent"]:
+        """The noisy channels of the looked-at rows."""
+        return self.incoming(self.sample)[self.rows]
 
     @property
     def rows(self) -> slice:
-        if not self.doubled:
-            return slice(None)
-        half = self.sample.shape[0] // 2
-        return slice(half) if self.family.unconditional == 0 else slice(half, None)
+        return self.parts.rows(self.sample.shape[0])
 
-    @property
-    def channels(self) -> int:
-        """Latent channels: fewer than the output's with learned sigma, than the input's when inpainting."""
+    def incoming(self, tensor: Float[Tensor, "any *in"]) -> Float[Tensor, "any *latent"]:
+        """A view of the noisy channels of an input."""
         axis = self.family.channel_axis
-        given, made = self.sample.shape[axis], self._raw.shape[axis]
-        if given == made + 1:  # two pictures' latents and a mask come in, latents and their sigma go out
-            return made // 2
-        return min(given, made)
+        first = tensor.shape[axis] - self.channels.count if self.channels.last else 0
+        return tensor.narrow(axis, first, self.channels.count)
 
-    def latent(self, tensor: Float[Tensor, "batch *any"]) -> Float[Tensor, "batch *latent"]:
-        """A view of the latent channels of an input or output."""
-        return tensor.narrow(self.family.channel_axis, 0, self.channels)
+    def outgoing(self, tensor: Float[Tensor, "any *out"]) -> Float[Tensor, "any *latent"]:
+        """A view of the latent channels of an output."""
+        return tensor.narrow(self.family.channel_axis, 0, self.channels.count)
 
-    def repredict(self, degraded: Float[Tensor, "rows *latent"]) -> Float[Tensor, "rows *latent"]:
-        """The prediction for the chosen rows with their latent channels replaced by `degraded`."""
-        size = self.sample.shape[0]
-        inputs = {name: take_rows(value, self.rows, size) for name, value in self.inputs.items()}
+    def signed(self, tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """From the denoiser's sign to the scheduler's, and back."""
+        return tensor if self.family.sign > 0 else -tensor
+
+    def repredict(self, degraded: Float[Tensor, "images *latent"]) -> Float[Tensor, "images *latent"]:
+        """The prediction for the looked-at rows with their noisy channels replaced, called as before."""
         sample = self.sample[self.rows].clone()
-        self.latent(sample).copy_(degraded)
-        output = self.module(**(inputs | {self.family.sample: sample, "return_dict": False}))
-        return _signed(self.latent(_predicted(output)), self.family.sign)
+        self.incoming(sample).copy_(degraded)
+        given = self.given.rows(self.rows, self.sample.shape[0])
+        given = given.replace(self.module, self.family.sample, sample)
+        return self.signed(self.outgoing(predicted(self.module(*given.args, **given.kwargs))))
 
-    def shifted(self, shift: Float[Tensor, "rows *latent"]) -> Output:
-        """The output with `shift` added to the latent channels of every row, of both halves alike."""
-        prediction, shift = self._raw.clone(), _signed(shift, self.family.sign)
-        self.latent(prediction).add_(torch.cat([shift, shift]) if self.doubled else shift)
+    def shifted(self, shift: Float[Tensor, "images *latent"]) -> Float[Tensor, "batch *out"]:
+        """The raw output with each image's shift added to the latent channels of all its rows."""
+        prediction = self.raw.clone()
+        self.outgoing(prediction).add_(self.parts.spread(self.signed(shift)))
+        return prediction
+
+    def returned(self, prediction: Float[Tensor, "batch *out"]) -> Output:
+        """The output with another prediction in it."""
         if isinstance(self.output, Tensor):
             return prediction
         if isinstance(self.output, tuple):
@@ -83,24 +132,14 @@ class DenoiserCall:
         return type(self.output)(**{**self.output, "sample": prediction})
 
 
-def _predicted(output: Output) -> Float[Tensor, "batch *out"]:
+def predicted(output: Output) -> Float[Tensor, "batch *out"]:
     if isinstance(output, Tensor):  # Kandinsky 5's, without a dict
         return output
     return output[0] if isinstance(output, tuple) else output.sample
 
 
-def _signed(tensor: Float[Tensor, "..."], sign: int) -> Float[Tensor, "..."]:
-    return tensor if sign > 0 else -tensor
-
-
-def named_inputs(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `module.forward` under their names, in lists and dicts of our own.
-
-    To be taken before the call: UNet2DConditionModel empties the list of T2I-Adapter features given to it.
-    """
-    names = list(inspect.signature(type(module).forward).parameters)[1:]
-    given = dict(zip(names, args, strict=False)) | dict(kwargs)
-    return {name: _own_containers(value) for name, value in given.items()}
+def _names(module: nn.Module) -> list[str]:
+    return list(inspect.signature(type(module).forward).parameters)[1:]
 
 
 def _own_containers(value: Any) -> Any:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from sag.caches import OwnCaches
 from sag.call import DenoiserCall
 from sag.contrast import keep_contrast
 from sag.degrade import blur_tokens
@@ -16,7 +17,8 @@ from sag.families import Grid
 from sag.mask import MASKS, score_image
 from sag.noise import NoiseLevel, SamplingStep, noise_level
 from sag.predict import output_slope, predict, renoise
-from tokenrank_guidance.capture import AttentionTap
+from tokenrank_guidance.capture import AttentionTap, unwatched
+from tokenrank_guidance.errors import CaptureError
 
 if TYPE_CHECKING:
     from sag.guidance import SelfAttentionGuidance
@@ -36,35 +38,71 @@ class GuidedStep:
 
 
 class DegradedPass:
-    """Calls a denoiser again on its degraded input; `busy` meanwhile, so that hooks leave this call be."""
+    """Calls a denoiser again on its degraded input; no hook of this project and no cache sees this call."""
 
     def __init__(self, guidance: SelfAttentionGuidance, tap: AttentionTap) -> None:
         self.guidance, self.tap = guidance, tap
-        self.busy = False
+        self._caches: OwnCaches | None = None
+        self._score: Float[Tensor, "images h w"] | None = None
+
+    def begin(self) -> None:
+        """Forget the last run."""
+        self._caches = self._score = None
 
     def shift(
         self, call: DenoiserCall, step: SamplingStep, scheduler: Any
-    ) -> tuple[Float[Tensor, "rows *latent"], GuidedStep]:
+    ) -> tuple[Float[Tensor, "images *latent"], GuidedStep]:
         """s·(ε − ε̂) of the rows that guidance looks at, by what the tap recorded during `call`."""
-        records = [record.select(call.rows) for record in self.tap.pop()]
-        score = score_image(records, self.guidance.score)
+        if self._caches is None:
+            self._caches = OwnCaches(call.module)
+        if call.parts.count > 1:
+            self._caches.refuse_halves()
+        score = self._score = self._scored(call, step)
         mask = MASKS[self.guidance.mask](score, self.guidance.threshold)
         level = noise_level(scheduler, step)
         grid = (mask.shape[-2], mask.shape[-1])
         clean, noise = _split(call, level)
-        blurred = self._repredict(call, renoise(self._blur(call, clean, mask, grid), noise, level))
-        shift = self.guidance.sag_scale * (call.latent(call.prediction)[call.rows] - blurred)
+        degraded = renoise(self._blur(call, clean, mask, grid), noise, level)
+        with unwatched(), self._caches.in_use():
+            blurred = call.repredict(degraded)
+        shift = self.guidance.sag_scale * (call.prediction - blurred)
         if self.guidance.rescale > 0 and level.sigma > 0:  # at σ = 0, x̂₀ is the input whatever is predicted
             shift = self._rescale(call, shift, clean, grid, level)
         return shift, GuidedStep(step.number, step.timestep, score, mask)
 
+    def _scored(self, call: DenoiserCall, step: SamplingStep) -> Float[Tensor, "images h w"]:
+        """Scores of the call's tokens; of the last call that ran the layers, where a cache spared them.
+
+        Raises ValueError for latents that are not finite, which no scorer can rank.
+        """
+        try:
+            records = [record.select(call.rows) for record in self.tap.pop()]
+            return score_image(records, self.guidance.score)
+        except CaptureError as error:
+            if not self._caches:
+                raise
+            if self._score is None:
+                raise CaptureError(
+                    f"{self._caches.names} spared the layers to rank tokens by before guidance saw them: "
+                    "guide from the first step, or, after a run that was stopped, enable the cache anew"
+                ) from error
+            return self._score
+        except ValueError as error:
+            if bool(call.sample.isfinite().all()):
+                raise
+            raise ValueError(
+                f"the latents are not finite at step {step.number + 1} of {step.total} (timestep "
+                f"{step.timestep:g}), usually by overflow in float16: use bfloat16, or a VAE made for "
+                "float16 where a picture is encoded"
+            ) from error
+
     def _blur(
         self,
         call: DenoiserCall,
-        clean: Float[Tensor, "rows *latent"],
-        mask: Bool[Tensor, "rows h w"] | Float[Tensor, "rows h w"],
+        clean: Float[Tensor, "images *latent"],
+        mask: Bool[Tensor, "images h w"] | Float[Tensor, "images h w"],
         grid: Grid,
-    ) -> Float[Tensor, "rows *latent"]:
+    ) -> Float[Tensor, "images *latent"]:
         """The clean sample with the masked tokens blurred."""
         size, sigma = self.guidance.blur_kernel, self.guidance.blur_sigma
         return call.family.edit(clean, grid, lambda image: blur_tokens(image, mask, size, sigma))
@@ -72,11 +110,11 @@ class DegradedPass:
     def _rescale(
         self,
         call: DenoiserCall,
-        shift: Float[Tensor, "rows *latent"],
-        clean: Float[Tensor, "rows *latent"],
+        shift: Float[Tensor, "images *latent"],
+        clean: Float[Tensor, "images *latent"],
         grid: Grid,
         level: NoiseLevel,
-    ) -> Float[Tensor, "rows *latent"]:
+    ) -> Float[Tensor, "images *latent"]:
         """The shift to the x̂₀ that it leads to, once that has the unguided one's contrast again."""
 
         def kept(images: Float[Tensor, "both c h w"]) -> Float[Tensor, "both c h w"]:
@@ -88,20 +126,8 @@ class DegradedPass:
         plain, guided = call.family.edit(both, grid, kept).chunk(2)
         return (slope * (guided - plain)).to(shift.dtype)
 
-    def _repredict(
-        self, call: DenoiserCall, degraded: Float[Tensor, "rows *latent"]
-    ) -> Float[Tensor, "rows *latent"]:
-        """The denoiser again, without guiding or recording this call."""
-        self.busy = True
-        try:
-            with self.tap.paused():
-                return call.repredict(degraded)
-        finally:
-            self.busy = False
-
 
 def _split(call: DenoiserCall, level: NoiseLevel) -> tuple[Tensor, Tensor]:
     """(x̂₀, ε̂) of the rows that guidance looks at, in float32 or better."""
-    sample = call.latent(call.sample)[call.rows]
-    dtype = torch.promote_types(sample.dtype, torch.float32)
-    return predict(sample.to(dtype), call.latent(call.prediction)[call.rows].to(dtype), level)
+    dtype = torch.promote_types(call.latents.dtype, torch.float32)
+    return predict(call.latents.to(dtype), call.prediction.to(dtype), level)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -35,72 +35,26 @@ def _edit_frame(frame: Float[Tensor, "b 1 h w c"], grid: Grid, edit: Edit) -> Fl
     return edit(frame.squeeze(1).movedim(-1, 1)).movedim(1, -1).unsqueeze(1)
 
 
-def _never(pipe: Any, denoiser: nn.Module, inputs: Inputs) -> bool:
-    return False
+def _nothing(denoiser: nn.Module, inputs: Inputs) -> str:
+    return ""
 
 
-def _refuse_perturbed(pipe: Any) -> None:
-    """PAG's processors cut every batch into their own parts, guidance's extra pass too."""
-    if getattr(pipe, "do_perturbed_attention_guidance", False):
-        raise UnsupportedError(
-            f"{type(pipe).__name__} perturbs attention in a part of its batch, which then is not two equal "
-            "halves: guide with it or with this, calling it with pag_scale=0"
-        )
+def _several_layers(denoiser: Any, inputs: Inputs) -> str:
+    layered = denoiser.config.use_layer3d_rope
+    return "makes several layers at once, which guidance does not tell apart yet" if layered else ""
 
 
-def _equal_halves(pipe: Any, denoiser: nn.Module, inputs: Inputs) -> bool:
-    """All there is where the pipeline does not tell; two images from equal noise look like one doubled."""
-    _refuse_perturbed(pipe)
-    sample = inputs["sample"] if "sample" in inputs else inputs["hidden_states"]
-    return sample.shape[0] % 2 == 0 and torch.equal(*sample.chunk(2))
+def _several_frames(denoiser: nn.Module, inputs: Inputs) -> str:
+    return f"makes several frames at once: {VIDEO}" if inputs["hidden_states"].shape[1] > 1 else ""
 
 
-def _as_pipeline_says(pipe: Any, denoiser: nn.Module, inputs: Inputs) -> bool:
-    """`pipe.do_classifier_free_guidance`, where it has one; SD3's skip-layer call is never doubled."""
-    _refuse_perturbed(pipe)
-    says = getattr(pipe, "do_classifier_free_guidance", None)
-    if says is False or inputs.get("skip_layers") is not None:
-        return False
-    equal = _equal_halves(pipe, denoiser, inputs)
-    if says and not equal:
-        raise UnsupportedError(
-            f"{type(pipe).__name__} guides classifier-free, but its batch is not two equal halves; "
-            "a third part, as InstructPix2Pix has it, is not supported"
-        )
-    return equal
-
-
-def _one_picture(pipe: Any, denoiser: Any, inputs: Inputs) -> bool:
-    """Qwen-Image's halves are calls of their own; its layered variant makes several pictures at once."""
-    if denoiser.config.use_layer3d_rope:
-        raise UnsupportedError(
-            f"{type(pipe).__name__} makes several layers at once, which guidance does not tell apart yet"
-        )
-    return False
-
-
-def _one_frame(pipe: Any, denoiser: nn.Module, inputs: Inputs) -> bool:
-    """Kandinsky 5's halves are calls of their own."""
-    if inputs["hidden_states"].shape[1] > 1:
-        raise UnsupportedError(f"{type(pipe).__name__} makes several frames at once: {VIDEO}")
-    return False
-
-
-def _without_cache(pipe: Any, denoiser: nn.Module, inputs: Inputs) -> bool:
-    """FLUX.2's halves are calls of their own."""
-    if inputs.get("kv_cache_mode") is not None:
-        raise UnsupportedError(
-            f"{type(pipe).__name__} caches keys of its reference images, so no call holds the whole map; "
-            "use Flux2KleinPipeline with the same weights"
-        )
-    return False
-
-
-def _null_labels(pipe: Any, denoiser: Any, inputs: Inputs) -> bool:
-    """DiT's pipeline does not tell, but labels its second half with the null class, one past the last."""
-    labels = inputs["class_labels"]
-    null = labels[labels.shape[0] // 2 :] == denoiser.config.num_embeds_ada_norm
-    return bool(null.all()) and _equal_halves(pipe, denoiser, inputs)
+def _cached_keys(denoiser: nn.Module, inputs: Inputs) -> str:
+    if inputs.get("kv_cache_mode") is None:
+        return ""
+    return (
+        "caches keys of its reference images, so no call holds the whole map; "
+        "use Flux2KleinPipeline with the same weights"
+    )
 
 
 @dataclass(frozen=True)
@@ -109,14 +63,14 @@ class Family:
 
     `sample` is the name of its first argument; `channel_axis` holds the latent channels in input and output;
     its timestep argument times `timestep_scale` plus `timestep_offset` is the scheduler's, which is given its
-    output times `sign`. `doubled` tells, of (pipeline, denoiser, inputs by name), whether a batch holds both
-    halves of classifier-free guidance, of which `unconditional` (0 or 1) is the half without the prompt;
-    `prompt_first`, whether its pipelines make two calls instead, the prompt's first. `edit` applies a
-    function of latent images to a sample.
+    output times `sign`. Where a batch holds both halves of classifier-free guidance, `unconditional` (0 or 1)
+    is the half without the prompt; `prompt_first`, whether its pipelines make two calls instead, the prompt's
+    first. `edit` applies a function of latent images to a sample. `refused` tells, of (denoiser, inputs by
+    name), why a call cannot be guided, empty where it can. `renormalises`: its pipelines give each token or
+    row what classifier-free guidance made of it the length that it had under the prompt.
     """
 
     sample: str
-    doubled: Callable[[Any, nn.Module, Inputs], bool]
     unconditional: int = 0
     prompt_first: bool = False
     channel_axis: int = 1
@@ -124,67 +78,94 @@ class Family:
     timestep_offset: float = 0.0
     sign: Literal[1, -1] = 1
     edit: Callable[[Tensor, Grid, Edit], Tensor] = _edit_image
+    refused: Callable[[nn.Module, Inputs], str] = _nothing
+    renormalises: bool = False
 
 
-def _packed(doubled: Callable[[Any, nn.Module, Inputs], bool]) -> Family:
-    """Latents in tokens of 2×2, and time from 0 to 1."""
-    return Family(
-        "hidden_states",
-        doubled,
-        prompt_first=True,
-        channel_axis=-1,
-        timestep_scale=1000.0,
-        edit=_edit_packed,
+PACKED = Family(  # latents in tokens of 2×2, and time from 0 to 1
+    "hidden_states", prompt_first=True, channel_axis=-1, timestep_scale=1000.0, edit=_edit_packed
+)
+LUMINA = (
+    Family(  # time runs from 0, noise, to 1, and the output points to the image; the prompt's half is first
+        "hidden_states", unconditional=1, timestep_scale=-1000.0, timestep_offset=1000.0, sign=-1
     )
-
-
-def _lumina(doubled: Callable[[Any, nn.Module, Inputs], bool], prompt_first: bool) -> Family:
-    """Time runs from 0, noise, to 1, and the output points to the image; the prompt's half is first."""
-    return Family(
-        "hidden_states",
-        doubled,
-        unconditional=1,
-        prompt_first=prompt_first,
-        timestep_scale=-1000.0,
-        timestep_offset=1000.0,
-        sign=-1,
-    )
+)
 
 
 VIDEO = "its latents have a time axis, which guidance does not blur yet"
 FAMILIES: dict[str, Family] = {
-    "UNet2DConditionModel": Family("sample", _as_pipeline_says),
-    "UNet2DModel": Family("sample", _never),
-    "DiTTransformer2DModel": Family("hidden_states", _null_labels, unconditional=1),
-    "PixArtTransformer2DModel": Family("hidden_states", _equal_halves),
-    "SD3Transformer2DModel": Family("hidden_states", _as_pipeline_says),
-    "FluxTransformer2DModel": _packed(_never),
-    "Flux2Transformer2DModel": _packed(_without_cache),
-    "AuraFlowTransformer2DModel": Family("hidden_states", _equal_halves, timestep_scale=1000.0),
-    "HunyuanDiT2DModel": Family("hidden_states", _as_pipeline_says),
+    "UNet2DConditionModel": Family("sample"),
+    "UNet2DModel": Family("sample"),
+    "DiTTransformer2DModel": Family("hidden_states", unconditional=1),
+    "PixArtTransformer2DModel": Family("hidden_states"),
+    "SD3Transformer2DModel": Family("hidden_states"),
+    "FluxTransformer2DModel": PACKED,
+    "Flux2Transformer2DModel": replace(PACKED, refused=_cached_keys),
+    "AuraFlowTransformer2DModel": Family("hidden_states", timestep_scale=1000.0),
+    "HunyuanDiT2DModel": Family("hidden_states"),
     "Kandinsky5Transformer3DModel": Family(
-        "hidden_states", _one_frame, prompt_first=True, channel_axis=-1, edit=_edit_frame
+        "hidden_states", prompt_first=True, channel_axis=-1, edit=_edit_frame, refused=_several_frames
     ),
-    "LuminaNextDiT2DModel": _lumina(_equal_halves, prompt_first=False),
-    "Lumina2Transformer2DModel": _lumina(_never, prompt_first=True),
-    "QwenImageTransformer2DModel": _packed(_one_picture),
+    "LuminaNextDiT2DModel": LUMINA,
+    "Lumina2Transformer2DModel": replace(LUMINA, prompt_first=True, renormalises=True),
+    "QwenImageTransformer2DModel": replace(PACKED, refused=_several_layers, renormalises=True),
 }
 
 
 NO_LAYOUT = "where its image tokens are is not known here yet"
+LINEAR = "its self-attention is linear, with no map to capture: relu(q)·relu(k)ᵀ is not read as a chain yet"
+FRAMES_AS_IMAGES = "its frames share the batch axis, which guidance reads as images"
+SOUND = "it makes sound, whose tokens are no grid of an image"
+DISCRETE = "it predicts classes of image tokens, not noise"
+VIDEO_DENOISERS = (
+    *("AllegroTransformer3DModel", "AnyFlowFARTransformer3DModel", "AnyFlowTransformer3DModel"),
+    *("ChronoEditTransformer3DModel", "CogVideoXTransformer3DModel", "CosmosTransformer3DModel"),
+    *("Cosmos3OmniTransformer", "EasyAnimateTransformer3DModel", "HeliosTransformer3DModel"),
+    *("HunyuanVideo15Transformer3DModel", "HunyuanVideoFramepackTransformer3DModel"),
+    *("HunyuanVideoTransformer3DModel", "I2VGenXLUNet", "JoyImageEditPlusTransformer3DModel"),
+    *("JoyImageEditTransformer3DModel", "Kandinsky6SRTransformer3DModel", "Kandinsky6Transformer3DModel"),
+    *("LTX2VideoTransformer3DModel", "LTXVideoTransformer3DModel", "LatteTransformer3DModel"),
+    *("MochiTransformer3DModel", "MotifVideoTransformer3DModel", "SanaVideoTransformer3DModel"),
+    *("SanaWMTransformer3DModel", "SanaWMLTX2RefinerTransformer3DModel"),
+    *("SkyReelsV2Transformer3DModel", "UNet3DConditionModel"),
+    *("UNetSpatioTemporalConditionModel", "WanAnimateTransformer3DModel", "WanTransformer3DModel"),
+    "WanVACETransformer3DModel",
+)
+WITHOUT_LAYOUT = (
+    *("BriaFibo2Transformer2DModel", "BriaFiboTransformer2DModel", "BriaTransformer2DModel"),
+    *("ChromaTransformer2DModel", "CogView3PlusTransformer2DModel", "CogView4Transformer2DModel"),
+    *("ErnieImageTransformer2DModel", "GlmImageTransformer2DModel", "HiDreamImageTransformer2DModel"),
+    *("HunyuanImageTransformer2DModel", "Ideogram4Transformer2DModel", "Kandinsky3UNet"),
+    *("Krea2Transformer2DModel", "LongCatImageTransformer2DModel", "NucleusMoEImageTransformer2DModel"),
+    *("OmniGenTransformer2DModel", "OvisImageTransformer2DModel", "PRXTransformer2DModel"),
+    *("QwenImage21Transformer2DModel", "UNetControlNetXSModel", "ZImageTransformer2DModel"),
+    "DreamLiteUNetModel",
+)
+SOUND_DENOISERS = (
+    *("AceStepTransformer1DModel", "AudioLDM2UNet2DConditionModel", "LongCatAudioDiTTransformer"),
+    *("StableAudio3DiTModel", "StableAudioDiTModel", "UNet1DModel"),
+)
 REFUSED: dict[str, str] = {
-    "SanaTransformer2DModel": "its self-attention is linear, so there is no map to rank tokens by",
-    "UNetMotionModel": "its frames share the batch axis, which guidance reads as images",
-    "WanTransformer3DModel": VIDEO,
-    "Kandinsky3UNet": NO_LAYOUT,
+    **dict.fromkeys(VIDEO_DENOISERS, VIDEO),
+    **dict.fromkeys(WITHOUT_LAYOUT, NO_LAYOUT),
+    **dict.fromkeys(SOUND_DENOISERS, SOUND),
+    "SanaTransformer2DModel": LINEAR,
+    "UNetMotionModel": FRAMES_AS_IMAGES,
+    "Transformer2DModel": DISCRETE,
+    "UVit2DModel": DISCRETE,
+    "UniDiffuserModel": "it denoises a picture and a text at once, both in one row of numbers",
+    "RFD4ProteinaTransformer": "it denoises atoms, not an image",
 }
 
 
 def family_of(denoiser: nn.Module) -> Family:
     """The entry for a denoiser's class or nearest listed base; UnsupportedError, with why, without one."""
+    name = type(denoiser).__name__
     for base in type(denoiser).__mro__:
         if base.__name__ in FAMILIES:
             return FAMILIES[base.__name__]
-    name = type(denoiser).__name__
-    because = f": {REFUSED[name]}" if name in REFUSED else ""
-    raise UnsupportedError(f"cannot guide {name}{because}; supported denoisers: {', '.join(FAMILIES)}")
+        if base.__name__ in REFUSED:
+            raise UnsupportedError(f"cannot guide {name}: {REFUSED[base.__name__]}")
+    raise UnsupportedError(
+        f"cannot guide {name}: how it is called is not known here; known denoisers: {', '.join(FAMILIES)}"
+    )

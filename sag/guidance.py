@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -11,10 +12,12 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sag.caches import refuse_deepcache
 from sag.degraded import GuidedStep
 from sag.families import family_of
 from sag.hook import GuidanceHook
 from sag.noise import noise_formula
+from sag.pipelines import habits_of
 from sag.scorers import ColumnSumScorer, TokenRankScorer
 from sag.settings import Settings
 from tokenrank_guidance.capture import AttentionRecord, AttentionTap
@@ -61,23 +64,36 @@ class SelfAttentionGuidance(Settings):
     def enable(self, pipe: Any) -> SelfAttentionGuidance:
         """Guide every call of `pipe` until `disable`; its scheduler may be exchanged in between.
 
+        Other pipelines over the same denoiser, and loops of one's own, are left unguided; they may have a
+        guidance of their own (a loop: enabled on an object with its `unet` or `transformer` and its
+        `scheduler`, for what the object's methods call). The first guided step of every run shows whether the
+        shift comes out of the pipeline as it went in (`sag.contract`): if not, UnsupportedError.
+
         Raises RuntimeError if this guidance is enabled already or another is on this pipeline, ValueError for
-        a layer that does not exist, and UnsupportedError for a denoiser or scheduler that cannot be guided.
+        a layer that does not exist, and UnsupportedError for what cannot be guided.
         """
         denoiser = denoiser_of(pipe)
         if self._state.undo is not None:
             raise RuntimeError("this guidance is already enabled; call disable() first")
-        if any(isinstance(hook, GuidanceHook) for hook in denoiser._forward_hooks.values()):
+        if any(isinstance(hook, GuidanceHook) and hook.pipe is pipe for hook in _hooks(denoiser)):
             raise RuntimeError(f"another guidance is enabled on this {type(pipe).__name__}: disable it first")
+        if "guider" in getattr(pipe, "component_names", ()):
+            raise UnsupportedError(
+                f"{type(pipe).__name__} guides by a guider: guide it with sag.TokenRankGuider().guide(pipe)"
+            )
+        habits_of(pipe)
         family_of(denoiser)
         noise_formula(getattr(pipe, "scheduler", None))
+        refuse_deepcache(denoiser)
         tap = AttentionTap(denoiser, self.layers)
         self._state.undo = ExitStack()
         if self.sag_scale > 0:
-            self._state.undo.callback(tap.attach().detach)
             hook = GuidanceHook(self, pipe, tap, self._state.steps)
+            self._state.undo.callback(_warn_of_nothing, hook)
             self._state.undo.callback(denoiser.register_forward_pre_hook(hook.begin, with_kwargs=True).remove)
+            self._state.undo.callback(tap.attach().detach)  # after `begin`, which tells it whose call comes
             self._state.undo.callback(denoiser.register_forward_hook(hook, with_kwargs=True).remove)
+            self._state.undo.callback(hook.close)
         return self
 
     def disable(self) -> None:
@@ -119,6 +135,21 @@ class SelfAttentionGuidance(Settings):
         if self.scorer == "sag":
             return ColumnSumScorer()(record)
         return TokenRankScorer(self.damping, self.head_weights)(record)
+
+
+def _hooks(denoiser: nn.Module) -> list[Any]:
+    return list(denoiser._forward_hooks.values())
+
+
+def _warn_of_nothing(hook: GuidanceHook) -> None:
+    """Another pipeline, or a loop, over the same denoiser is not guided: say so where nothing was."""
+    if hook.strangers and not hook.steps:
+        warnings.warn(
+            f"nothing was guided: the denoiser was called {hook.strangers} times, never by a call of the "
+            f"{type(hook.pipe).__name__} that guidance is enabled on",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def denoiser_of(pipe: Any) -> nn.Module:

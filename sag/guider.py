@@ -11,13 +11,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from sag.call import DenoiserCall, Output, named_inputs
+from sag.call import Channels, DenoiserCall, Given, Output, predicted
 from sag.degraded import DegradedPass, GuidedStep
 from sag.families import Family, family_of
 from sag.guidance import SelfAttentionGuidance, denoiser_of
+from sag.hook import channels_of
 from sag.noise import SamplingStep, noise_formula, sampling_step
+from sag.parts import Parts
 from sag.settings import Layers
-from tokenrank_guidance.capture import AttentionTap
+from tokenrank_guidance.capture import AttentionTap, is_unwatched
 from tokenrank_guidance.checks import is_number
 from tokenrank_guidance.errors import UnsupportedError
 
@@ -103,9 +105,9 @@ class TokenRankGuider(ClassifierFreeGuidance):
         self._scheduler: Any = None
         self._extra: DegradedPass | None = None
         self._handles: list[RemovableHandle] = []
-        self._inputs: dict[str, Any] = {}
-        self._shift: Float[Tensor, "rows *latent"] | None = None
-        self._last: Float[Tensor, "rows *latent"] | None = None
+        self._given: Given | None = None
+        self._shift: Float[Tensor, "images *latent"] | None = None
+        self._last: Float[Tensor, "images *latent"] | None = None
         self._family: Family | None = None
         self._steps: list[GuidedStep] = []
 
@@ -146,6 +148,8 @@ class TokenRankGuider(ClassifierFreeGuidance):
         self._shift = None
         if step == 0:
             self._last = None
+            if self._extra is not None:
+                self._extra.begin()
             self._steps.clear()
 
     def prepare_models(self, denoiser: nn.Module) -> None:
@@ -199,17 +203,15 @@ class TokenRankGuider(ClassifierFreeGuidance):
         self._handles = [denoiser.register_forward_pre_hook(self._begin, with_kwargs=True), observe]
 
     def _begin(self, module: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> None:
-        if self._extra is not None and not self._extra.busy:
-            self._inputs = named_inputs(module, args, kwargs)
+        if not is_unwatched():
+            self._given = Given.take(args, kwargs)
 
     def _observe(self, module: nn.Module, args: tuple, kwargs: Mapping[str, Any], output: Output) -> None:
-        if self._extra is None or self._extra.busy:
+        if self._extra is None or is_unwatched():
             return
         try:
-            if output is not None:  # None: the denoiser raised
-                family = family_of(module)
-                family.doubled(module, module, self._inputs)  # refuses; no pipeline is known here
-                call = DenoiserCall(module, family, self._inputs, output, doubled=False)
+            if output is not None and self._given is not None:  # None: the denoiser raised
+                call = _whole_call(module, self._given, output)
                 self._shift, guided = self._extra.shift(call, self._sampling_step(), self._scheduler)
                 self._steps.append(guided)
                 self._last = self._shift
@@ -224,11 +226,21 @@ class TokenRankGuider(ClassifierFreeGuidance):
             self._extra.tap.detach()
         while self._handles:
             self._handles.pop().remove()
-        self._inputs = {}
+        self._given = None
+
+
+def _whole_call(module: nn.Module, given: Given, output: Output) -> DenoiserCall:
+    """A call of one condition alone, as modular pipelines make it; UnsupportedError for what cannot be."""
+    family, inputs = family_of(module), given.named(module)
+    why = family.refused(module, inputs)
+    if why:
+        raise UnsupportedError(f"{type(module).__name__} {why}")
+    channels = channels_of(family, inputs[family.sample], predicted(output))
+    return DenoiserCall(module, family, given, output, Parts(), Channels(channels))
 
 
 def _shifted(
-    prediction: Float[Tensor, "batch *out"], shift: Float[Tensor, "batch *latent"], family: Family
+    prediction: Float[Tensor, "batch *out"], shift: Float[Tensor, "images *latent"], family: Family
 ) -> Float[Tensor, "batch *out"]:
     """`prediction` with δ on its latent channels: learned sigma follows them.
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sag.call import DenoiserCall, Output, named_inputs
+from sag.call import Channels, DenoiserCall, Given, Output
+from sag.caller import Caller, running_calls
+from sag.contract import Contract
 from sag.degraded import DegradedPass, GuidedStep
-from sag.families import family_of
+from sag.families import Family, family_of
 from sag.noise import SamplingStep, sampling_step, scalar_timestep
-from tokenrank_guidance.capture import AttentionTap
+from sag.parts import parts_of
+from sag.pipelines import habits_of
+from tokenrank_guidance.capture import AttentionTap, is_unwatched
+from tokenrank_guidance.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from sag.guidance import SelfAttentionGuidance
@@ -22,11 +28,12 @@ if TYPE_CHECKING:
 class GuidanceHook:
     """Adds s·(ε − ε̂) to a denoiser's raw output, ε̂ being its output for a degraded input.
 
-    Classifier-free guidance is affine in the two halves of the output, so the same shift added to both comes
-    out of it unchanged: ε ← ε_cfg + s(ε_u − ε̂_u) (Hong et al. 2023, eq. 25). A later call of the same step on
-    the same latents (FLUX's other half, SD3's skipped layers) gets the first one's shift.
+    Classifier-free guidance is affine in the parts of the output, so the same shift added to all of them
+    comes out of it unchanged: ε ← ε_cfg + s(ε_u − ε̂_u) (Hong et al. 2023, eq. 25). A later call of the same
+    step on the same latents (FLUX's other half, SD3's skipped layers) gets the first one's shift.
 
-    `steps` is filled with what was guided, and emptied when a new run begins.
+    Only calls that belong to a call of `pipe` are guided: other pipelines may share the denoiser. `steps` is
+    filled with what was guided, and emptied when a new run begins; `strangers` counts all other calls.
     """
 
     def __init__(
@@ -38,51 +45,126 @@ class GuidanceHook:
     ) -> None:
         self.guidance, self.pipe, self.tap, self.steps = guidance, pipe, tap, steps
         self.family = family_of(tap.model)
+        self.strangers = 0
+        # Dynamo cannot trace call stacks.
+        self._caller: Callable[[nn.Module], Any] = torch.compiler.disable(self._find_caller)
         self._extra = DegradedPass(guidance, tap)
-        self._inputs: dict[str, Any] = {}
-        self._run: Tensor | None = None
-        self._last: tuple[int, Tensor, Tensor] | None = None
+        self._given: Given | None = None
+        self._run: object = None
+        self._contract = Contract()
+        self._step: SamplingStep | None = None
+        self._seen: list[Tensor] = []
+        self._shifts: list[Tensor] = []
 
     def begin(self, module: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> None:
-        """The forward pre-hook: keep the inputs, as the call may change them."""
-        if not self._extra.busy:
-            self._inputs = named_inputs(module, args, kwargs)
+        """The forward pre-hook, before the tap's: keep the inputs, as the call may change them."""
+        if is_unwatched():
+            return
+        own = self._caller(module) is not None
+        self.strangers += not own
+        self.tap.muted = not own
+        self._given = given = Given.take(args, kwargs) if own else None
+        if given is not None and self._contract.passed(given.named(module)[self.family.sample]):
+            self._contract.give_up()
 
     def __call__(
         self, module: nn.Module, args: tuple, kwargs: Mapping[str, Any], output: Output
     ) -> Output | None:
-        if self._extra.busy:
+        if is_unwatched() or self._given is None:
             return None
-        self._notice_new_run()
-        inputs, self._inputs = self._inputs, {}
+        caller, given, self._given = self._caller(module), self._given, None
+        assert caller is not None
+        inputs = given.named(module)
+        scheduler = caller.pipe.scheduler
+        self._notice_new_run(caller)
         timestep = scalar_timestep(inputs["timestep"], self.family.timestep_scale)
-        step = sampling_step(self.pipe.scheduler, timestep + self.family.timestep_offset)
+        step = sampling_step(scheduler, timestep + self.family.timestep_offset)
+        self._notice_new_step(step)
         if not self.guidance.guides(step.number, step.total):
             return None
-        doubled = self.family.doubled(self.pipe, module, inputs)
-        call = DenoiserCall(module, self.family, inputs, output, doubled)
-        return call.shifted(self._shift(call, step))
+        call = self._taken_apart(caller, module, given, output)
+        images, shift = self._shift(call, step, scheduler)
+        guided = call.shifted(shift)
+        if not self._contract.done:
+            guided = self._contract.mark(call, guided, images, caller)
+        return call.returned(guided)
 
-    def _notice_new_run(self) -> None:
-        """Every run sets its timesteps anew; these are kept, so that no later ones take their identity."""
-        if self._run is not self.pipe.scheduler.timesteps:
-            self._run = self.pipe.scheduler.timesteps
-            self._last = None
+    def close(self) -> None:
+        """Take off what an interrupted run left."""
+        self._contract.close()
+
+    def _find_caller(self, module: nn.Module) -> Caller | None:
+        """The pipeline to ask, if this call is part of a call of `pipe`, and of no guided one inside it."""
+        guided = [hook.pipe for hook in module._forward_hooks.values() if isinstance(hook, GuidanceHook)]
+        callers = running_calls(guided)
+        running = (one.pipe for one in callers if any(one.pipe is pipe for pipe in guided))
+        return callers[0] if next(running, None) is self.pipe else None
+
+    def _taken_apart(self, caller: Caller, module: nn.Module, given: Given, output: Output) -> DenoiserCall:
+        """The call with its parts and noisy channels; UnsupportedError where it cannot be guided."""
+        name, inputs = type(caller.pipe).__name__, given.named(module)
+        if getattr(caller.pipe, "do_perturbed_attention_guidance", False):
+            raise UnsupportedError(
+                f"{name} perturbs attention in a part of its batch, by processors that cut guidance's extra "
+                "pass in the same way: guide with it or with this, calling it with pag_scale=0"
+            )
+        why = self.family.refused(module, inputs)
+        if why:
+            raise UnsupportedError(f"{name} {why}")
+        habits, latents = habits_of(caller.pipe), inputs[self.family.sample]
+        whole = DenoiserCall(
+            module, self.family, given, output, parts_of(caller, self.family, len(latents)), Channels(0)
+        )
+        channels = channels_of(self.family, latents, whole.raw, caller.tensor(habits.sample))
+        return replace(whole, channels=Channels(channels, habits.noisy_last))
+
+    def _notice_new_run(self, caller: Caller) -> None:
+        """What tells runs apart is kept, so that nothing later takes its identity."""
+        run = caller.tensor("timesteps") if habits_of(caller.pipe).copies else caller.pipe.scheduler.timesteps
+        if self._run is not run:
+            self._run = run
+            self._contract.close()
+            self._contract = Contract()
+            self._extra.begin()
+            self._step, self._seen, self._shifts = None, [], []
             self.steps.clear()
 
-    def _shift(self, call: DenoiserCall, step: SamplingStep) -> Float[Tensor, "rows *latent"]:
-        """s·(ε − ε̂), taken from the call before if that was the same step's on the same latents.
+    def _notice_new_step(self, step: SamplingStep) -> None:
+        if self._step is None or self._step.index != step.index:
+            self._step, self._seen = step, []
+            if self._contract.open:
+                self._contract.give_up()
 
-        And from the last that made the extra pass, in steps that are to make none.
+    def _shift(
+        self, call: DenoiserCall, step: SamplingStep, scheduler: Any
+    ) -> tuple[int, Float[Tensor, "images *latent"]]:
+        """Which of the step's images these are, by their latents, and their s·(ε − ε̂).
+
+        Taken from an earlier call of the step on the same latents, or from the last step that made the extra
+        pass, where this one is to make none.
         """
-        latents = call.sample[call.rows]
-        if self._last is not None and self._last[1].shape == latents.shape:
-            index, before, shift = self._last
-            if not self.guidance.renews(step.number, step.total):
-                return shift
-            if index == step.index and torch.equal(before, latents):
-                return shift
-        shift, guided = self._extra.shift(call, step, self.pipe.scheduler)
+        latents = call.latents
+        for place, before in enumerate(self._seen):
+            if before.shape == latents.shape and torch.equal(before, latents):
+                return place, self._shifts[place]
+        place = len(self._seen)
+        self._seen.append(latents)
+        last = self._shifts[place] if place < len(self._shifts) else None
+        reusable = last is not None and last.shape == latents.shape
+        if reusable and not self.guidance.renews(step.number, step.total):
+            return place, self._shifts[place]
+        shift, guided = self._extra.shift(call, step, scheduler)
         self.steps.append(guided)
-        self._last = (step.index, latents, shift)
-        return shift
+        self._shifts[place:] = [shift, *self._shifts[place + 1 :]]
+        return place, shift
+
+
+def channels_of(family: Family, given: Tensor, made: Tensor, latents: Tensor | None = None) -> int:
+    """How many channels of an output are the latents': as many as these have, where the pipeline shows them.
+
+    Else those that go in and come out: fewer come out than go in beside a picture, more with learned sigma.
+    """
+    axis = family.channel_axis
+    if latents is not None and latents.ndim == given.ndim:
+        return min(latents.shape[axis], made.shape[axis])
+    return min(given.shape[axis], made.shape[axis])

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from diffseg.words import Positions
 from diffseg.zero_shot.options import Options
-from diffseg.zero_shot.words import Positions
+from tokenrank_guidance.capture import is_unwatched
 from tokenrank_guidance.capture.denoisers import ADVICE
 from tokenrank_guidance.errors import CaptureError
 
@@ -24,12 +25,16 @@ Heat = Float[Tensor, "concepts gh gw"]
 class Pass:
     """The running pass: whether it is one to read, and which step of sampling, or timestep, it is.
 
-    `counting` is what a read pass adds to `step`.
+    `counting` is what a read pass adds to `step`. An extra pass inside a chosen one is none to read.
     """
 
-    wanted: bool = False
+    chosen: bool = False
     step: int = 0
     counting: int = 0
+
+    @property
+    def wanted(self) -> bool:
+        return self.chosen and not is_unwatched()
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffseg.conditions import supported
-from diffseg.zero_shot.words import character_spans, longest_text, text_readers
+from diffseg.conditions import longest_text, supported
+from diffseg.words import text_readers, tokens_of
 from tokenrank_guidance.errors import UnsupportedError
 
 
@@ -42,19 +42,9 @@ def encode_concepts(pipe: Any, concepts: Sequence[str]) -> ConceptText:
     if family not in ENCODERS:
         raise UnsupportedError(f"concept-attention needs FLUX or SD3, got {type(pipe).__name__}")
     encode, time_scale = ENCODERS[family]
-    reader = text_readers(pipe)[-1]
-    vectors = [
-        encode(pipe, concept)[0][0, reader.offset + _first(reader.tokenizer, concept)] for concept in concepts
-    ]
+    last = text_readers(pipe)[-1:]
+    vectors = [encode(pipe, concept)[0][0, tokens_of(last, concept, concept)[0]] for concept in concepts]
     return ConceptText(torch.stack(vectors)[None], encode(pipe, "")[1], time_scale)
-
-
-def _first(tokenizer: Any, concept: str) -> int:
-    spans = character_spans(tokenizer, concept)
-    found = [i for i, (start, end) in enumerate(spans) if end > start]
-    if not found:
-        raise ValueError(f"concept {concept!r} has no token")
-    return found[0]
 
 
 def _flux(pipe: Any, text: str) -> tuple[Tensor, Tensor]:

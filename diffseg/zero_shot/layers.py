@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from diffseg.checks import check_pipeline
 from diffseg.conditions import supported
 from diffseg.sizes import denoiser_of
 from diffseg.zero_shot.options import Layers, Options
@@ -17,6 +18,13 @@ JOINT = ("FluxTransformer2DModel", "SD3Transformer2DModel")
 def is_joint(pipe: Any) -> bool:
     """Whether image and text share one map."""
     return supported(pipe) in JOINT
+
+
+def check_family(pipe: Any) -> None:
+    """Raise UnsupportedError for a pipeline that cannot be called, or whose words no method starts at."""
+    check_pipeline(pipe)
+    if not is_joint(pipe) and supported(pipe) != "UNet2DConditionModel":
+        raise UnsupportedError(f"{type(pipe).__name__} cannot be segmented by words; FLUX, SD3 and UNets can")
 
 
 def chain_layers(pipe: Any, options: Options) -> tuple[str, ...]:

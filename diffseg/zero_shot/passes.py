@@ -12,15 +12,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffseg.conditions import longest_text
 from diffseg.denoise import denoiser_pass
 from diffseg.images import Rgb
 from diffseg.settings import Settings
 from diffseg.sizes import denoiser_of
 from diffseg.zero_shot.collect import Collector, Heat, Job
 from diffseg.zero_shot.options import Options
-from diffseg.zero_shot.words import longest_text
 from tokenrank_guidance import calls
+from tokenrank_guidance.capture import is_unwatched
+from tokenrank_guidance.errors import UnsupportedError
 
+PICTURES = ("image", "mask_image", "control_image")
+WITHOUT_PICTURE = ("FluxKontextPipeline",)  # draws without one too
 Wanted = Callable[[Mapping[str, Any]], bool]
 
 
@@ -109,11 +113,12 @@ def reading(job: Job, collectors: Sequence[Collector], sums: Sums, wanted: Wante
     model, current = denoiser_of(job.pipe), job.current
 
     def begin(module: Any, args: Any, inputs: Mapping[str, Any]) -> None:
-        current.wanted = wanted(inputs)
+        if not is_unwatched():
+            current.chosen = wanted(inputs)
 
     def end(module: Any, args: Any, output: Any) -> None:
         if current.wanted:
-            current.wanted = False
+            current.chosen = False
             sums.add(current.step, [heat for one in collectors for heat in one.finish()])
             current.step += current.counting
 
@@ -136,8 +141,15 @@ def settings_of(options: Options, timestep: int, draw: int) -> Settings:
 
 
 def arguments_of(pipe: Any, request: Generate) -> dict[str, Any]:
-    """What to call the pipeline with; UnsupportedError for what it does not take."""
+    """What to call the pipeline with; UnsupportedError for what it does not take, and for what it lacks."""
+    taken = inspect.signature(pipe.__call__).parameters
+    pictures = [name for name in PICTURES if name in taken]
+    if pictures and type(pipe).__name__ not in WITHOUT_PICTURE:
+        raise UnsupportedError(
+            f"{type(pipe).__name__} cannot draw from a prompt alone, it takes {', '.join(pictures)}; "
+            "give the picture to segment"
+        )
     arguments = calls.call_arguments(pipe, request.sampling, [calls.Job(request.prompt, request.seed)])
-    if "max_sequence_length" in inspect.signature(pipe.__call__).parameters:
+    if "max_sequence_length" in taken:
         arguments["max_sequence_length"] = longest_text(pipe)
     return arguments

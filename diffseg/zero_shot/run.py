@@ -7,15 +7,15 @@ from typing import Any
 
 from diffseg.conditions import check_text
 from diffseg.images import Rgb, read_images
+from diffseg.words import caption_of, check_words, word_tokens
 from diffseg.zero_shot.collect import Collector, Job
 from diffseg.zero_shot.concept_attention import ConceptAttention
 from diffseg.zero_shot.joint import JointWalks, Rollout
-from diffseg.zero_shot.layers import chain_layers, concept_layers, is_joint
+from diffseg.zero_shot.layers import chain_layers, check_family, concept_layers, is_joint
 from diffseg.zero_shot.options import Options, make_options
 from diffseg.zero_shot.passes import Generate, drawing_passes, image_passes
 from diffseg.zero_shot.result import ZeroShot
 from diffseg.zero_shot.unet import UnetWalks
-from diffseg.zero_shot.words import caption_of, concept_tokens, text_readers
 from tokenrank_guidance.errors import UnsupportedError
 
 WITHOUT_CAPTION = "concept-attention"  # its concepts need not be in the prompt
@@ -88,27 +88,15 @@ def _job(
 ) -> tuple[Job, str]:
     """Check what was asked for, before anything runs; also returns the caption."""
     check_text(pipe)
-    text_readers(pipe)
-    words = _words(concepts)
+    check_family(pipe)
+    words = check_words("concepts", concepts)
     for name in SHARED:
         if len({getattr(one, name) for one in options}) != 1:
             raise ValueError(f"{name}: methods that share passes need the same, got different ones")
     asked = image.prompt if isinstance(image, Generate) else caption
     text = caption_of(words) if asked is None else asked
     chained = any(one.method != WITHOUT_CAPTION for one in options)
-    return Job(pipe, words, concept_tokens(pipe, text, words) if chained else None), text
-
-
-def _words(concepts: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(concepts, str):
-        raise ValueError(f"concepts: got the string {concepts!r}, expected a list of words")
-    words = tuple(concepts)
-    if not words or any(not isinstance(word, str) or not word.strip() for word in words):
-        raise ValueError(f"concepts: got {list(words)}, expected at least one, and words")
-    twice = sorted({word for word in words if words.count(word) > 1})
-    if twice:
-        raise ValueError(f"concepts: {', '.join(twice)} asked for more than once")
-    return words
+    return Job(pipe, words, word_tokens(pipe, text, words) if chained else None), text
 
 
 def _collectors(job: Job, options: Sequence[Options]) -> list[tuple[Collector, list[int]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 IMAGE_COLUMNS = ("image", "img")
@@ -47,19 +47,3 @@ def _spelt(value: object, names: Sequence[str]) -> str | None:
             raise ValueError(f"label {value} has no name; there are {len(names)} names")
         return names[value] if value >= 0 else None  # −1 stands for "not published"
     return str(value)
-
-
-def image_bytes(cell: object) -> bytes:
-    """The encoded image of one cell: bytes, or a mapping with `bytes` or the `path` of a file.
-
-    Raises ValueError for an empty cell, OSError for a path that cannot be read.
-    """
-    if isinstance(cell, Mapping):
-        data, path = cell.get("bytes"), cell.get("path")
-        if data is None and path:
-            with open(path, "rb") as file:
-                return file.read()
-        cell = data
-    if not isinstance(cell, bytes) or not cell:
-        raise ValueError("there is no image in this row")
-    return cell

@@ -6,13 +6,15 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from tokenrank_guidance.files.reading import open_regular
+
 BLOCK = 1 << 20
 
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's contents, in hexadecimal."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(BLOCK):
             digest.update(block)
     return digest.hexdigest()

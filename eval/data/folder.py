@@ -7,9 +7,11 @@ from functools import cached_property
 from pathlib import Path
 
 from eval.data.digest import file_digest, joint_digest
+from eval.data.listing import list_pictures
 from eval.data.source import ImageSource, Table
+from tokenrank_guidance.files.pictures import SUFFIXES
+from tokenrank_guidance.files.reading import read_file
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 PAIRED = ("images", "masks")
 
 
@@ -26,7 +28,11 @@ class FolderImages(ImageSource):
         return joint_digest((str(path.relative_to(self._root)), file_digest(path)) for path in files)
 
     def encoded(self, index: int) -> tuple[bytes, bytes | None]:
-        return self._images[index].read_bytes(), self._masks[index].read_bytes() if self._masks else None
+        mask = read_file(self._masks[index], self._root) if self._masks else None
+        return read_file(self._images[index], self._root), mask
+
+    def file(self, index: int) -> str:
+        return str(self._images[index])
 
 
 def open_folder(folder: Path, split: str | None, limit: int | None) -> FolderImages:
@@ -34,33 +40,23 @@ def open_folder(folder: Path, split: str | None, limit: int | None) -> FolderIma
     root = folder if split is None else folder / split
     if not root.is_dir():
         raise ValueError(f"{folder} has no subfolder {split} for split {split!r}")
-    subfolders = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    if {path.name for path in subfolders} == set(PAIRED):
-        return _paired(root, limit)
-    classes = {path.name: _images(path.rglob("*")) for path in subfolders}
-    flat = _images(root.iterdir())
-    if flat and any(classes.values()):
+    pictures = list_pictures(root)
+    folders = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    if folders == set(PAIRED):
+        return _paired(root, pictures, limit)
+    nested = [path for path in pictures if path.parent != root]
+    if nested and len(nested) < len(pictures):
         raise ValueError(f"{root} has images beside subfolders of images; expected one or the other")
-    if flat:
-        classes = {None: flat}
-    labels, images = _listed(classes, limit)
+    images = pictures[:limit]
+    labels = [path.relative_to(root).parts[0] if nested else None for path in images]
     if not images:
         raise ValueError(f"there is no image in {root}; expected files ending in {', '.join(SUFFIXES)}")
     nothing = [None] * len(images)
     return FolderImages(Table(root.name, labels, nothing), root, images, ())
 
 
-def _listed(classes, limit: int | None) -> tuple[list[str | None], list[Path]]:
-    pairs = [(label, path) for label, paths in classes.items() for path in paths][:limit]
-    return [label for label, _ in pairs], [path for _, path in pairs]
-
-
-def _images(paths) -> list[Path]:
-    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
-
-
-def _paired(root: Path, limit: int | None) -> FolderImages:
-    images, masks = (_images((root / name).iterdir()) for name in PAIRED)
+def _paired(root: Path, pictures: Sequence[Path], limit: int | None) -> FolderImages:
+    images, masks = ([path for path in pictures if path.parent == root / name] for name in PAIRED)
     by_stem = {path.stem: path for path in masks}
     alone = [path.name for path in images if path.stem not in by_stem]
     if alone or not images:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.data.columns import Columns, find_columns, image_bytes, spelt
+from eval.data.columns import Columns, find_columns, spelt
 from eval.data.digest import file_digest, joint_digest
 from eval.data.source import ImageSource, Table
+from tokenrank_guidance.files.cells import image_bytes
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -28,8 +30,25 @@ class HubImages(ImageSource):
 
     def encoded(self, index: int) -> tuple[bytes, bytes | None]:
         row = self._dataset[index]
-        mask = None if self._columns.mask is None else image_bytes(row[self._columns.mask])
-        return image_bytes(row[self._columns.image]), mask
+        mask = None if self._columns.mask is None else self._bytes(row[self._columns.mask])
+        return self._bytes(row[self._columns.image]), mask
+
+    def file(self, index: int) -> str | None:
+        cell = self._dataset[index][self._columns.image]
+        return cell.get("path") if isinstance(cell, Mapping) else None
+
+    def _bytes(self, cell: object) -> bytes:
+        """What a data set of single files names lies in the cache, as it was downloaded by the library."""
+        caches = _caches()
+        return image_bytes(cell, caches[0], caches)
+
+
+def _caches() -> tuple[Path, ...]:
+    from datasets import config
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    folders = (config.HF_DATASETS_CACHE, HF_HUB_CACHE, config.DOWNLOADED_DATASETS_PATH)
+    return tuple(Path(one) for one in folders)
 
 
 def open_hub(name: str, split: str | None, limit: int | None) -> HubImages:

@@ -11,19 +11,21 @@ import numpy as np
 from jaxtyping import Int
 from PIL import Image
 
-from eval.data.decode import decode_image, decode_mask
+from eval.data.decode import decode_mask
 from tokenrank_guidance.errors import TokenRankError
+from tokenrank_guidance.files.pictures import decode_image
 
 
 class UnreadableImage(TokenRankError):  # noqa: N818  it says what is the matter with the image
-    """An image that is missing or cannot be decoded: its `index` in the source, and the `reason`."""
+    """An image that is missing or cannot be decoded: its `index`, why, and its `file` if it has one."""
 
-    def __init__(self, index: int, reason: str) -> None:
-        super().__init__(index, reason)
-        self.index, self.reason = index, reason
+    def __init__(self, index: int, reason: str, file: str | None = None) -> None:
+        super().__init__(index, reason, file)
+        self.index, self.reason, self.file = index, reason, file
 
     def __str__(self) -> str:
-        return f"image {self.index} cannot be read: {self.reason}"
+        name = "" if self.file is None else f" ({self.file})"
+        return f"image {self.index}{name} cannot be read: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,14 @@ class ImageSource(ABC):
     def encoded(self, index: int) -> tuple[bytes, bytes | None]:
         """The files of image `index` and of its mask, undecoded; raises OSError or ValueError."""
 
+    def file(self, index: int) -> str | None:
+        """The name of image `index`'s file, where it has one."""
+        return None
+
+    def unreadable(self, index: int, reason: str) -> UnreadableImage:
+        """The error that says why image `index` cannot be used."""
+        return UnreadableImage(index, reason, self.file(index))
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -114,5 +124,6 @@ class ImageSource(ABC):
             picture = decode_image(image)
             values = None if mask is None else decode_mask(mask, picture.size)
         except (OSError, ValueError) as error:
-            raise UnreadableImage(index, str(error) or type(error).__name__) from error
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise self.unreadable(index, reason or type(error).__name__) from error
         return Example(index, picture, self.labels[index], self.wnids[index], values)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from eval.cli import say
 from eval.data.digest import joint_digest
 from eval.fidelity.extractor import BATCH, Extractor, Features
 from eval.fidelity.images import Uniform
 from eval.report import write_whole
+from tokenrank_guidance.files.tensors import load_tensors, save_tensors
 
 
 def features_of(images: Any, extractor: Extractor, folder: Path) -> Features:
@@ -25,8 +26,7 @@ def features_of(images: Any, extractor: Extractor, folder: Path) -> Features:
     if kept is not None:
         return kept
     features = extractor(Uniform(images))
-    tensors = {name: tensor.contiguous() for name, tensor in features.items()}
-    write_whole(path, lambda scratch: save_file(tensors, scratch))
+    write_whole(path, lambda scratch: save_tensors(features, scratch))
     return features
 
 
@@ -34,10 +34,14 @@ def _kept(path: Path, count: int) -> Features | None:
     if not path.is_file():
         return None
     try:
-        features = load_file(path)
-    except (SafetensorError, OSError):
+        features, _ = load_tensors(path)
+    except ValueError:
         features = {}
-    if set(features) == {"features", "logits"} and all(len(tensor) == count for tensor in features.values()):
+    if features.keys() == {"features", "logits"} and all(map(_is_whole, features.values(), repeat(count))):
         return features
     say(f"warning: the cached features in {path} are damaged and are computed anew")
     return None
+
+
+def _is_whole(tensor: Tensor, count: int) -> bool:
+    return tensor.ndim == 2 and len(tensor) == count and tensor.is_floating_point()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,12 +12,13 @@ from eval.fidelity.images import open_generated
 from eval.fidelity.measure import Measured, measure
 from eval.fidelity.options import parse
 from eval.fidelity.resampling import Estimate
-from eval.report import emit, markdown_table, provenance, write_text
+from eval.report import check_writable, emit, markdown_table, provenance, write_text
 
 
 def main(argv: Sequence[str]) -> None:
     """Measure what the arguments name."""
     arguments = parse(argv)
+    check_writable(arguments.out)
     measured = measure(arguments, open_generated(arguments.folders), arguments.out)
     if measured.extractor.is_stand_in:
         say(STAND_IN)
@@ -53,4 +55,5 @@ def _difference(one: Estimate) -> str:
 
 
 def _ends(one: Estimate) -> str:
-    return f"[{one.low:.4g}, {one.high:.4g}]"
+    """Of too few images there is no interval."""
+    return f"[{one.low:.4g}, {one.high:.4g}]" if math.isfinite(one.low) else "(no interval)"

@@ -14,9 +14,8 @@ from torch.utils.data import Dataset
 
 from eval.data.digest import joint_digest
 from eval.fidelity.choices import DOWNLOADED, INCEPTION, VIT, WITHOUT_WEIGHTS, unknown_extractor
-from eval.metrics.frechet import check_inception
+from eval.metrics.frechet import check_inception, fetched_inception
 from eval.metrics.vit_extractor import load_classifier, register_vit_extractor
-from tokenrank_guidance.quiet import quiet_libraries
 
 STAND_IN = (
     "Fréchet-ViT, KID-ViT and the like are computed on an ImageNet ViT's features, not on Inception's: they "
@@ -78,8 +77,8 @@ def open_extractor(text: str, weights: Path | None = None, device: str = "cpu") 
         if weights is None:
             raise ValueError(WITHOUT_WEIGHTS)
         check_inception(weights)
-    path = None if weights is None or text == DOWNLOADED else str(weights)
-    options = {"feature_extractor_weights_path": path, "cuda": device.startswith("cuda")}
+    path = fetched_inception() if text == DOWNLOADED else weights
+    options = {"feature_extractor_weights_path": str(path), "cuda": device.startswith("cuda")}
     return Extractor("inception-v3-compat", "inception-2015-12-05", "", "2048", "logits_unbiased", options)
 
 
@@ -89,12 +88,7 @@ def vit_extractor(source: str, device: str = "cpu") -> Extractor:
         raise ValueError(
             f"no image classifier is at {source}; expected a transformers folder, or a Hub id OWNER/NAME"
         )
-    try:
-        with quiet_libraries():
-            model, processor = load_classifier(source)
-    except (OSError, ValueError, KeyError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise ValueError(f"no image classifier could be loaded from {source}: {first}") from error
+    model, processor = load_classifier(source)
     return extractor_of(model.to(device), processor)
 
 

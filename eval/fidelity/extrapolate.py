@@ -10,6 +10,7 @@ from eval.fidelity.resampling import Estimate, jackknife_groups
 from eval.metrics.interval import Z
 
 PARTS, GROUPS = (1, 2, 3, 4, 5), 10
+FEWEST = 2 * PARTS[-1] * GROUPS
 JACKKNIFE = "delete-a-group jackknife"
 
 
@@ -20,8 +21,8 @@ def extrapolate(metric: Frechet, generated: Features, seed: int = 0) -> Estimate
     number of images adds a bias that no number of generated ones takes away.
     """
     n = len(generated["features"])
-    if n < 2 * PARTS[-1] * GROUPS:
-        raise ValueError(f"to extrapolate takes at least {2 * PARTS[-1] * GROUPS} images, got {n}")
+    if n < FEWEST:
+        raise ValueError(f"to extrapolate takes at least {FEWEST} images, got {n}")
     order = np.random.default_rng(seed).permutation(n)
     groups = jackknife_groups(n, GROUPS, seed)
     left = np.array([_intercept(metric, generated, subset) for subset in groups])

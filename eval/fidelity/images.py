@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from eval.data import ImageSource, UnreadableImage
-from eval.data.decode import decode_image
 from eval.data.digest import file_digest, joint_digest
-from eval.generate.store import JOURNALS, MANIFEST, images_of
-
-SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
+from eval.data.listing import list_pictures
+from eval.generate.store import JOURNALS, MANIFEST, images_of, read_manifest
+from tokenrank_guidance.files.pictures import SUFFIXES, decode_image
+from tokenrank_guidance.files.reading import read_file
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Generated(Dataset):
     def __getitem__(self, index: int) -> UInt8[Tensor, "3 h w"]:
         path = self.paths[index]
         try:
-            return to_pixels(decode_image(path.read_bytes()))
+            return to_pixels(decode_image(read_file(path)))
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"{path} cannot be read ({error}); remove it and, if eval.generate drew it, run that again"
@@ -122,17 +123,26 @@ def square(image: Image.Image, side: int) -> Image.Image:
 def open_generated(folders: Iterable[Path]) -> list[Generated]:
     """The arms in these folders: arms themselves, folders of arms, or folders of any images.
 
-    Raises ValueError for a folder without images, one that `eval.generate` has not finished, and for two arms
-    of one name.
+    Arms of one name are told apart by the folders around them. Raises ValueError for a folder without images,
+    one that `eval.generate` has not finished, and one that is given twice.
     """
-    sets = [_open(folder) for path in folders for folder in _arms(path)]
-    names = [one.arm for one in sets]
-    if len(set(names)) < len(names):
-        sets = [replace(one, arm=f"{one.paths[0].parents[2].name}/{one.arm}") for one in sets]
-    doubled = {one.arm for one in sets if [other.arm for other in sets].count(one.arm) > 1}
-    if doubled:
-        raise ValueError(f"several folders hold the arm {', '.join(sorted(doubled))}")
-    return sets
+    opened = [folder.resolve() for path in folders for folder in _arms(path)]
+    twice = [str(folder) for folder, count in Counter(opened).items() if count > 1]
+    if twice:
+        raise ValueError(f"{', '.join(twice)} is given more than once")
+    sets = {folder: _open(folder) for folder in opened}
+    return [replace(one, arm=_name(folder, sets)) for folder, one in sets.items()]
+
+
+def _name(folder: Path, sets: Mapping[Path, Generated]) -> str:
+    """The arm's name, after as many of the folders around it as tell it from others of that name."""
+    arm = sets[folder].arm
+    others = [other for other, one in sets.items() if one.arm == arm and other != folder]
+    for depth in range(len(folder.parts)):
+        around = folder.parts[-depth - 1 : -1]
+        if all(other.parts[-depth - 1 : -1] != around for other in others):
+            return "/".join([*around, arm])
+    return f"{folder}/{arm}"
 
 
 def _arms(path: Path) -> list[Path]:
@@ -150,24 +160,20 @@ def _open(folder: Path) -> Generated:
     if not _written(folder):
         return _plain(folder)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        paths = list(images_of(folder, manifest))
-        labels, prompts = manifest["labels"], manifest["digest"]
-        pairing = f"{prompts} from seed {manifest['seed']}"
+        manifest = read_manifest(folder)
     except FileNotFoundError:
         raise ValueError(f"{folder} is not complete: run eval.generate again to finish it") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder / MANIFEST} is damaged: {error!r}") from error
+    paths = list(images_of(folder, manifest))
+    pairing = f"{manifest.digest} from seed {manifest.seed}"
     lost = [path for path in paths if not path.is_file()]
     if lost:
         raise ValueError(f"{folder} lacks {len(lost)} images, as {lost[0].name}: run eval.generate again")
-    cycled = [labels[i % len(labels)] for i in range(len(paths))]
-    return Generated(manifest["arm"], paths, cycled, pairing, manifest["cost"])
+    cycled = list(islice(cycle(manifest.labels), len(paths)))
+    return Generated(manifest.arm, paths, cycled, pairing, manifest.cost)
 
 
 def _plain(folder: Path) -> Generated:
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    paths = sorted(path for path in found if not path.name.startswith("."))
+    paths = list_pictures(folder)
     if not paths:
         raise ValueError(f"there is no image in {folder}; expected files ending in {', '.join(SUFFIXES)}")
-    return Generated(folder.resolve().name, paths, [None] * len(paths))
+    return Generated(folder.name, paths, [None] * len(paths))

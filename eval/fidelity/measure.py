@@ -9,23 +9,20 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from eval.cli import progress, say
 from eval.fidelity.cache import features_of
-from eval.fidelity.choices import METRICS, NATIVE
-from eval.fidelity.extractor import STAND_IN, Extractor, Features, open_extractor, vit_extractor
+from eval.fidelity.choices import NATIVE
+from eval.fidelity.extractor import STAND_IN, Extractor, Features
 from eval.fidelity.extrapolate import extrapolate
 from eval.fidelity.images import Generated
 from eval.fidelity.metrics import Accuracy, Frechet, Kernel, Metric, PrecisionRecall, Score
-from eval.fidelity.reference import SHIPPED, STATISTICS, Real, open_reference
+from eval.fidelity.plan import accuracy_of, class_of, plan, square_side
+from eval.fidelity.reference import Real, read_reference
 from eval.fidelity.resampling import Estimate, compare, compare_accuracy, estimate, estimate_accuracy
-from eval.labels import match_labels
-from tokenrank_guidance.commands.models import usable_device
+from eval.report import check_writable
 
 Json = dict[str, Any]
 Pair = tuple[Generated, Generated]
-NEEDS_IMAGES, NEEDS_REFERENCE = ("kid", "prc"), ("fid", "kid", "prc")
 
 
 @dataclass(frozen=True)
@@ -71,15 +68,17 @@ def measure(
 ) -> Measured:
     """Measure the arms, as many images of each as all have; ValueError for what cannot be measured."""
     arms, notes = _alike(arms, arguments.n)
-    extractor = open_extractor(arguments.extractor, arguments.inception, usable_device(arguments.measure_on))
+    planned = plan(arguments, len(arms[0]), [arm.labels for arm in arms], _side(arguments, arms))
+    extractor, classifier, chosen = planned.extractor, planned.classifier, planned.chosen
     cache = arguments.cache or out / "features"
-    classifier = extractor if arguments.classifier is None else vit_extractor(arguments.classifier)
-    accuracies = {arm.arm: one for arm in arms if (one := _accuracy(arm, classifier)) is not None}
-    _check_metrics(arguments, len(accuracies) == len(arms))
-    real = _reference(arguments, arms, extractor, cache)
-    chosen = _chosen(arguments.metrics, real, len(accuracies) == len(arms))
+    check_writable(cache)
+    found = planned.reference
+    real = None if found is None else read_reference(found, extractor, cache)
     features = {arm.arm: features_of(arm, extractor, cache) for arm in arms}
     named = {arm.arm: features_of(arm, classifier, cache) for arm in arms} if "accuracy" in chosen else {}
+    asked = arms if named else []
+    accuracies = {arm.arm: one for arm in asked if (one := accuracy_of(arm.labels, classifier)) is not None}
+    notes += planned.notes
     random = (arguments.resamples, arguments.resampling_seed)
     work = _Work(features, named, _metrics(chosen, real), accuracies, extractor, random)
     figures = {arm.arm: work.figures(arm.arm) for arm in progress(arms, "arms")}
@@ -136,28 +135,12 @@ def _alike(arms: Sequence[Generated], asked: int | None) -> tuple[list[Generated
     return [arm.first(n) for arm in arms], notes
 
 
-def _reference(
-    arguments: Namespace, arms: Sequence[Generated], extractor: Extractor, cache: Path
-) -> Real | None:
-    if arguments.reference is None:
-        return None
-    side = arguments.resolution
-    if side is None:
-        height, width = arms[0][0].shape[1:]
-        if height != width:
-            raise ValueError(f"images are {width}×{height}: say what size real ones get with --resolution")
-        side = int(width)
-    return open_reference(arguments.reference, extractor, None if side == NATIVE else side, cache)
-
-
-def _accuracy(arm: Generated, classifier: Extractor) -> Accuracy | None:
-    """Accuracy by the classifier, if it is one and has at least two of the prompts' classes."""
-    if classifier.classifier is None:
-        return None
-    classes = classifier.classifier[0].config.id2label
-    known = {label: _class_of(label, classes) for label in dict.fromkeys(arm.labels)}
-    target = np.array([known[label] for label in arm.labels])
-    return Accuracy(target) if len(np.unique(target[target >= 0])) > 1 else None
+def _side(arguments: Namespace, arms: Sequence[Generated]) -> int | None:
+    """The side of the reference's images; None for their own."""
+    if arguments.resolution is not None or arguments.reference is None:
+        return None if arguments.resolution == NATIVE else arguments.resolution
+    height, width = arms[0][0].shape[1:]
+    return square_side(height, width)
 
 
 def _unnamed(arms: Sequence[Generated], classifier: Extractor) -> list[str]:
@@ -165,47 +148,10 @@ def _unnamed(arms: Sequence[Generated], classifier: Extractor) -> list[str]:
     assert classifier.classifier is not None
     classes = classifier.classifier[0].config.id2label
     labels = dict.fromkeys(label for arm in arms for label in arm.labels)
-    absent = [str(label) for label in labels if _class_of(label, classes) < 0]
+    absent = [str(label) for label in labels if class_of(label, classes) < 0]
     return (
         [f"accuracy leaves out what the classifier has no class for: {', '.join(absent)}"] if absent else []
     )
-
-
-def _class_of(label: str | None, classes: Mapping[int, str]) -> int:
-    if label is None:
-        return -1
-    try:
-        return match_labels([label], classes)[label]
-    except ValueError:
-        return -1
-
-
-def _check_metrics(arguments: Namespace, accuracy: bool) -> None:
-    """Raise ValueError for a metric that cannot be had, before anything is computed."""
-    reference, asked = arguments.reference, arguments.metrics or ()
-    statistics = reference is not None and (reference == SHIPPED or reference.endswith(STATISTICS))
-    for name, lacking, what in (
-        (NEEDS_REFERENCE, reference is None, "needs --reference"),
-        (NEEDS_IMAGES, statistics, "needs the reference's images, not their mean and covariance alone"),
-        (
-            ("accuracy",),
-            not accuracy,
-            "needs a ViT (--classifier) with two or more of the prompts' classes",
-        ),
-    ):
-        wrong = [metric for metric in asked if metric in name and lacking]
-        if wrong:
-            raise ValueError(f"metric {wrong[0]} {what}")
-
-
-def _chosen(asked: Sequence[str] | None, real: Real | None, accuracy: bool) -> list[str]:
-    """The metrics that were asked for, or all that can be had."""
-    lacking = {"accuracy"} if not accuracy else set()
-    if real is None:
-        lacking |= set(NEEDS_REFERENCE)
-    elif real.features is None:
-        lacking |= set(NEEDS_IMAGES)
-    return [name for name in asked or METRICS if name not in lacking]
 
 
 def _metrics(chosen: Sequence[str], real: Real | None) -> list[Metric]:
@@ -220,8 +166,6 @@ def _metrics(chosen: Sequence[str], real: Real | None) -> list[Metric]:
 
 def _extrapolate(figures: Mapping[str, dict[str, Estimate]], work: _Work) -> None:
     frechet = [metric for metric in work.metrics if isinstance(metric, Frechet)]
-    if not frechet:
-        raise ValueError("--extrapolate needs fid, and so a reference")
     name = f"{work.extractor.label('fid')}_infinity"
     for arm, features in work.features.items():
         figures[arm][name] = extrapolate(frechet[0], features, work.random[1])

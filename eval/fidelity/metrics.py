@@ -28,10 +28,15 @@ SUBSETS, SUBSET_SIZE, SPLITS, NEIGHBOURS, LISTED = 100, 1000, 10, 3, 64
 
 
 class Metric(Protocol):
-    """One metric against a fixed reference; `names` are the figures it gives, before any suffix."""
+    """One metric against a fixed reference; `names` are the figures it gives, before any suffix.
+
+    `fewest`: how many images it takes; with fewer it is not defined, or says nothing.
+    """
 
     @property
     def names(self) -> tuple[str, ...]: ...
+    @property
+    def fewest(self) -> int: ...
 
     def value(self, generated: Features) -> Values:
         """torch-fidelity's figures for a set."""
@@ -45,7 +50,7 @@ class Metric(Protocol):
 class Frechet:
     """‖μ_g − μ_r‖² + tr(Σ_g + Σ_r − 2 (Σ_g Σ_r)^½): FID on Inception's features (Heusel et al. 2017)."""
 
-    names = ("fid",)
+    names, fewest = ("fid",), 2  # a covariance
 
     def __init__(self, reference: Gaussian) -> None:
         self.reference = reference
@@ -82,13 +87,12 @@ class Frechet:
 class Score:
     """exp(E KL(p(y|x) ‖ p(y))), mean over ten parts: the Inception Score (Salimans et al. 2016)."""
 
-    names = ("isc",)
+    names, fewest = ("isc",), 2 * SPLITS  # a part of one image has the score 1, whatever it shows
 
     def value(self, generated: Features) -> Values:
         from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
 
-        count = min(SPLITS, len(generated["logits"]))
-        return {"isc": isc_features_to_metric(generated["logits"], splits=count)[KEY_METRIC_ISC_MEAN]}
+        return {"isc": isc_features_to_metric(generated["logits"], splits=SPLITS)[KEY_METRIC_ISC_MEAN]}
 
     def of_subsets(self, pool: Features, subsets: Sequence[Subset]) -> Series:
         logs = pool["logits"].double().log_softmax(-1)
@@ -99,7 +103,7 @@ class Score:
 
 
 def _score(p: Float[np.ndarray, "m classes"], negative_entropy: Float[np.ndarray, " m"]) -> float:
-    ends = np.linspace(0, len(p), min(SPLITS, len(p)) + 1).astype(int)
+    ends = np.linspace(0, len(p), SPLITS + 1).astype(int)
     parts = [slice(first, last) for first, last in pairwise(ends)]
     marginals = (p[part].mean(0, dtype=np.float64) for part in parts)
     crossed = [float((q * np.log(q.clip(1e-300))).sum()) for q in marginals]
@@ -114,7 +118,7 @@ class Kernel:
     all images of the subset, of which that mean is a noisier version.
     """
 
-    names = ("kid",)
+    names, fewest = ("kid",), 2  # pairs of different images
 
     def __init__(self, reference: Float[Tensor, "r d"]) -> None:
         self.reference = reference
@@ -181,7 +185,7 @@ class PrecisionRecall:
     the extractor's features, where torch-fidelity unless told otherwise takes VGG-16's.
     """
 
-    names = ("precision", "recall")
+    names, fewest = ("precision", "recall"), NEIGHBOURS + 1
 
     def __init__(self, reference: Float[Tensor, "r d"]) -> None:
         self.reference = reference
@@ -256,7 +260,7 @@ class Accuracy:
     `target` is each image's class, as an index into the logits, −1 for an image whose class it does not have.
     """
 
-    names = ("accuracy",)
+    names, fewest = ("accuracy",), 1
 
     def __init__(self, target: Int[np.ndarray, " n"]) -> None:
         self.target = target
@@ -275,3 +279,12 @@ class Accuracy:
         hits = self.hits(generated)
         counted = hits[~np.isnan(hits)]
         return wilson(int(counted.sum()), len(counted))
+
+
+METRICS: dict[str, type[Frechet | Score | Kernel | PrecisionRecall | Accuracy]] = {
+    "fid": Frechet,
+    "isc": Score,
+    "kid": Kernel,
+    "prc": PrecisionRecall,
+    "accuracy": Accuracy,
+}

@@ -36,18 +36,24 @@ class Real:
     features: Float[Tensor, "r d"] | None
 
 
-def open_reference(source: str, extractor: Extractor, side: int | None, cache: Path) -> Real:
-    """Read statistics (`FILE.safetensors`, or "shipped"), or a source of images as `open_images` does.
+def find_reference(source: str, extractor: Extractor, side: int | None) -> Gaussian | Reference:
+    """Statistics (`FILE.safetensors`, or "shipped"), or a source of images as `open_images` opens it.
 
-    Raises ValueError for statistics of another extractor or image size, and for images that cannot be read.
+    Raises ValueError for statistics of another extractor or image size, and where there are none.
     """
     if source == SHIPPED:
-        return Real(_shipped(extractor, side), None)
+        return _shipped(extractor, side)
     if source.endswith(STATISTICS):
-        return Real(_fitting(Path(source), extractor, side), None)
-    images = reference_images(source, side)
-    features = features_of(images, extractor, cache)["features"]
-    return Real(gaussian_of(features, _about(images, extractor)), features)
+        return _fitting(Path(source), extractor, side)
+    return reference_images(source, side)
+
+
+def read_reference(found: Gaussian | Reference, extractor: Extractor, cache: Path) -> Real:
+    """Its statistics and, of images, their features; ValueError for images that cannot be read."""
+    if isinstance(found, Gaussian):
+        return Real(found, None)
+    features = features_of(found, extractor, cache)["features"]
+    return Real(gaussian_of(features, _about(found, extractor)), features)
 
 
 def reference_images(source: str, side: int | None, limit: int | None = None) -> Reference:

@@ -61,7 +61,7 @@ def swaps(n: int, draws: int, seed: int) -> list[Subset]:
 
 def estimate(metric: Metric, generated: Features, draws: int = DRAWS, seed: int = 0) -> dict[str, Estimate]:
     """torch-fidelity's figures for one arm with their intervals."""
-    spread = _spread(metric.of_subsets(generated, _halves(generated, draws, seed)))
+    spread = _spread(metric.of_subsets(generated, _halves(metric, generated, draws, seed)))
     if isinstance(metric, Kernel):
         spread["kid"] = float(np.hypot(spread["kid"], metric.extra_variance(generated) ** 0.5))
     return {name: _interval(name, value, spread[name]) for name, value in metric.value(generated).items()}
@@ -72,7 +72,7 @@ def compare(
 ) -> dict[str, Estimate]:
     """The first arm's figures less the second's, image i of both having one prompt and seed."""
     mine, other = metric.value(a), metric.value(b)
-    chosen = _halves(a, draws, seed)
+    chosen = _halves(metric, a, draws, seed)
     first, second = metric.of_subsets(a, chosen), metric.of_subsets(b, chosen)
     spread = _spread({name: first[name] - second[name] for name in metric.names})
     chance = _chance(metric, a, b, draws, seed)
@@ -83,9 +83,10 @@ def compare(
     return found
 
 
-def _halves(features: Features, draws: int, seed: int) -> list[Subset]:
+def _halves(metric: Metric, features: Features, draws: int, seed: int) -> list[Subset]:
+    """None where halves have fewer images than the metric takes."""
     n = len(features["features"])
-    return halves(n, draws, seed) if n >= FEWEST else []
+    return halves(n, draws, seed) if n >= max(FEWEST, 2 * metric.fewest) else []
 
 
 def _spread(series: Series) -> dict[str, float]:

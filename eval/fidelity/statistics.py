@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 
 from eval.report import write_whole
+from tokenrank_guidance.files.reading import parse_json
+from tokenrank_guidance.files.tensors import load_tensors, save_tensors
 
 KIND = "fidelity statistics 1"
 
@@ -38,31 +40,41 @@ class Gaussian:
 
     def save(self, path: Path) -> None:
         """Write safetensors in float32: `mean`, the upper half of `covariance`, and what they are about."""
-        from safetensors.numpy import save_file
-
         upper = self.covariance[np.triu_indices(len(self.mean))]
-        tensors = {"mean": self.mean.astype(np.float32), "covariance": upper.astype(np.float32)}
+        halves = {"mean": self.mean, "covariance": upper}
+        tensors = {name: torch.from_numpy(half.astype(np.float32)) for name, half in halves.items()}
         metadata = {"kind": KIND, "about": json.dumps(self.about, sort_keys=True)}
-        write_whole(path, lambda scratch: save_file(tensors, scratch, metadata))
+        write_whole(path, lambda scratch: save_tensors(tensors, scratch, metadata))
 
     @classmethod
     def load(cls, path: Path) -> Gaussian:
         """Read what `save` wrote; ValueError for another file."""
-        from safetensors import SafetensorError, safe_open
-
         try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("kind") != KIND:
-                    raise ValueError(f"it is not marked as {KIND!r}")
-                mean, upper = (file.get_tensor(name).double().numpy() for name in ("mean", "covariance"))
-        except (SafetensorError, OSError, ValueError) as error:
+            mean, upper, about = _checked(*load_tensors(path))
+        except ValueError as error:
             raise ValueError(f"{path} does not hold reference statistics: {error}") from error
         covariance = np.zeros((len(mean), len(mean)))
         rows = np.triu_indices(len(mean))
         covariance[rows] = upper
         covariance.T[rows] = upper
-        return cls(mean, covariance, json.loads(metadata["about"]))
+        return cls(mean, covariance, about)
+
+
+def _checked(
+    tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
+) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " upper"], Mapping[str, Any]]:
+    """What a file says, once its parts are known to fit together; ValueError for others."""
+    if metadata.get("kind") != KIND:
+        raise ValueError(f"it is not marked as {KIND!r}")
+    about = parse_json(metadata.get("about", ""), "what it says of the images")
+    if not isinstance(about, dict) or tensors.keys() != {"mean", "covariance"}:
+        raise ValueError(f"it holds {', '.join(tensors)} and says {about!r} of them")
+    mean, upper = (tensors[name].double().numpy() for name in ("mean", "covariance"))
+    if mean.ndim != 1 or upper.shape != (len(mean) * (len(mean) + 1) // 2,):
+        raise ValueError(f"a mean of {mean.shape} does not go with a covariance's half of {upper.shape}")
+    if not (np.isfinite(mean).all() and np.isfinite(upper).all()):
+        raise ValueError("it has values that are not finite")
+    return mean, upper, about
 
 
 def gaussian_of(features: torch.Tensor, about: Mapping[str, Any] | None = None) -> Gaussian:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
 from eval.cli import say
@@ -20,7 +19,7 @@ from eval.generate.options import parse
 from eval.generate.store import ArmStore, micro_batches
 from eval.generate.task import Task, open_task
 from eval.metrics.interval import bootstrap_mean
-from eval.processes import join_processes
+from eval.processes import agreed, join_processes
 from eval.report import emit, provenance
 
 Json = dict[str, Any]
@@ -60,19 +59,13 @@ class _Run:
 
     def _agreed(self, store: ArmStore) -> tuple[list[range], dict[int, Json]]:
         """Micro-batches to draw, and the records of those drawn before, seen before any process draws."""
-        found: list[Any] = [None]
-        if self.state.is_main_process:
-            try:
-                missing = store.missing(self.batches, self.n)
-                starts = {batch.start for batch in missing}
-                lost = {start: record for start, record in store.finished().items() if start in starts}
-                found = [(missing, lost)]
-            except (ValueError, OSError) as error:
-                found = [error]  # every process ends with it: one that waited would wait for ever
-        found = broadcast_object_list(found)
-        if isinstance(found[0], Exception):
-            raise found[0]
-        return found[0]
+
+        def look() -> tuple[list[range], dict[int, Json]]:
+            missing = store.missing(self.batches, self.n)
+            starts = {batch.start for batch in missing}
+            return missing, {start: one for start, one in store.finished().items() if start in starts}
+
+        return agreed(self.state, look)
 
     def _draw(
         self, drawing: Drawing, store: ArmStore, batches: Sequence[range], lost: Mapping[int, Json]
@@ -88,16 +81,18 @@ class _Run:
                 bar.update(len(batch))
 
 
-def generate(arguments: Namespace, state: PartialState) -> Json:
-    """Draw every arm's images that are not there yet; the report is only the main process's to write."""
-    task = open_task(arguments, state)
+def generate(arguments: Namespace, state: PartialState, task: Task | None = None) -> Json:
+    """Draw every arm's images that are not there yet; the report is only the main process's to write.
+
+    `task`: what `arguments` name, opened before. Everything is checked before the first image is drawn.
+    """
+    task = task or open_task(arguments, state)
     batches = micro_batches(arguments.n, arguments.batch_size)
     run = _Run(state, task, batches, arguments.n, arguments.seed)
     drawings = task.drawings(arguments.arms)
-    rows = [
-        run.arm(drawing, task.store(arm, arguments.out, arguments.format))
-        for arm, drawing in drawings.items()
-    ]
+    stores = {arm: task.store(arm, arguments.out, arguments.format) for arm in drawings}
+    agreed(state, lambda: [store.check() for store in stores.values()])
+    rows = [run.arm(drawing, stores[arm]) for arm, drawing in drawings.items()]
     config = vars(arguments) | task.settings | {"arms": [arm.text for arm in arguments.arms]}
     return provenance(config, arguments.seed, arguments.n) | {"results": rows}
 

@@ -114,10 +114,21 @@ def perturbed(pipe: Any, layers: Layers = "") -> Any:
     try:
         with quiet_libraries():
             made = kind(**given)
+        _check_perturbed(made)
     except (ValueError, TypeError) as error:
         raise UnsupportedError(f"diffusers' PAG cannot take this {name}: {_first_line(error)}") from error
     made.set_progress_bar_config(disable=True)
     return made
+
+
+def _check_perturbed(pipe: Any) -> None:
+    """Put PAG's processors on its layers, which says whether they are there, and take them off again."""
+    denoiser: Any = denoiser_of(pipe)
+    before = dict(denoiser.attn_processors)
+    try:
+        pipe._set_pag_attn_processor(pipe.pag_applied_layers, do_classifier_free_guidance=False)
+    finally:
+        denoiser.set_attn_processor(before)
 
 
 def _first_line(error: BaseException) -> str:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eval.cli import say
 from eval.data.digest import joint_digest
 from eval.generate.choices import CLASSES, EMPTY
 from tokenrank_guidance.calls import Job
+from tokenrank_guidance.files.lines import read_lines
 from tokenrank_guidance.tiny.tokenizer import LABELS, TEMPLATES
 
 
@@ -34,8 +36,9 @@ def read_prompts(source: str | None, pipe: Any, embedded: bool) -> Prompts:
     """Prompts for `pipe`: a file, "classes", or "empty", the empty text; None is "classes" where it can be.
 
     "classes" are an embedded model's captions, or a class-conditional model's classes. A file has one prompt
-    a line, and after a tab, where there is one, the name of its class. Raises ValueError for a file without
-    prompts or labels on some lines only, and where the pipeline has no classes to name.
+    a line, and after a tab, where there is one, the name of its class; a blank line is the empty prompt, so
+    that prompt n is line n. Raises ValueError for a file without prompts or with labels on some lines only,
+    and where the pipeline has no classes to name.
     """
     if source == EMPTY:
         return Prompts(("",), (None,))
@@ -62,15 +65,20 @@ def _classes(pipe: Any, embedded: bool, asked: bool) -> Prompts:
 
 def _from_file(path: Path) -> Prompts:
     try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"--prompts {path} cannot be read ({error}); expected a text file, {CLASSES} or {EMPTY}"
-        ) from error
+        lines = read_lines(path)
+    except ValueError as error:
+        raise ValueError(f"--prompts: {error}; expected a text file, {CLASSES} or {EMPTY}") from error
     pairs = [line.partition("\t")[::2] for line in lines]
+    texts = tuple(text.strip() for text, _ in pairs)
     labels = tuple(label.strip() or None for _, label in pairs)
-    if not pairs:
-        raise ValueError(f"{path} has no prompts")
+    if not any(texts) and not any(labels):
+        raise ValueError(f"{path} has no prompts; for images of the empty text use --prompts {EMPTY}")
     if len({label is None for label in labels}) > 1:
-        raise ValueError(f"{path} names a class after a tab on some lines only; do so on all or none")
-    return Prompts(tuple(text.strip() for text, _ in pairs), labels)
+        line = labels.index(None) + 1
+        raise ValueError(
+            f"{path} names a class after a tab on some lines only, not on line {line}; do so on all or none"
+        )
+    if "" in texts:
+        count, line = texts.count(""), texts.index("") + 1
+        say(f"{path}: {count} of {len(texts)} prompts are empty, the first on line {line}")
+    return Prompts(texts, labels)

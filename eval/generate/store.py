@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from PIL import Image
+from pydantic import Field
 
+from eval.cli import say
+from eval.data.digest import file_digest
+from eval.generate.choices import MOST
 from eval.generate.draw import Drawn
 from eval.journal import Journal, check_settings
-from eval.report import write_json, write_whole
+from eval.report import check_writable, write_json, write_whole
+from eval.schema import Count, Schema, check_index, validated
+from tokenrank_guidance.files.reading import read_json
 
 Json = dict[str, Any]
 MANIFEST, JOURNALS = "manifest.json", "batches-*.jsonl"
@@ -48,23 +53,29 @@ class ArmStore:
     suffix: str = "png"
 
     def journal(self, process: int = 0) -> Journal:
-        return Journal(self.folder / f"batches-{process}.jsonl", self.config)
+        return Journal(self.folder / f"batches-{process}.jsonl", self.config, _check)
+
+    def check(self) -> None:
+        """Raise ValueError for files that are damaged or of other settings, OSError for no writing here."""
+        self.finished()
+        self.manifest()
+        check_writable(self.folder)
 
     def finished(self) -> dict[int, Json]:
         """The records of all micro-batches, of this and of earlier runs, by their first index."""
         done: dict[int, Json] = {}
         for path in sorted(self.folder.glob(JOURNALS)):
-            with Journal(path, self.config) as journal:
+            with Journal(path, self.config, _check) as journal:
                 done |= {int(key): record for key, record in journal.done.items()}
         return done
 
     def missing(self, batches: Sequence[range], n: int) -> list[range]:
-        """The micro-batches that were not finished, or of whose images below n one is no longer there.
+        """The micro-batches that were not finished, or of whose images below n one is not as it was written.
 
         Raises ValueError for a manifest of other settings, too. Scratch files of a killed run are removed.
         """
         done = self.finished()
-        self._check_manifest()
+        self.manifest()
         for scratch in self.folder.glob(f"*/.*.{self.suffix}"):  # no journal is open: nobody is writing it
             scratch.unlink(missing_ok=True)
         return [batch for batch in batches if batch.start not in done or self._lost(batch, n, done)]
@@ -84,28 +95,30 @@ class ArmStore:
                 f"images {batch.start} … {batch.stop - 1} of {self.folder} do not come out as before: "
                 "this machine computes otherwise; start anew in another folder"
             )
-        for index, data in zip(batch, files, strict=True):
+        for index, data, one in zip(batch, files, hashes, strict=True):
             path = image_path(self.folder, index, self.suffix)
-            if index < n and not _holds(path, data):
+            if index < n and not _is(path, one):
                 write_whole(path, lambda scratch, data=data: scratch.write_bytes(data))
         if before is None:
             record = {"sha256": hashes, "bytes": [len(data) for data in files], **_cost(drawn)}
             journal.add(str(batch.start), record)
 
     def write_manifest(self, arm: str, n: int, entries: Mapping[str, object]) -> None:
-        """Say that images 0 … n − 1 are complete."""
+        """Say that images 0 … n − 1 are complete, unless it is said of more."""
+        before = self.manifest()
+        if before is not None and before.n > n:
+            say(f"{self.folder} has {before.n} images of this arm, more than {n}; its manifest stays")
+            return
         files = {"n": n, "suffix": self.suffix, "shard": SHARD}
         write_json(self.folder / MANIFEST, {"arm": arm, **files, **entries, "settings": self.config})
 
-    def _check_manifest(self) -> None:
-        path = self.folder / MANIFEST
-        if not path.is_file():
-            return
-        try:
-            before = dict(json.loads(path.read_text(encoding="utf-8"))["settings"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is damaged; remove it and run this again") from error
-        check_settings(path, before, self.config)
+    def manifest(self) -> Manifest | None:
+        """What is said to be complete; ValueError for a file that is damaged or of other settings."""
+        if not (self.folder / MANIFEST).is_file():
+            return None
+        found = read_manifest(self.folder)
+        check_settings(self.folder / MANIFEST, found.settings, self.config)
+        return found
 
     def _encoded(self, image: Image.Image) -> bytes:
         buffer = io.BytesIO()
@@ -113,25 +126,65 @@ class ArmStore:
         return buffer.getvalue()
 
     def _lost(self, batch: range, n: int, done: Mapping[int, Json]) -> bool:
-        sizes = zip(batch, done[batch.start]["bytes"], strict=True)
-        return any(i < n and not _whole(image_path(self.folder, i, self.suffix), size) for i, size in sizes)
+        hashes = done[batch.start]["sha256"]
+        if len(hashes) != len(batch):
+            raise ValueError(f"the batch from {batch.start} on in {self.folder} has {len(hashes)} images")
+        images = zip(batch, hashes, strict=True)
+        return any(i < n and not _is(image_path(self.folder, i, self.suffix), one) for i, one in images)
 
 
-def _whole(path: Path, size: int) -> bool:
+def _is(path: Path, sha256: str) -> bool:
+    """Whether the file has these contents: one that was damaged may have its size still."""
     try:
-        return path.stat().st_size == size
-    except OSError:
+        return file_digest(path) == sha256
+    except (OSError, ValueError):
         return False
 
 
-def _holds(path: Path, data: bytes) -> bool:
-    return _whole(path, len(data)) and path.read_bytes() == data
+def _check(key: str, record: Json) -> None:
+    check_index(key)
+    found = validated(_Batch, record)
+    if len(found.bytes) != len(found.sha256):
+        raise ValueError(f"it has {len(found.bytes)} sizes and {len(found.sha256)} hashes")
 
 
 def _cost(drawn: Drawn) -> Json:
     return {"seconds": drawn.seconds, "calls": drawn.calls, "evaluations": drawn.evaluations}
 
 
-def images_of(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Path]:
+class _Batch(Schema):
+    """A finished micro-batch: its images' hashes and sizes, and what they cost."""
+
+    sha256: list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")]]
+    bytes: list[Count]
+    seconds: float
+    calls: Count
+    evaluations: float
+
+
+class Manifest(Schema):
+    """A finished arm: images 0 … n − 1, of prompts that take turns, image i from `seed` + i."""
+
+    arm: str
+    n: Annotated[int, Field(ge=1, le=MOST)]
+    suffix: Literal["png", "webp"]
+    shard: Literal[1000]
+    seed: Count
+    labels: Annotated[list[str | None], Field(min_length=1)]
+    digest: str
+    cost: dict[str, Any]
+    settings: Json
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an arm's folder; OSError where there is none, ValueError for one that is damaged."""
+    path = folder / MANIFEST
+    try:
+        return validated(Manifest, read_json(path))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}; remove it and run eval.generate again") from error
+
+
+def images_of(folder: Path, manifest: Manifest) -> Iterator[Path]:
     """The paths of a manifest's images, in the order of their indices."""
-    return (image_path(folder, i, manifest["suffix"]) for i in range(manifest["n"]))
+    return (image_path(folder, i, manifest.suffix) for i in range(manifest.n))

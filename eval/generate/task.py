@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,10 @@ class Task:
     prompts: Prompts
     sampling: Sampling
     settings: Json
+
+    def reseeded(self, seed: int) -> Task:
+        """The same with image 0 from another seed."""
+        return replace(self, settings=self.settings | {"seed": seed})
 
     def store(self, arm: Arm, out: Path, suffix: str) -> ArmStore:
         """Where the arm's images are."""

@@ -17,12 +17,14 @@ from eval.masking.floor import image_seed
 from eval.masking.measure import Masking, Measurement
 from eval.masking.operation import check_mask
 from eval.masking.options import masking_of, parse
+from eval.masking.pixels import Grid
 from eval.masking.result import MaskingResult
 from eval.masking.store import UNREADABLE, Store
 from eval.masking.stream import Batch, Stream
 from eval.masking.task import Task, open_task
 from eval.masking.tokens import Shown, tokens_figure
 from eval.metrics.frechet import check_inception
+from eval.patches import patch_side
 from eval.processes import join_processes
 from eval.report import emit, provenance, save_figure, write_text
 from eval.weights import weights_digest
@@ -41,8 +43,9 @@ def main(argv: Sequence[str]) -> None:
     task = open_task(arguments, device)
     masking = masking_of(arguments, len(task.ranker.arms))
     _check(arguments, task)
-    store = Store(arguments.out, settings(task, masking))
-    finished = _in_turn(state, store)
+    shape = (len(task.ranker.arms), 1 + len(masking.fractions))
+    store = Store(arguments.out, settings(task, masking), shape)
+    finished = _in_turn(state, store, masking.frechet)
     measure = Measurement(task.classifier, task.ranker, masking)
     missing = [i for i in task.indices if i not in finished][state.process_index :: state.num_processes]
     with store.journal(state.process_index) as journal:
@@ -75,12 +78,12 @@ def _check(arguments: Namespace, task: Task) -> None:
         check_inception(arguments.inception)
 
 
-def _in_turn(state: PartialState, store: Store) -> dict[int, Json]:
+def _in_turn(state: PartialState, store: Store, features: bool) -> dict[int, Json]:
     """What is finished, read by one process after the other, as a journal is open in one at a time."""
     finished: dict[int, Json] = {}
     for turn in range(state.num_processes):
         if turn == state.process_index:
-            finished = store.finished()
+            finished = store.finished(features)
         state.wait_for_everyone()
     return finished
 
@@ -132,7 +135,8 @@ def _one_of_each(task: Task, images: Sequence[int]) -> list[int]:
 
 
 def _shown(task: Task, measure: Measurement, images: Sequence[int]) -> Shown:
-    places, grid = task.rankings(measure, images)
+    places, shape = task.rankings(measure, images)
+    grid = Grid(shape, patch_side(task.classifier.model))
     pixels = task.preprocessing.pixels(task.prepared(images)).permute(0, 2, 3, 1)
     names = [str(task.source.labels[i]) for i in images]
     return Shown(pixels.cpu().numpy(), places.numpy(), grid, names)

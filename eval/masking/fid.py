@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from eval.masking.measure import Measurement
-from eval.masking.pixels import FILLS, fill_patches
+from eval.masking.pixels import FILLS, Grid, fill_patches
 from eval.masking.ranking import masks
 from eval.masking.task import Task
 from eval.metrics.frechet import fid_inception
+from eval.patches import patch_side
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class MaskedPictures(Dataset):
     task: Task
     images: list[int]
     places: Int[Tensor, "images patches"]
-    grid: tuple[int, int]
+    grid: Grid
     mask: str
     fraction: float
 
@@ -40,7 +41,8 @@ class MaskedPictures(Dataset):
 
 def fid_curves(weights: Path, task: Task, measure: Measurement, images: list[int]) -> list[list[float]]:
     """FID of each arm at each fraction. The pictures are masked anew, and each goes through Inception."""
-    places, grid = task.rankings(measure, images)
+    places, shape = task.rankings(measure, images)
+    grid = Grid(shape, patch_side(task.classifier.model))
     masking = measure.masking
     plain = MaskedPictures(task, images, places[0], grid, masking.mask, 0.0)
     return [

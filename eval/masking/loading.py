@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,9 @@ from torch import Tensor, nn
 
 from eval.masking.classifier import Classifier, HeadedClassifier, LinearProbe, ZeroShot
 from eval.preprocess import Preprocessing, of_processor, of_timm
+from tokenrank_guidance.files.pretrained import load_part, load_timm, load_weights
+from tokenrank_guidance.files.reading import parse_json, read_json
+from tokenrank_guidance.files.tensors import load_tensors
 from tokenrank_guidance.quiet import quiet_libraries
 
 TIMM = "timm/"
@@ -59,11 +61,8 @@ def _load(request: Request) -> tuple[Classifier, Preprocessing]:
         return _load_timm(request)
     from transformers import AutoConfig, AutoImageProcessor
 
-    try:
-        architecture = (AutoConfig.from_pretrained(request.name).architectures or [""])[0]
-        processor = AutoImageProcessor.from_pretrained(request.name, use_fast=False)
-    except (OSError, KeyError, ValueError) as error:
-        raise ValueError(f"no model could be loaded from {request.name}: {_first_line(error)}") from error
+    architecture = (load_part(AutoConfig, request.name).architectures or [""])[0]
+    processor = load_part(AutoImageProcessor, request.name, use_fast=False)
     headed = architecture.endswith("ForImageClassification") or architecture in BY_TEXT
     if headed and request.head is not None:
         raise ValueError(
@@ -80,13 +79,16 @@ def _load(request: Request) -> tuple[Classifier, Preprocessing]:
 
 def _folder_config(name: str) -> dict[str, Any]:
     path = Path(name) / "config.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    config = read_json(path) if path.is_file() else {}
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is no configuration of a model: it holds a {type(config).__name__}")
+    return config
 
 
 def _load_headed(request: Request) -> Classifier:
     from transformers import AutoModelForImageClassification
 
-    model = AutoModelForImageClassification.from_pretrained(request.name, dtype=request.dtype)
+    model = load_weights(AutoModelForImageClassification, request.name, dtype=request.dtype)
     names = model.config.id2label
     return HeadedClassifier(_ready(model, request), [names[i] for i in range(len(names))])
 
@@ -94,15 +96,11 @@ def _load_headed(request: Request) -> Classifier:
 def _transformers_backbone(request: Request) -> nn.Module:
     from transformers import AutoModel
 
-    return AutoModel.from_pretrained(request.name, dtype=request.dtype)
+    return load_weights(AutoModel, request.name, dtype=request.dtype)
 
 
 def _load_timm(request: Request) -> tuple[Classifier, Preprocessing]:
-    import timm
-
-    local = Path(request.name).is_dir()
-    source = f"local-dir:{request.name}" if local else f"hf-hub:{request.name}"
-    model: Any = timm.create_model(source, pretrained=True)
+    model: Any = load_timm(request.name)
     if model.num_classes == 0 or request.head is not None:
         return _load_probe(request, model), of_timm(model)
     names = (getattr(model, "pretrained_cfg", None) or {}).get("label_names")
@@ -128,23 +126,28 @@ def read_head(path: Path) -> tuple[Float[Tensor, "classes dim"], Float[Tensor, "
     The names are the file's metadata entry `labels`, a JSON list; without it 1,000 classes are ImageNet's.
     Raises ValueError for another file.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a safetensors file: {error}") from error
+    tensors, metadata = load_tensors(path)
+    tensors = {name: tensor.float() for name, tensor in tensors.items()}
     weight = tensors.get("weight")
     if weight is None or weight.ndim != 2:
         raise ValueError(
             f"{path} has no weight of (classes, dim): it holds {', '.join(tensors) or 'nothing'}"
         )
-    names = json.loads(metadata["labels"]) if "labels" in metadata else imagenet_labels(len(weight))
-    if len(names) != len(weight):
-        raise ValueError(f"{path} names {len(names)} labels for {len(weight)} classes")
-    return weight, tensors.get("bias", weight.new_zeros(len(weight))), names
+    bias = tensors.get("bias", weight.new_zeros(len(weight)))
+    if bias.shape != weight.shape[:1]:
+        raise ValueError(f"{path} has a bias of {tuple(bias.shape)} for {len(weight)} classes")
+    return weight, bias, _labels(path, metadata.get("labels"), len(weight))
+
+
+def _labels(path: Path, listed: str | None, classes: int) -> Sequence[str]:
+    if listed is None:
+        return imagenet_labels(classes)
+    names = parse_json(listed, f"the metadata entry labels of {path}")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{path} names its labels by {listed[:40]!r}; expected a JSON list of texts")
+    if len(names) != classes:
+        raise ValueError(f"{path} names {len(names)} labels for {classes} classes")
+    return names
 
 
 def imagenet_labels(classes: int) -> Sequence[str]:
@@ -165,8 +168,8 @@ def _load_zero_shot(request: Request) -> ZeroShot:
 
     if not request.classes:
         raise ValueError(f"{request.name} classifies by text: give the names of the classes")
-    model = _ready(AutoModel.from_pretrained(request.name, dtype=request.dtype), request)
-    tokenizer = AutoTokenizer.from_pretrained(request.name)
+    model = _ready(load_weights(AutoModel, request.name, dtype=request.dtype), request)
+    tokenizer = load_part(AutoTokenizer, request.name)
     prompts = [PROMPT.format(name.replace("_", " ")) for name in request.classes]
     # SigLIP has learnt on texts padded to its full length, and CLIP's mask leaves padding out.
     tokens = tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").to(request.device)
@@ -183,7 +186,3 @@ def _prefix(backbone: nn.Module) -> int:
     """How many tokens precede the patches."""
     own = getattr(backbone, "num_prefix_tokens", None)  # timm
     return 1 + getattr(getattr(backbone, "config", None), "num_register_tokens", 0) if own is None else own
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

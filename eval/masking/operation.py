@@ -12,7 +12,8 @@ from torch import Tensor
 from eval.masking.choices import MASKS
 from eval.masking.classifier import Classifier, Images, Prediction
 from eval.masking.drop import check_droppable, dropped_patches
-from eval.masking.pixels import FILLS, fill_patches
+from eval.masking.pixels import FILLS, Grid, fill_patches
+from eval.patches import patch_side
 
 Masks = Bool[Tensor, "arms images patches"]
 Classify = Callable[[Masks], Prediction]
@@ -34,7 +35,8 @@ def masked_classifier(mask: str, classifier: Classifier, pictures: Pictures) -> 
     check_mask(mask, classifier)
     if mask == "drop":
         return partial(_classify_dropped, classifier, pictures)
-    return partial(_classify_filled, classifier, pictures, FILLS[mask](pictures.images))
+    grid = Grid(pictures.grid, patch_side(classifier.model))
+    return partial(_classify_filled, classifier, pictures.images, FILLS[mask](pictures.images), grid)
 
 
 def check_mask(mask: str, classifier: Classifier) -> None:
@@ -43,10 +45,14 @@ def check_mask(mask: str, classifier: Classifier) -> None:
         raise ValueError(f"mask: got {mask!r}, expected one of {', '.join(MASKS)}")
     if mask == "drop":
         check_droppable(classifier.model)
+    else:
+        patch_side(classifier.model)
 
 
-def _classify_filled(classifier: Classifier, pictures: Pictures, fill: Images, masked: Masks) -> Prediction:
-    return classifier(fill_patches(pictures.images, fill, masked, pictures.grid).flatten(0, 1))
+def _classify_filled(
+    classifier: Classifier, images: Images, fill: Images, grid: Grid, masked: Masks
+) -> Prediction:
+    return classifier(fill_patches(images, fill, masked, grid).flatten(0, 1))
 
 
 def _classify_dropped(classifier: Classifier, pictures: Pictures, masked: Masks) -> Prediction:

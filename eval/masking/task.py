@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,11 @@ from eval.masking.classifier import Classifier
 from eval.masking.floor import image_seed
 from eval.masking.loading import Request, load_classifier
 from eval.masking.measure import Measurement
+from eval.masking.ranking import Order
 from eval.masking.scorers import find_scorers
 from eval.preprocess import Preprocessing
+from eval.schema import Schema, validated
+from tokenrank_guidance.files.reading import read_json
 from tokenrank_guidance.memory import check_square
 
 
@@ -110,18 +112,32 @@ def _ranker(arguments: Namespace, model: nn.Module) -> Ranker:
     return fixed_arms(model, {name: known[name] for name in arguments.scorers})
 
 
+class _Row(Schema):
+    scorer: str
+    layer: int | None
+    auc: float
+
+
+class _Config(Schema):
+    order: Order
+
+
+class _Report(Schema):
+    config: _Config
+    results: list[_Row]
+
+
 def best_layers(report: Path) -> dict[str, int | None]:
     """Each scorer's best layer in an earlier report, of equal ones the first: lowest area where the highest
     scores were masked first, else highest. ValueError for another file.
     """
     try:
-        content = json.loads(report.read_text())
-        sign = 1 if content["config"]["order"] == "descending" else -1
-        best: dict[str, tuple[float, int | None]] = {}
-        for row in content["results"]:
-            name, area = row["scorer"], sign * row["auc"]
-            if name not in best or area < best[name][0]:
-                best[name] = area, row["layer"]
-    except (ValueError, KeyError, TypeError) as error:
+        content = validated(_Report, read_json(report))
+    except ValueError as error:
         raise ValueError(f"{report} is not a report of eval.masking: {error}") from error
+    sign = 1 if content.config.order == "descending" else -1
+    best: dict[str, tuple[float, int | None]] = {}
+    for row in content.results:
+        if row.scorer not in best or sign * row.auc < best[row.scorer][0]:
+            best[row.scorer] = sign * row.auc, row.layer
     return {name: layer for name, (_, layer) in best.items()}

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 
+from eval.masking.pixels import Grid
 from eval.masking.ranking import Order, masked_count
 from eval.masking.result import arm_name
 
@@ -28,7 +30,7 @@ class Shown:
 
     pixels: Float[np.ndarray, "images height width 3"]
     places: Int[np.ndarray, "arms images patches"]
-    grid: tuple[int, int]
+    grid: Grid
     names: Sequence[str]
 
 
@@ -68,14 +70,11 @@ def extremes(
 
 
 def faded(
-    pixels: Float[np.ndarray, "height width 3"], kept: Bool[np.ndarray, " patches"], grid: tuple[int, int]
+    pixels: Float[np.ndarray, "height width 3"], kept: Bool[np.ndarray, " patches"], grid: Grid
 ) -> Float[np.ndarray, "height width 3"]:
     """The picture with all patches but `kept` nearly white."""
-    side = pixels.shape[0] // grid[0], pixels.shape[1] // grid[1]
-    sharp = np.kron(kept.reshape(grid), np.ones(side, dtype=bool)).astype(bool)
-    whole = np.zeros(pixels.shape[:2], dtype=bool)
-    whole[: sharp.shape[0], : sharp.shape[1]] = sharp
-    return np.where(whole[..., None], pixels, FADED + (1 - FADED) * pixels)
+    sharp = grid.pixels(torch.from_numpy(kept), pixels.shape[:2]).numpy()
+    return np.where(sharp[..., None], pixels, FADED + (1 - FADED) * pixels)
 
 
 def _show(panel: Axes, pixels: Float[np.ndarray, "height width 3"], title: str) -> None:

@@ -64,6 +64,24 @@ def check_inception(weights: Path) -> None:
         )
 
 
+def fetched_inception() -> Path:
+    """The file that torch-fidelity publishes, fetched if it is not in torch's cache; ValueError for another.
+
+    torch-fidelity would fetch it too, but unpickle whatever came.
+    """
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+    path = Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rpartition("/")[2]
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), hash_prefix=INCEPTION_SHA256)
+        except (OSError, RuntimeError) as error:
+            raise ValueError(f"{URL_INCEPTION_V3} could not be fetched: {error}") from error
+    check_inception(path)
+    return path
+
+
 def frechet_from_features(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
     """The distance between two sets of features that were computed before; what they are of names it.
 

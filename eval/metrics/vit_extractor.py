@@ -12,19 +12,18 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from tokenrank_guidance.quiet import quiet_libraries
+from tokenrank_guidance.files.pretrained import load_part, load_weights
 
 LAYERS = ("features", "logits")
 DEFAULT_LAYER = {"fid": "features", "kid": "features", "prc": "features", "isc": "logits"}
 
 
 def load_classifier(source: str | Path) -> tuple[Any, Any]:
-    """A transformers image classifier (float32, in evaluation mode) and its image processor."""
+    """A transformers image classifier (float32, in evaluation mode) and its processor; or ValueError."""
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-    with quiet_libraries():
-        model = AutoModelForImageClassification.from_pretrained(source, dtype=torch.float32)
-        return model.eval(), AutoImageProcessor.from_pretrained(source)
+    model = load_weights(AutoModelForImageClassification, source, dtype=torch.float32)
+    return model.eval(), load_part(AutoImageProcessor, source)
 
 
 def register_vit_extractor(model: Any, processor: Any) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from diffseg.choices import BLIND
+from eval.schema import Schema, validated
+from tokenrank_guidance.files.reading import read_json
 
 Threshold = float | Literal["auto"]
 MEASURES = ("pixel_accuracy", "mean_class_accuracy", "miou", "best_overlap")
@@ -58,17 +59,27 @@ def baseline(arms: Sequence[Arm], index: int) -> int | None:
     return None
 
 
+class _Row(Schema, extra="allow"):
+    anchors: str
+    kl_threshold: Threshold
+
+
+class _Report(Schema):
+    results: list[_Row]
+
+
 def best_thresholds(report: Path, measure: str) -> dict[str, Threshold]:
     """Each anchor choice's τ of the highest `measure` in an earlier report, of equal ones the first.
 
     Raises ValueError for another file.
     """
     try:
-        best: dict[str, tuple[float, Threshold]] = {}
-        for row in json.loads(report.read_text())["results"]:
-            name, value = row["anchors"], row[measure]
-            if name not in best or value > best[name][0]:
-                best[name] = value, row["kl_threshold"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        rows = validated(_Report, read_json(report)).results
+        values = [validated(float, row.model_dump().get(measure)) for row in rows]
+    except ValueError as error:
         raise ValueError(f"{report} is not a report of eval.segmentation: {error}") from error
+    best: dict[str, tuple[float, Threshold]] = {}
+    for row, value in zip(rows, values, strict=True):
+        if row.anchors not in best or value > best[row.anchors][0]:
+            best[row.anchors] = value, row.kl_threshold
     return {name: threshold for name, (_, threshold) in best.items()}

@@ -18,7 +18,6 @@ side of 512 and cropped to the 512² in their centre.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,8 @@ from jaxtyping import Int
 from eval.data.folder import FolderImages
 from eval.data.source import ImageSource, Table
 from eval.metrics.confusion import IGNORE
+from tokenrank_guidance.files.lines import read_lines
+from tokenrank_guidance.files.reading import read_json
 
 CROP = 512
 FIRST, LAST = 7, 33
@@ -58,7 +59,7 @@ class Benchmark:
 def coco_stuff27(root: str) -> Benchmark:
     """COCO-Stuff with 27 coarse classes; ValueError for files that are missing or say something else."""
     folder = Path(root).expanduser()
-    ids = _required(folder / "val_ids.txt").read_text().split()
+    ids = [line.strip() for line in read_lines(_required(folder / "val_ids.txt")) if line.strip()]
     images = [folder / "val2017" / f"{one}.jpg" for one in ids]
     masks = [folder / "stuffthingmaps" / "val2017" / f"{one}.png" for one in ids]
     return Benchmark(_source(folder, images, masks), COCO_NAMES, _coarse(folder / "fine_to_coarse.json"))
@@ -81,7 +82,7 @@ def cityscapes(root: str) -> Benchmark:
 def _coarse(path: Path) -> Int[np.ndarray, "256"]:
     lookup = np.full(256, IGNORE, dtype=np.int64)
     try:
-        for fine, coarse in json.loads(_required(path).read_text())["fine_index_to_coarse_index"].items():
+        for fine, coarse in read_json(_required(path))["fine_index_to_coarse_index"].items():
             if not (0 <= int(fine) < IGNORE and 0 <= int(coarse) < len(COCO_NAMES)):
                 raise ValueError(f"{fine} to {coarse}")
             lookup[int(fine)] = int(coarse)

@@ -78,7 +78,7 @@ def _plain(settings: Settings) -> Json:
 
 
 def _measure_all(task: Task, journal: Journal) -> None:
-    missing = [i for i in task.indices if str(i) not in journal.done]
+    missing = [i for i in task.indices if not task.store.finished(journal, i)]
     for index in progress(missing, "images", len(task.indices) - len(missing)):
         try:
             scene = task.scenes[index]

@@ -14,11 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffseg.conditions import supported
+from diffseg.checks import check_pipeline
 from diffseg.settings import Settings
+from eval.patches import patch_side
 from eval.preprocess import of_processor, of_timm
 from eval.segmentation.attention import Attention, PipeAttention, VitAttention
 from tokenrank_guidance.commands.models import DTYPES, load_model, usable_device, warn_of_slow_numbers
+from tokenrank_guidance.files.pretrained import load_part, load_timm, load_weights
 from tokenrank_guidance.memory import check_square
 from tokenrank_guidance.quiet import quiet_libraries
 
@@ -41,7 +43,7 @@ def load_attention(arguments: Namespace, settings: Settings) -> Attention:
             return _vit(arguments.vit, _at(settings, VIT_RESOLUTION), device, dtype)
     model = load_model(arguments.pipe, device, dtype)
     model.pipe.set_progress_bar_config(disable=True)
-    supported(model.pipe)
+    check_pipeline(model.pipe)
     return PipeAttention(model.pipe, _at(settings, EMBEDDED_RESOLUTION) if model.embedded else settings)
 
 
@@ -54,35 +56,21 @@ def _vit(name: str, settings: Settings, device: str, dtype: torch.dtype) -> VitA
         return _timm(name, settings, device, dtype)
     from transformers import AutoImageProcessor, AutoModel
 
-    try:
-        whole = AutoModel.from_pretrained(name, dtype=dtype)
-        processor = of_processor(AutoImageProcessor.from_pretrained(name, use_fast=False))
-    except (OSError, KeyError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"no vision transformer could be loaded from {name}: {reason}") from error
+    whole = load_weights(AutoModel, name, dtype=dtype)
+    processor = of_processor(load_part(AutoImageProcessor, name, use_fast=False))
     model: Any = getattr(whole, "vision_model", whole).eval().to(device)
     if isinstance(getattr(model, "pooler", None), nn.Module):
         model.pooler = None  # drawn at random where a classifier's checkpoint has none; attention needs none
-    patch = _patch(model)
+    patch = math.lcm(*patch_side(model))
     return VitAttention(model, _calling(model), patch, tuple(processor.mean), tuple(processor.std), settings)
 
 
 def _timm(name: str, settings: Settings, device: str, dtype: torch.dtype) -> VitAttention:
-    import timm
-
-    model: Any = timm.create_model(f"hf-hub:{name}", pretrained=True, dynamic_img_size=True, num_classes=0)
+    model: Any = load_timm(name, dynamic_img_size=True, num_classes=0)
     model = model.eval().to(device, dtype)
     processor = of_timm(model)
-    patch = math.lcm(*model.patch_embed.patch_size)
+    patch = math.lcm(*patch_side(model))
     return VitAttention(model, model, patch, tuple(processor.mean), tuple(processor.std), settings)
-
-
-def _patch(model: nn.Module) -> int:
-    config: Any = model.config
-    patch = getattr(config, "patch_size", None)
-    if not isinstance(patch, int):
-        raise ValueError(f"{type(model).__name__} does not tell the side of its patches")
-    return patch
 
 
 def _calling(model: Any) -> Callable[[Tensor], object]:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 from PIL import Image
 
-from eval.data import ImageSource, UnreadableImage, open_images
+from eval.data import ImageSource, open_images
 from eval.metrics.confusion import IGNORE
 from eval.segmentation.benchmarks import BENCHMARKS, Benchmark
 
@@ -56,15 +56,14 @@ class Scenes:
         assert example.mask is not None
         image, truth = example.image, example.mask
         if truth.min() < 0 or truth.max() > IGNORE:
-            raise UnreadableImage(
-                index, f"its mask reaches from {truth.min()} to {truth.max()}, not 0 to 255"
-            )
+            reason = f"its mask reaches from {truth.min()} to {truth.max()}, not 0 to 255"
+            raise self.source.unreadable(index, reason)
         if self.lookup is not None:
             truth = self.lookup[truth]
         if self.crop is not None:
             image, truth = _cropped(image, truth, self.crop)
         if (truth == IGNORE).all():
-            raise UnreadableImage(index, "its mask has no labelled pixel")
+            raise self.source.unreadable(index, "its mask has no labelled pixel")
         return Scene(index, image, truth)
 
 

@@ -5,24 +5,43 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from safetensors.torch import load_file, save_file
+from pydantic import Field, Strict
 
 from diffseg.label import pixel_counts
 from eval.journal import Journal
 from eval.metrics.confusion import IGNORE
 from eval.metrics.matching import overlap_matrix
 from eval.report import write_whole
+from eval.schema import Count, Schema, Share, Unreadable, check_index, validated
 from eval.segmentation.arms import Arm
 from eval.segmentation.measure import Outcome
 from eval.segmentation.tally import ClassTally, matched_per_image
+from tokenrank_guidance.files.tensors import load_tensors, save_tensors
 
 Json = dict[str, Any]
 UNREADABLE = "unreadable"
+ClassIndex = Annotated[int, Field(ge=0, lt=IGNORE)]
+
+
+class SegmentedArm(Schema):
+    """One arm of a picture; each class is a `ClassTally`."""
+
+    classes: list[Annotated[tuple[ClassIndex, Count, Count, Count, Share], Strict(False)]]
+    segments: Count
+    threshold: float
+    seconds: float
+
+
+class Segmented(Schema):
+    """A finished picture."""
+
+    attention: float
+    arms: dict[str, SegmentedArm]
 
 
 @dataclass(frozen=True)
@@ -54,7 +73,19 @@ class Store:
     describe: bool
 
     def journal(self) -> Journal:
-        return Journal(self.folder / "images.jsonl", self.config)
+        return Journal(self.folder / "images.jsonl", self.config, self._check)
+
+    def finished(self, journal: Journal, index: int) -> bool:
+        """Whether a picture is in the journal and, where its segments are kept, they are whole."""
+        record = journal.done.get(str(index))
+        if record is None or UNREADABLE in record or not self.describe:
+            return record is not None
+        try:
+            for arm in self.arms:
+                self.described(index, arm)
+        except ValueError:
+            return False
+        return True
 
     def add(self, journal: Journal, index: int, outcome: Outcome, truth: Int[np.ndarray, "h w"]) -> None:
         """Keep a measured picture; its segments go first, so that a picture in the journal has them."""
@@ -62,7 +93,9 @@ class Store:
         overlaps = [overlap_matrix(one.labels.numpy(), truth, classes) for one in outcome.arms]
         if self.describe:
             tensors = self._described(outcome, overlaps)
-            write_whole(self._segments(index), lambda path: save_file(tensors, path))
+            write_whole(self._segments(index), lambda path: save_tensors(tensors, path))
+        if str(index) in journal.done:  # it was segmented again for its segments alone
+            return
         journal.add(str(index), {"attention": outcome.attention, "arms": self._entries(outcome, overlaps)})
 
     def records(self, journal: Journal, index: int) -> list[ImageRecord]:
@@ -71,10 +104,15 @@ class Store:
         return [_record(record["arms"][arm.key], record["attention"]) for arm in self.arms]
 
     def described(self, index: int, arm: Arm) -> Described:
-        """The segments of a finished picture under an arm."""
-        tensors = load_file(self._segments(index))
-        vectors = tensors[f"{arm.key}/vectors"].float().numpy()
-        return Described(tensors[f"{arm.key}/overlap"].long().numpy(), vectors)
+        """The segments of a finished picture under an arm; ValueError where they are not whole."""
+        tensors, _ = load_tensors(self._segments(index))
+        overlap, vectors = (tensors.get(f"{arm.key}/{part}") for part in ("overlap", "vectors"))
+        damage = f"{self._segments(index)} is damaged; run the same command to make it again"
+        if overlap is None or vectors is None or not overlap.ndim == vectors.ndim == 2:
+            raise ValueError(damage)
+        if len(overlap) != len(vectors):
+            raise ValueError(damage)
+        return Described(overlap.long().numpy(), vectors.float().numpy())
 
     def _entries(self, outcome: Outcome, overlaps: Sequence[np.ndarray]) -> Json:
         return {
@@ -97,6 +135,13 @@ class Store:
             tensors[f"{arm.key}/overlap"] = torch.from_numpy(overlap)[seen].int().contiguous()
             tensors[f"{arm.key}/vectors"] = vectors.half().contiguous()
         return tensors
+
+    def _check(self, key: str, record: Json) -> None:
+        check_index(key)
+        found = validated(Unreadable | Segmented, record)
+        lacking = [arm.key for arm in self.arms if isinstance(found, Segmented) and arm.key not in found.arms]
+        if lacking:
+            raise ValueError(f"arms: it lacks {', '.join(lacking)}")
 
     def _segments(self, index: int) -> Path:
         return self.folder / "segments" / f"{index:06d}.safetensors"

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 
 from eval.cli import say
 from eval.fidelity.command import table
 from eval.fidelity.extractor import STAND_IN
 from eval.fidelity.images import open_generated
 from eval.fidelity.measure import Measured, every_pair, measure, no_pair
+from eval.fidelity.options import NATIVE
+from eval.fidelity.plan import plan, square_side
 from eval.generate.arms import NONE, Arm
 from eval.generate.command import generate
-from eval.processes import join_processes
-from eval.report import emit, provenance, save_figure, write_text
+from eval.generate.task import Task, open_task
+from eval.processes import agreed, join_processes
+from eval.report import check_writable, emit, provenance, save_figure, write_text
 from eval.sweep.figures import sweep_figure
 from eval.sweep.options import candidates, parse
 
@@ -27,21 +30,37 @@ LOWER = ("fid", "frechet", "kid")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Choose on one range of seeds, report on the other."""
+    """Choose on one range of seeds, report on the other; everything is checked before the first image."""
     arguments = parse(argv)
     tried = candidates(arguments)
     state = join_processes(arguments.device)
     every = [Arm(NONE), *(arm for arms in tried.values() for arm in arms)]
-    choosing = _stage(arguments, state, "choose", every, no_pair)
-    best = _agreed(state, lambda: choose(tried, choosing, arguments.by))
-    reporting = _stage(arguments, state, "report", [Arm(NONE), *best.values()], every_pair)
+    task = open_task(Namespace(**vars(arguments), seed=arguments.choose_seed), state)
+    task.drawings(tuple(dict.fromkeys(every)))
+    agreed(state, lambda: check_measuring(arguments, task.prompts.labels))
+    choosing = _stage(arguments, state, task, "choose", every, no_pair)
+    best = agreed(state, lambda: choose(tried, choosing, arguments.by))
+    reporting = _stage(arguments, state, task, "report", [Arm(NONE), *best.values()], every_pair)
     if state.is_main_process and choosing is not None and reporting is not None:
         _report(arguments, best, choosing, reporting)
+
+
+def check_measuring(arguments: Namespace, labels: Sequence[str | None]) -> None:
+    """Raise ValueError for what could not be measured or chosen by, OSError for nowhere to write."""
+    side = arguments.resolution
+    if None not in (arguments.reference, arguments.height, arguments.width) and side is None:
+        side = square_side(arguments.height, arguments.width)
+    for n in (arguments.choose_n, arguments.report_n):
+        own = list(islice(cycle(labels), n))
+        planned = plan(arguments, n, [own], None if side == NATIVE else side)
+        criterion(planned.figures, arguments.by)
+    check_writable(arguments.out)
 
 
 def _stage(
     arguments: Namespace,
     state: PartialState,
+    task: Task,
     name: str,
     arms: Sequence[Arm],
     pairing: Callable[..., list[Any]],
@@ -50,7 +69,8 @@ def _stage(
     folder = arguments.out / name
     n, seed = getattr(arguments, f"{name}_n"), getattr(arguments, f"{name}_seed")
     unique = tuple(dict.fromkeys(arms))
-    generate(Namespace(**{**vars(arguments), "out": folder, "arms": unique, "n": n, "seed": seed}), state)
+    drawn = Namespace(**{**vars(arguments), "out": folder, "arms": unique, "n": n, "seed": seed})
+    generate(drawn, state, task.reseeded(seed))
     measured = None
     if state.is_main_process:
         cache = arguments.cache or arguments.out / "features"
@@ -61,24 +81,10 @@ def _stage(
     return measured
 
 
-def _agreed(state: PartialState, decide: Callable[[], Any]) -> Any:
-    """What the main process decides; an error of its ends every process."""
-    found: list[Any] = [None]
-    if state.is_main_process:
-        try:
-            found = [decide()]
-        except ValueError as error:
-            found = [error]
-    found = broadcast_object_list(found)
-    if isinstance(found[0], ValueError):
-        raise found[0]
-    return found[0]
-
-
 def choose(tried: Mapping[Arm, Sequence[Arm]], measured: Measured | None, by: str | None) -> dict[Arm, Arm]:
     """The best setting of each arm by the figure `by`; the first of equal ones. ValueError without it."""
     assert measured is not None
-    metric, figures = criterion(measured, by), measured.figures
+    metric, figures = criterion(_known(measured), by), measured.figures
     sign = 1 if metric.startswith(LOWER) else -1
     return {
         base: min(arms, key=lambda arm: sign * figures[arm.text][metric].value)
@@ -86,17 +92,20 @@ def choose(tried: Mapping[Arm, Sequence[Arm]], measured: Measured | None, by: st
     }
 
 
-def criterion(measured: Measured, by: str | None) -> str:
-    """The figure that settings are chosen by: the first that was measured unless another is named."""
-    known = list(next(iter(measured.figures.values())))
+def criterion(known: Sequence[str], by: str | None) -> str:
+    """The figure that settings are chosen by: the first that is measured unless another is named."""
     if by is not None and by not in known:
-        raise ValueError(f"--by is {by!r}; expected one of what was measured: {', '.join(known)}")
+        raise ValueError(f"--by is {by!r}; expected one of what is measured: {', '.join(known)}")
     return by or known[0]
+
+
+def _known(measured: Measured) -> list[str]:
+    return list(next(iter(measured.figures.values())))
 
 
 def _report(arguments: Namespace, best: Mapping[Arm, Arm], choosing: Measured, reporting: Measured) -> None:
     out: Path = arguments.out
-    metric = criterion(choosing, arguments.by)
+    metric = criterion(_known(choosing), arguments.by)
     figure = sweep_figure(choosing, best, metric)
     for suffix in ("png", "svg"):
         save_figure(figure, out / f"sweep.{suffix}")

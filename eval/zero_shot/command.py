@@ -14,20 +14,20 @@ from torch import Tensor
 
 from diffseg.sizes import denoiser_of
 from diffseg.zero_shot import heat_maps
-from diffseg.zero_shot.layers import is_joint
+from diffseg.zero_shot.layers import check_family, is_joint
 from diffseg.zero_shot.options import Options
-from diffseg.zero_shot.words import text_readers
 from eval.cli import progress, say
 from eval.data import UnreadableImage, rows
 from eval.journal import Journal
 from eval.report import emit, provenance, save_figure, write_text
+from eval.schema import Unreadable, check_index, validated
 from eval.weights import weights_digest
 from eval.zero_shot.arms import JOINT_ARMS, UNET_ARMS, Arm, curve_arms, named_arms
 from eval.zero_shot.objects import Labelled, Objects, open_objects
-from eval.zero_shot.options import options_of, parse
+from eval.zero_shot.options import captioned, options_of, parse
 from eval.zero_shot.pictures import Shown, curve_figure, grid_figure
 from eval.zero_shot.result import ZeroShotResult
-from eval.zero_shot.tally import Tally, at_size, squared, tally
+from eval.zero_shot.tally import Measured, Tally, at_size, squared, tally
 from tokenrank_guidance.commands.models import DTYPES, load_model, usable_device
 from tokenrank_guidance.tiny.tokenizer import LABELS
 
@@ -48,12 +48,19 @@ class Task:
     config: Json
 
     def journal(self) -> Journal:
-        return Journal(self.arguments.out / "pictures.jsonl", self.config)
+        return Journal(self.arguments.out / "pictures.jsonl", self.config, self._check)
+
+    def _check(self, key: str, record: Json) -> None:
+        check_index(key)
+        found = validated(Unreadable | Measured, record)
+        lacking = [arm.key for arm in self.arms if isinstance(found, Measured) and arm.key not in found.arms]
+        if lacking:
+            raise ValueError(f"arms: it lacks {', '.join(lacking)}")
 
     def heats(self, one: Labelled, arms: Sequence[Arm]) -> list[Float[Tensor, "gh gw"]]:
         """Each arm's map of the object, all from the same passes."""
         pixels, _ = squared(one.image, one.mask)
-        caption = self.arguments.caption.format(name=one.word)
+        caption = captioned(self.arguments.caption, one.word)
         found = heat_maps(self.pipe, pixels, [one.word], [arm.options for arm in arms], caption)
         return [result.heats[0] for result in found]
 
@@ -76,7 +83,7 @@ def open_task(arguments: Namespace) -> Task:
     indices = rows(objects, arguments.rows, arguments.limit)
     model = load_model(arguments.pipe, usable_device(arguments.device), DTYPES[arguments.dtype])
     model.pipe.set_progress_bar_config(disable=True)
-    text_readers(model.pipe)
+    check_family(model.pipe)
     if model.embedded:
         common = _embedded(common, arguments)
     names = arguments.methods or (JOINT_ARMS if is_joint(model.pipe) else UNET_ARMS)

@@ -26,11 +26,15 @@ import numpy as np
 from jaxtyping import Int
 from PIL import Image
 
-from eval.data import ImageSource, UnreadableImage, open_images
+from eval.data import ImageSource, open_images
+from eval.data.decode import decode_mask
 from eval.data.digest import file_digest, joint_digest
 from eval.data.folder import FolderImages
 from eval.data.source import Table
 from eval.metrics.confusion import IGNORE
+from tokenrank_guidance.files.limits import PIXELS
+from tokenrank_guidance.files.lines import read_lines
+from tokenrank_guidance.files.reading import open_regular, read_file
 
 VOC_NAMES = tuple(
     """airplane,bicycle,bird,boat,bottle,bus,car,cat,chair,cow,table,dog,horse,motorbike,person,plant,sheep,
@@ -71,11 +75,10 @@ class Objects:
         known = {0, self.values[index], IGNORE}
         found = set(np.unique(example.mask).tolist())
         if not found <= known:
-            raise UnreadableImage(
-                index, f"its mask has values {sorted(found - known)}, expected 0, 1 and 255"
-            )
+            reason = f"its mask has values {sorted(found - known)}, expected 0, 1 and 255"
+            raise self.source.unreadable(index, reason)
         if self.values[index] not in found:
-            raise UnreadableImage(index, "its mask has no pixel of the object")
+            raise self.source.unreadable(index, "its mask has no pixel of the object")
         mask = np.where(example.mask == self.values[index], 1, example.mask)
         return Labelled(index, example.image, mask, self.words[index])
 
@@ -106,7 +109,9 @@ def _words(source: ImageSource, concept: str | None, names: Path | None) -> list
         if len(words) != len(source):
             raise ValueError(f"{source.name} has no labels: give --concept or --names")
         return words
-    words = [line.strip() for line in names.read_text(encoding="utf-8").splitlines() if line.strip()]
+    words = [line.strip() for line in read_lines(names)]
+    if "" in words:
+        raise ValueError(f"{names}: line {words.index('') + 1} is blank; line n is the name of picture n")
     if len(words) != len(source):
         raise ValueError(f"{names} has {len(words)} names for {len(source)} pictures")
     return words
@@ -117,10 +122,9 @@ def _voc(root: Path) -> Objects:
     if not listed.is_file():
         raise ValueError(f"there is no {listed}; expected a PASCAL VOC folder")
     images, masks, classes = [], [], []
-    for name in listed.read_text().split():
+    for name in filter(None, map(str.strip, read_lines(listed))):
         mask = root / "SegmentationClass" / f"{name}.png"
-        with Image.open(mask) as opened:
-            present = [one for one in np.unique(np.asarray(opened)).tolist() if 0 < one < IGNORE]
+        present = [one for one in np.unique(_read_mask(mask, root)).tolist() if 0 < one < IGNORE]
         if len(present) == 1 and present[0] <= len(VOC_NAMES):
             images.append(root / "JPEGImages" / f"{name}.jpg")
             masks.append(mask)
@@ -132,6 +136,13 @@ def _voc(root: Path) -> Objects:
     return Objects(FolderImages(table, root, images, masks), words, classes)
 
 
+def _read_mask(path: Path, root: Path) -> Int[np.ndarray, "h w"]:
+    try:
+        return decode_mask(read_file(path, root))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as a mask: {error}") from error
+
+
 class MatImages(ImageSource):
     """ImageNet-Segmentation's file; ValueError for another, ImportError without h5py."""
 
@@ -141,10 +152,12 @@ class MatImages(ImageSource):
         except ImportError as error:
             raise ImportError("imagenet-seg needs h5py: pip install h5py") from error
         try:
+            open_regular(path).close()
             self._file: Any = h5py.File(path, "r")
             count = len(self._file["/value/img"])
-        except (OSError, KeyError) as error:
-            raise ValueError(f"{path} is not ImageNet-Segmentation's gtsegs_ijcv.mat: {error}") from error
+        except (OSError, KeyError, TypeError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{path} is not ImageNet-Segmentation's gtsegs_ijcv.mat: {reason}") from error
         self._path = path
         super().__init__(Table(path.name, [None] * count, [None] * count, has_masks=True))
 
@@ -153,10 +166,24 @@ class MatImages(ImageSource):
         return file_digest(self._path)
 
     def encoded(self, index: int) -> tuple[bytes, bytes | None]:
-        file = self._file
-        pixels = np.array(file[file["/value/img"][index, 0]]).transpose(2, 1, 0)
-        mask = np.array(file[file[file["/value/gt"][index, 0]][0, 0]]).transpose(1, 0)
+        try:
+            picture, masks = (self._at("/value/" + name, index) for name in ("img", "gt"))
+            pixels = _stored(picture).transpose(2, 1, 0)
+            mask = _stored(self._file[masks[0, 0]]).transpose(1, 0)
+        except (KeyError, TypeError, IndexError, RuntimeError) as error:  # h5py's, for a damaged file
+            raise ValueError(f"its part of {self._path} is damaged: {error}") from error
         return _png(pixels), _png(mask)
+
+    def _at(self, name: str, index: int) -> Any:
+        return self._file[self._file[name][index, 0]]
+
+
+def _stored(dataset: Any) -> np.ndarray:
+    """Its values; ValueError for one that is stored in other files, or is too large."""
+    if dataset.external or dataset.is_virtual:
+        raise ValueError("it is stored in other files, which are not opened")
+    PIXELS.check(dataset.size, f"it has {dataset.size} values")
+    return np.array(dataset)
 
 
 def _png(pixels: np.ndarray) -> bytes:

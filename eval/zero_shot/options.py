@@ -62,11 +62,19 @@ def timesteps(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
+PLACE = "{name}"
+
+
 def template(text: str) -> str:
     """A parser of captions with a place for the name."""
-    if "{name}" not in text:
-        raise ArgumentTypeError(f"got {text!r}; expected a caption with {{name}} in it")
+    if PLACE not in text:
+        raise ArgumentTypeError(f"got {text!r}; expected a caption with {PLACE} in it")
     return text
+
+
+def captioned(caption: str, word: str) -> str:
+    """The caption with the word in its place; other braces are text (`str.format` would read attributes)."""
+    return caption.replace(PLACE, word)
 
 
 def _add_inputs(parser: ArgumentParser) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from PIL import Image
+from pydantic import Strict
 from torch import Tensor
 
 from eval.metrics.average_precision import map_average_precision
 from eval.metrics.foreground import SIDE, foreground, foreground_confusion, min_max, one_hot_counts
+from eval.schema import Count, Schema, Share
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +39,27 @@ class Tally:
     @classmethod
     def of(cls, record: dict[str, Any]) -> Tally:
         """From what `to_json` gave."""
-        return cls(np.array(record["confusion"]), np.array(record["one_hot"]), record["precision"])
+        precision = record["precision"]
+        number = float("nan") if precision is None else precision
+        return cls(np.array(record["confusion"]), np.array(record["one_hot"]), number)
+
+
+Pair = Annotated[tuple[Count, Count], Strict(False)]  # JSON has no tuples, but lists
+Square = Annotated[tuple[Pair, Pair], Strict(False)]
+
+
+class MeasuredArm(Schema):
+    """A `Tally` in the journal; null: not a number."""
+
+    confusion: Square
+    one_hot: Pair
+    precision: Share | None
+
+
+class Measured(Schema):
+    """A finished picture."""
+
+    arms: dict[str, MeasuredArm]
 
 
 def tally(heat: Float[Tensor, "gh gw"], mask: Int[np.ndarray, "h w"]) -> Tally:

@@ -111,7 +111,7 @@ def clock(model: FluxTransformer2DModel) -> float:
 def cost(model: FluxTransformer2DModel, side: int, arm: str) -> Cost:
     inputs = inputs_of(model, side)
     job = Job(SimpleNamespace(transformer=model), ("church", "blue sky"), WORDS)
-    job.current.wanted = True
+    job.current.chosen = True
     collector = JointWalks(job, LAYERS, [Options(**ARMS[arm])]) if ARMS[arm] else None
     with timed_blocks(model) as spent, collector.watching() if collector else nullcontext():
         start = clock(model)

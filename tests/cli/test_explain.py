@@ -97,7 +97,7 @@ def test_pictures_of_any_shape(tokenrank, model, tmp_path, size):
     ("options", "message"),
     [
         (("--concepts", " , "), "expected words such as 'church, sky', got ' , '"),
-        (("--concepts", "dog", "--caption", "a cat"), "concept 'dog' does not occur in the caption 'a cat'"),
+        (("--concepts", "dog", "--caption", "a cat"), "'dog' does not occur in the caption 'a cat'"),
         (("--concepts", "dog", "--prompt", "a dog"), "either a picture or a --prompt"),
         (("--concepts", "dog", "--timesteps", 1000), "timesteps: got (1000,)"),
         (("--concepts", "dog", "--bounces", 0), "expected a whole number ≥ 1"),

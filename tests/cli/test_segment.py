@@ -8,6 +8,7 @@ from PIL import Image
 
 from diffseg import DiffSeg
 from diffseg.picture import colours, label_image, overlay
+from tests.matrix.rows import ROWS
 from tokenrank_guidance.commands.models import DTYPES, load_model
 
 FAST = ("--device", "cpu", "--num-anchors", 32)
@@ -89,7 +90,7 @@ def test_embedded_models_work_at_more_than_their_own_size(tokenrank, model, phot
         (("--timestep", 1000), "timestep: got 1000"),
         (("--kl-threshold", 0.1, 0.2, "--merges", 3), "kl_threshold: got (0.1, 0.2)"),
         (("--nouns", "box"), "pass caption too"),
-        (("--caption", "a red box", "--nouns", "cup"), "nouns ['cup'] do not occur"),
+        (("--caption", "a red box", "--nouns", "cup"), "'cup' does not occur in the caption 'a red box'"),
         (("--preset", "reference", "--num-anchors", 10), "perfect square"),
         (("--layers", "attn9"), "'attn9' is not an attention layer"),
     ],
@@ -101,16 +102,35 @@ def test_mistakes_are_one_line_and_write_nothing(tokenrank, model, photo, tmp_pa
     assert not out.exists()
 
 
+@pytest.mark.parametrize("command", [("segment",), ("explain", "--concepts", "box")])
+def test_pipelines_that_want_more_than_a_picture(tokenrank, photo, tmp_path, command):
+    """An inpainting model sees an empty mask; a control image has no neutral value."""
+    for name in ("StableDiffusionInpaint", "FluxControl"):
+        ROWS[name].build().save_pretrained(tmp_path / name)
+    name, *concepts = command
+    options = ("--device", "cpu", "--resolution", 32, *concepts, "--out", tmp_path / "out")
+    run = tokenrank(name, photo, "--model", tmp_path / "FluxControl", *options)
+    assert "cannot segment with FluxControlPipeline: its denoiser takes 32 channels" in run.mistake
+    assert not (tmp_path / "out").exists()
+    result = tokenrank(name, photo, "--model", tmp_path / "StableDiffusionInpaint", *options).result
+    assert (result["width"], result["height"]) == (60, 40)
+
+
 def test_pictures_that_cannot_be_read(tokenrank, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
-    for name, reason in (("text.png", "no known format"), ("none.png", "No such file"), (".", "directory")):
+    for name, reason in (
+        ("text.png", "no image of a known format"),
+        ("none.png", "No such file"),
+        (".", "a folder"),
+    ):
         run = tokenrank("segment", tmp_path / name, "--out", tmp_path / "o")
         assert "cannot read" in run.mistake and reason in run.mistake
 
 
 def test_bombs_are_refused(tokenrank, monkeypatch, photo, tmp_path):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    assert "decompression bomb" in tokenrank("segment", photo, "--out", tmp_path / "o").mistake
+    monkeypatch.setenv("TOKENRANK_MOST_PIXELS", "100")
+    mistake = tokenrank("segment", photo, "--out", tmp_path / "o").mistake
+    assert "the limit is 100; set TOKENRANK_MOST_PIXELS to raise it" in mistake and str(photo) in mistake
 
 
 def test_rotated_photographs_are_upright(tokenrank, model, tmp_path):

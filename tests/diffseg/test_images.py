@@ -5,7 +5,6 @@ import pytest
 import torch
 from PIL import Image
 
-from diffseg import images
 from diffseg.images import read_images, resized, working_size
 
 
@@ -88,9 +87,9 @@ def test_what_is_no_image(image, message):
 
 
 def test_huge_images_are_refused(monkeypatch):
-    monkeypatch.setattr(images, "MOST_PIXELS", 99)
+    monkeypatch.setenv("TOKENRANK_MOST_PIXELS", "99")
     for image in (Image.new("RGB", (10, 10)), np.zeros((10, 10)), torch.zeros(3, 10, 10)):
-        with pytest.raises(ValueError, match="10×10 has more than 99 pixels"):
+        with pytest.raises(ValueError, match="10×10 pixels; the limit is 99; set TOKENRANK_MOST_PIXELS"):
             read(image)
 
 

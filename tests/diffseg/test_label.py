@@ -9,8 +9,8 @@ from diffseg import DiffSeg, Segmentation
 from diffseg.cross import TextAttention
 from diffseg.denoise import denoiser_pass
 from diffseg.label import name_segments, pixel_counts
+from diffseg.naming import Naming, word_maps
 from diffseg.settings import Settings
-from diffseg.words import Naming, text_tokenizer, token_positions, word_maps
 from tests.capture.helpers import hook_counts
 from tests.diffseg.helpers import image
 from tests.tiny_models import denoiser, pipeline
@@ -58,26 +58,24 @@ def test_every_pixel_is_counted_once_in_its_token(height, width, rows, columns):
 
 
 def test_nouns_are_words_of_the_caption():
-    assert Naming.of("A photo of a dog on the Grass", None, "mean").nouns == ("dog", "grass")
-    assert Naming.of("a dog", ["dog"], "mean").nouns == ("dog",)
-    with pytest.raises(ValueError, match=r"nouns \['do'\] do not occur in the caption 'a dog'"):
-        Naming.of("a dog", ["do"], "mean")
+    pipe = pipeline("sd")
+    found = Naming.of(pipe, "A photo of a dog on the Grass", None, "mean")
+    assert found.nouns == ("dog", "grass")
+    one = Naming.of(pipe, "a red box", ["box"], "mean")
+    assert (one.nouns, one.tokens[0].tolist()) == (("box",), [7, 8, 9])  # a token per character after <s>
+    with pytest.raises(ValueError, match="'do' occurs only as a part of 'dog' in the caption 'a dog'"):
+        Naming.of(pipe, "a dog", ["do"], "mean")
     with pytest.raises(ValueError, match="has no word to name a segment by"):
-        Naming.of("a photo of the", None, "mean")
-
-
-def test_positions_are_those_of_the_word():
-    tokenizer = pipeline("sd").tokenizer  # one token per character after <s>
-    assert token_positions(tokenizer, "a red box", "box").tolist() == [7, 8, 9]
-    with pytest.raises(ValueError, match="the tokens of 'cup' do not occur"):
-        token_positions(tokenizer, "a red box", "cup")
+        Naming.of(pipe, "a photo of the", None, "mean")
+    with pytest.raises(ValueError, match="nouns: got the string 'dog', expected a list of words"):
+        Naming.of(pipe, "a dog", "dog", "mean")
 
 
 @pytest.mark.parametrize("name", TEXTUAL)
 def test_word_maps_are_the_text_columns_of_attention(name):
     pipe = pipeline(name)
     before = hook_counts(denoiser(pipe))
-    naming = Naming.of("a red box", None, "majority")
+    naming = Naming.of(pipe, "a red box", None, "majority")
     maps = word_maps(pipe, image(32, 48), Settings(resolution=32), naming)
     assert maps.shape == (14 * 20 if name == "sd" else 7 * 10, 2)
     assert (maps >= 0).all() and maps.std(0).min() > 0
@@ -86,11 +84,11 @@ def test_word_maps_are_the_text_columns_of_attention(name):
 
 def test_joint_attention_gives_the_softmax_over_all_tokens():
     pipe = pipeline("flux")
-    naming = Naming.of("a red box", ("box",), "mean")
+    naming = Naming.of(pipe, "a red box", ("box",), "mean")
     quick = Settings(resolution=32)
     with capture(pipe.transformer, "all") as records:
         denoiser_pass(pipe, image(32, 32), quick, naming.caption)
-    place = token_positions(text_tokenizer(pipe), naming.caption, "box")
+    place = torch.tensor([7, 8, 9])  # after <s>, one for each character
     mean = torch.stack([r.maps()[0].mean(0)[r.image][:, place].sum(-1) for r in records]).mean(0)
     found = word_maps(pipe, image(32, 32), quick, naming)[:, 0]
     torch.testing.assert_close(found / found.sum(), mean / mean.sum(), rtol=1e-4, atol=1e-6)

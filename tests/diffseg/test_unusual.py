@@ -6,12 +6,13 @@ import torch
 from PIL import Image
 
 from diffseg import DiffSeg, segment_records
-from diffseg.images import MOST_PIXELS, read_images, resized, working_size
+from diffseg.images import read_images, resized, working_size
 from diffseg.settings import make_settings
 from tests import tiny_vits
 from tests.diffseg.helpers import image
 from tests.tiny_models import pipeline
 from tokenrank_guidance import capture
+from tokenrank_guidance.files import limits
 from tokenrank_guidance.tiny import load_pipeline
 
 MODELS = ("sd", "flux", "tiny-flux", "vit")
@@ -110,7 +111,7 @@ def test_a_large_picture_has_a_label_for_every_pixel(model):
 @pytest.mark.parametrize("model", MODELS)
 def test_a_huge_picture_is_refused(model):
     side = 2**13 + 1
-    with pytest.raises(ValueError, match=f"{side}×{side} has more than {MOST_PIXELS} pixels; shrink it"):
+    with pytest.raises(ValueError, match=f"{side}×{side} pixels; the limit is {limits.PIXELS.default}"):
         segmenter(model)(Image.new("L", (side, side)))
 
 

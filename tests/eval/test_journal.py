@@ -62,7 +62,18 @@ def test_other_settings_are_refused_and_named(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("damage", [b"rubbish\n", b"[]\n", b'{"key": "x"}\n'])
+DAMAGES = [
+    b"rubbish\n",
+    b"[]\n",
+    b'{"key": "x"}\n',
+    b'{"key": ["x"], "record": {}}\n',
+    b'{"key": "x", "record": 3}\n',
+    b"\xff\n",
+    b"[" * 99_999 + b"\n",
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage[:20])
 def test_damage_elsewhere_is_an_error(tmp_path, damage):
     path = tmp_path / "j"
     with Journal(path, CONFIG) as journal:
@@ -70,6 +81,27 @@ def test_damage_elsewhere_is_an_error(tmp_path, damage):
     path.write_bytes(path.read_bytes() + damage + b'{"key": "b", "record": {}}\n')
     with pytest.raises(ValueError, match=r"line 3 of .* is damaged"):
         Journal(path, CONFIG)
+
+
+@pytest.mark.parametrize("header", [b"3", b"{}", b'{"config": 3}', b'{"config": []}'])
+def test_a_damaged_header_is_an_error(tmp_path, header):
+    (tmp_path / "j").write_bytes(header + b"\n")
+    with pytest.raises(ValueError, match=r"line 1 of .* is damaged: .*; remove the file to start anew"):
+        Journal(tmp_path / "j", CONFIG)
+
+
+def test_records_are_checked_when_they_are_read(tmp_path):
+    def check(key, record):
+        if record != {"x": 1}:
+            raise ValueError("x is not 1")
+
+    with Journal(tmp_path / "j", CONFIG, check) as journal:
+        journal.add("a", {"x": 1})
+    with Journal(tmp_path / "j", CONFIG, check) as journal:
+        assert journal.done == {"a": {"x": 1}}
+        journal.add("b", {"x": 2})
+    with pytest.raises(ValueError, match=r"line 3 of .* is damaged: x is not 1"):
+        Journal(tmp_path / "j", CONFIG, check)
 
 
 def test_two_writers_at_once(tmp_path):

@@ -28,6 +28,8 @@ class Row:
     """One pipeline: its `family`, how to build it, and the arguments its call has beside the family's.
 
     `refused`: the text, or part of it, of the error that guiding it raises; empty where guidance works.
+    `own`: the call's arguments, in place of the family's. `channels`: how many of its output are noisy, where
+    that is fewer than go in and come out.
     """
 
     family: str
@@ -35,13 +37,15 @@ class Row:
     extra: Arguments = field(default_factory=dict)
     drop: tuple[str, ...] = ()
     refused: str = ""
+    own: Callable[[Call], Arguments] | None = None
+    channels: int | None = None
 
     def arguments(self, call: Call) -> Arguments:
         extra = {
             name: torch.cat([value] * call.batch) if isinstance(value, Tensor) else value
             for name, value in self.extra.items()
         }
-        own = ARGUMENTS[self.family](call) | {"num_inference_steps": call.steps} | extra
+        own = (self.own or ARGUMENTS[self.family])(call) | {"num_inference_steps": call.steps} | extra
         return {name: value for name, value in own.items() if name not in self.drop}
 
 
@@ -67,7 +71,7 @@ def variant(family: str, cls: type, **parts: Any) -> Any:
         components["vae"].register_to_config(shift_factor=0.1)  # SD3 and FLUX encode with it
     options = {"requires_safety_checker": False} if family == "sd" else {}
     options |= {"add_watermarker": False} if family == "sdxl" else {}
-    return quiet(cls(**components, **options))
+    return quiet(cls(**components, **{name: value for name, value in options.items() if name in taken}))
 
 
 def square_unet(family: str, channels: int) -> Any:

@@ -14,10 +14,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import accelerate
+import tomesd
 import torch
+from DeepCache import DeepCacheSDHelper
+from diffusers import FirstBlockCacheConfig, PyramidAttentionBroadcastConfig
 from torch import nn
 
+from sag import SelfAttentionGuidance
 from sag.guidance import denoiser_of as denoiser
+from tests.matrix.beside import WITHOUT_CFG
 from tests.matrix.embeddings import ENCODERS, prompt_embeddings
 from tests.matrix.rows import Arguments, Row
 from tests.tiny_models import Call
@@ -31,7 +36,11 @@ WITH_LORA = (*UNETS, "sd3", "flux")
 INTERRUPTIBLE = ("qwen", "flux2", "flux2-klein", "hunyuan", "kandinsky5")
 LATER = (*LATER_CFG, "flux2")
 EARLY = (*LATENT, "ddpm")
+BESIDE = "beside"
 EVERY = (*EARLY, *LATER)
+ALL = (*EVERY, BESIDE)
+CACHED = ("flux", "qwen")
+CONTEXTLESS = ("FluxControl", "FluxControlNet", "FluxFill", "FluxImg2Img", "FluxKontext")
 LORA_SCALE = 0.5
 KANDINSKY = ("KandinskyV22", "KandinskyV22Inpaint")  # fail at it without guidance
 DUAL = ("StableDiffusion3", "StableDiffusion3Img2Img", "StableDiffusion3ControlNet")  # attention
@@ -233,12 +242,50 @@ def compiled(pipe: Any) -> Any:
     return pipe
 
 
+def beside_another(pipe: Any) -> Any:
+    """Another pipeline over the same denoiser, guided in another way, which never runs."""
+    SelfAttentionGuidance("sag", 0.3).enable(copy.copy(pipe))
+    return pipe
+
+
+def first_block_cache(pipe: Any) -> Any:
+    denoiser(pipe).enable_cache(FirstBlockCacheConfig(threshold=-1.0))
+    return pipe
+
+
+def attention_broadcast(pipe: Any) -> Any:
+    """At no timestep: a pass that a cache serves shifts nothing that could be told from another's."""
+    config = PyramidAttentionBroadcastConfig(
+        spatial_attention_block_skip_range=2,
+        spatial_attention_timestep_skip_range=(-1, 0),
+        current_timestep_callback=lambda: 500,
+    )
+    denoiser(pipe).enable_cache(config)
+    return pipe
+
+
+def merged_tokens(pipe: Any) -> Any:
+    tomesd.apply_patch(pipe, ratio=0.5, use_rand=False)
+    return pipe
+
+
+def deep_cache(pipe: Any) -> Any:
+    helper = DeepCacheSDHelper(pipe=pipe)
+    helper.set_params(cache_interval=2, cache_branch_id=0)
+    helper.enable()
+    return pipe
+
+
 FEATURES: dict[str, Feature] = {
-    "plain": Feature(call=lambda call: replace(call, cfg=False)),
-    "CFG, negative prompt": Feature((*LATENT, *LATER_CFG)),
-    "two prompts, two images each": Feature(call=lambda call: replace(call, batch=2, images_per_prompt=2)),
+    "plain": Feature(ALL, call=lambda call: replace(call, cfg=False)),
+    "CFG, negative prompt": Feature((*LATENT, *LATER_CFG, BESIDE), without=WITHOUT_CFG),
+    "two prompts, two images each": Feature(
+        ALL,
+        call=lambda call: replace(call, batch=2, images_per_prompt=2),
+        without=("StableDiffusionPanorama",),  # takes one prompt
+    ),
     "prompt embeddings": Feature(tuple(ENCODERS), arguments=prompt_embeddings),
-    "bf16": Feature(prepare=cast(torch.bfloat16)),
+    "bf16": Feature(ALL, cast(torch.bfloat16)),
     "fp16": Feature(prepare=cast(torch.float16)),
     "LoRA, scale 0.5": Feature(
         (*UNETS, "sd3", "flux", "qwen", "flux2", "flux2-klein"), add_lora, scaled_lora
@@ -273,9 +320,14 @@ FEATURES: dict[str, Feature] = {
         LATENT, vae_tiling, lambda pipe, given: given | {"output_type": "pt"}, without=ADAPTER
     ),
     "channels_last": Feature(prepare=channels_last),
-    "inference_mode": Feature(prepare=inference),
+    "inference_mode": Feature(ALL, inference),
     "deepcopy": Feature(prepare=copy.deepcopy),
     "pickle": Feature(prepare=lambda pipe: pickle.loads(pickle.dumps(pipe))),
+    "another on its denoiser": Feature(ALL, beside_another),
+    "FirstBlockCache": Feature(CACHED, first_block_cache, without=CONTEXTLESS),
+    "PyramidAttentionBroadcast": Feature(CACHED, attention_broadcast),
+    "ToMe": Feature(UNETS, merged_tokens),
+    "DeepCache": Feature(UNETS, deep_cache, refused="DeepCache keeps features for all calls of a timestep"),
     "attention slicing": Feature(UNETS, sliced, refused="Undo attention slicing"),
     "compiled before": Feature(prepare=compiled, refused="Compiled graphs cannot be seen into"),
 }

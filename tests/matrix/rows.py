@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from tests import tiny_networks as tiny
+from tests.matrix.beside import BESIDE_ROWS
 from tests.matrix.building import (
     IMAGE,
     MASK,
@@ -83,77 +84,76 @@ def flux_in(channels: int, out_channels: int = 16) -> Any:
     return seeded(lambda: d.FluxTransformer2DModel.from_config(config))
 
 
-ROWS: dict[str, Row] = {
-    "StableDiffusion": named("sd"),
-    "StableDiffusionImg2Img": image_to_image("sd", d.StableDiffusionImg2ImgPipeline),
-    "StableDiffusionInpaint": inpaint("sd", d.StableDiffusionInpaintPipeline, 9),
-    "StableDiffusionInpaint, 4 channels": inpaint("sd", d.StableDiffusionInpaintPipeline, 4),
-    "StableDiffusionControlNet": Row(
-        "sd", lambda: with_controlnet("sd", d.StableDiffusionControlNetPipeline), {"image": IMAGE}
-    ),
-    "StableDiffusionControlNetImg2Img": Row(
-        "sd",
-        lambda: with_controlnet("sd", d.StableDiffusionControlNetImg2ImgPipeline),
-        {"image": IMAGE, "control_image": IMAGE.flip(3), "strength": 0.9},
-    ),
-    "StableDiffusionAdapter": Row(
-        "sd",
-        lambda: variant("sd", d.StableDiffusionAdapterPipeline, unet=square_unet("sd", 4), adapter=adapter()),
-        {"image": IMAGE},
-    ),
-    "StableDiffusionPAG": Row(
-        "sd",
-        lambda: variant("sd", d.StableDiffusionPAGPipeline, unet=square_unet("sd", 4)),
-        {"pag_scale": 1.0},
-        refused="perturbs attention in a part of its batch",
-    ),
-    "StableDiffusionInstructPix2Pix": Row(
-        "sd",
-        lambda: variant("sd", d.StableDiffusionInstructPix2PixPipeline, unet=square_unet("sd", 8)),
-        {"image": IMAGE},
-        ("height", "width"),
-        refused="a third part, as InstructPix2Pix has it, is not supported",
-    ),
-    "StableDiffusionXL": named("sdxl"),
-    "StableDiffusionXLImg2Img": image_to_image("sdxl", d.StableDiffusionXLImg2ImgPipeline),
-    "StableDiffusionXLInpaint": inpaint("sdxl", d.StableDiffusionXLInpaintPipeline, 9),
-    "StableDiffusionXLInpaint, 4 channels": inpaint("sdxl", d.StableDiffusionXLInpaintPipeline, 4),
-    "StableDiffusionXLControlNet": Row(
-        "sdxl", lambda: with_controlnet("sdxl", d.StableDiffusionXLControlNetPipeline), {"image": IMAGE}
-    ),
-    "StableDiffusionXLRefiner": Row(
-        "sdxl",
-        refiner,
-        {"image": LATENTS, "denoising_start": 0.5},
-        ("height", "width"),
-    ),
-    "StableDiffusion3": named("sd3"),
-    "StableDiffusion3Img2Img": image_to_image("sd3", d.StableDiffusion3Img2ImgPipeline),
-    "Flux": named("flux"),
-    "FluxImg2Img": image_to_image("flux", d.FluxImg2ImgPipeline),
-    "FluxKontext": Row(
-        "flux",
-        lambda: variant("flux", d.FluxKontextPipeline),
-        {"image": IMAGE, "_auto_resize": False, "max_area": SIDE * SIDE},
-    ),
-    "FluxControl": Row(
-        "flux",
-        lambda: variant("flux", d.FluxControlPipeline, transformer=flux_in(32)),
-        {"control_image": IMAGE},
-        ("true_cfg_scale", "negative_prompt"),
-    ),
-    "FluxFill": Row(
-        "flux",
-        lambda: variant("flux", d.FluxFillPipeline, transformer=flux_in(16 + 16 + 16)),
-        {"image": IMAGE, "mask_image": MASK},
-        ("true_cfg_scale", "negative_prompt"),
-    ),
-    "PixArtSigma": named("pixart"),
-    "DiT": named("dit"),
-    "DDPM": Row("ddpm", lambda: pipeline("ddpm"), {"output_type": "pt"}),  # numpy knows no bfloat16
-    "AnimateDiff": refused(d.UNetMotionModel, "its frames share the batch axis"),
-    "Sana": refused(d.SanaTransformer2DModel, "its self-attention is linear"),
-    "Wan": refused(d.WanTransformer3DModel, "its latents have a time axis"),
-} | LATER_ROWS
+ROWS: dict[str, Row] = (
+    {
+        "StableDiffusion": named("sd"),
+        "StableDiffusionImg2Img": image_to_image("sd", d.StableDiffusionImg2ImgPipeline),
+        "StableDiffusionInpaint": inpaint("sd", d.StableDiffusionInpaintPipeline, 9),
+        "StableDiffusionInpaint, 4 channels": inpaint("sd", d.StableDiffusionInpaintPipeline, 4),
+        "StableDiffusionControlNet": Row(
+            "sd", lambda: with_controlnet("sd", d.StableDiffusionControlNetPipeline), {"image": IMAGE}
+        ),
+        "StableDiffusionControlNetImg2Img": Row(
+            "sd",
+            lambda: with_controlnet("sd", d.StableDiffusionControlNetImg2ImgPipeline),
+            {"image": IMAGE, "control_image": IMAGE.flip(3), "strength": 0.9},
+        ),
+        "StableDiffusionAdapter": Row(
+            "sd",
+            lambda: variant(
+                "sd", d.StableDiffusionAdapterPipeline, unet=square_unet("sd", 4), adapter=adapter()
+            ),
+            {"image": IMAGE},
+        ),
+        "StableDiffusionPAG": Row(
+            "sd",
+            lambda: variant("sd", d.StableDiffusionPAGPipeline, unet=square_unet("sd", 4)),
+            {"pag_scale": 1.0},
+            refused="perturbs attention in a part of its batch",
+        ),
+        "StableDiffusionXL": named("sdxl"),
+        "StableDiffusionXLImg2Img": image_to_image("sdxl", d.StableDiffusionXLImg2ImgPipeline),
+        "StableDiffusionXLInpaint": inpaint("sdxl", d.StableDiffusionXLInpaintPipeline, 9),
+        "StableDiffusionXLInpaint, 4 channels": inpaint("sdxl", d.StableDiffusionXLInpaintPipeline, 4),
+        "StableDiffusionXLControlNet": Row(
+            "sdxl", lambda: with_controlnet("sdxl", d.StableDiffusionXLControlNetPipeline), {"image": IMAGE}
+        ),
+        "StableDiffusionXLRefiner": Row(
+            "sdxl",
+            refiner,
+            {"image": LATENTS, "denoising_start": 0.5},
+            ("height", "width"),
+        ),
+        "StableDiffusion3": named("sd3"),
+        "StableDiffusion3Img2Img": image_to_image("sd3", d.StableDiffusion3Img2ImgPipeline),
+        "Flux": named("flux"),
+        "FluxImg2Img": image_to_image("flux", d.FluxImg2ImgPipeline),
+        "FluxKontext": Row(
+            "flux",
+            lambda: variant("flux", d.FluxKontextPipeline),
+            {"image": IMAGE, "_auto_resize": False, "max_area": SIDE * SIDE},
+        ),
+        "FluxControl": Row(
+            "flux",
+            lambda: variant("flux", d.FluxControlPipeline, transformer=flux_in(32)),
+            {"control_image": IMAGE},
+            ("true_cfg_scale", "negative_prompt"),
+        ),
+        "FluxFill": Row(
+            "flux",
+            lambda: variant("flux", d.FluxFillPipeline, transformer=flux_in(16 + 16 + 16)),
+            {"image": IMAGE, "mask_image": MASK},
+            ("true_cfg_scale", "negative_prompt"),
+        ),
+        "PixArtSigma": named("pixart"),
+        "DiT": named("dit"),
+        "DDPM": Row("ddpm", lambda: pipeline("ddpm"), {"output_type": "pt"}),  # numpy knows no bfloat16
+        "AnimateDiff": refused(d.UNetMotionModel, "its frames share the batch axis"),
+        "Sana": refused(d.SanaTransformer2DModel, "its self-attention is linear"),
+        "Wan": refused(d.WanTransformer3DModel, "its latents have a time axis"),
+    }
+    | BESIDE_ROWS
+    | LATER_ROWS
+)
 
 __all__ = ["PROMPT", "ROWS", "STEPS", "Arguments", "Row", "quiet", "run", "seeded", "variant"]

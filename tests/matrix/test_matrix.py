@@ -29,6 +29,10 @@ SAMPLE = {
     ("StableDiffusionXLControlNet", "model offload"),
     ("StableDiffusion", "attention slicing"),
     ("StableDiffusionAdapter", "CFG, negative prompt"),
+    ("SemanticStableDiffusion", "CFG, negative prompt"),
+    ("Flux", "FirstBlockCache"),
+    ("StableDiffusion", "another on its denoiser"),
+    ("StableDiffusion", "DeepCache"),
 }
 
 
@@ -46,6 +50,8 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "You have passed", FutureWarning)
         warnings.filterwarnings("ignore", "Mismatch dtype between input and weight", UserWarning)
+        warnings.filterwarnings("ignore", "Safety checker disabled", UserWarning)
+        warnings.filterwarnings("ignore", "The decode_latents method is deprecated", FutureWarning)
         yield
     diffusers.utils.logging.set_verbosity(verbosity)
 

@@ -141,6 +141,6 @@ def test_perturbed_attention_guidance_is_refused():
     perturbed.set_progress_bar_config(disable=True)
     with (
         SelfAttentionGuidance()(perturbed),
-        pytest.raises(ValueError, match=r"PAGPipeline .*not two equal halves"),
+        pytest.raises(ValueError, match=r"PAGPipeline perturbs attention in a part of its batch"),
     ):
         perturbed(PROMPT, negative_prompt=NEGATIVE, height=32, width=32, num_inference_steps=2)

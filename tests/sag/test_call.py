@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from sag.call import named_inputs
+from sag.call import Given
 
 
 class Emptying(nn.Module):
@@ -15,7 +15,7 @@ class Emptying(nn.Module):
 
 def test_arguments_by_position_and_by_name():
     x = torch.ones(1)
-    named = named_inputs(Emptying(), (x,), {"options": {"scale": 2}})
+    named = Given.take((x,), {"options": {"scale": 2}}).named(Emptying())
     assert list(named) == ["sample", "options"]
     assert named["sample"] is x
 
@@ -23,7 +23,7 @@ def test_arguments_by_position_and_by_name():
 def test_lists_and_dicts_are_copies_that_hold_the_same_tensors():
     module, x, residual = Emptying(), torch.ones(1), torch.full((1,), 3.0)
     given = {"residuals": [residual], "options": {"scale": 2}}
-    named = named_inputs(module, (x,), given)
+    named = Given.take((x,), given).named(module)
     assert module(x, **given) == 7
     assert given["residuals"] == []
     assert named["residuals"][0] is residual

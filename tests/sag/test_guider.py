@@ -248,15 +248,12 @@ def test_attention_slicing_is_an_error_that_leaves_nothing():
     assert traces(pipe.unet) == before
 
 
-@pytest.mark.parametrize(
-    "guider", [d.AdaptiveProjectedGuidance, d.ClassifierFreeZeroStarGuidance, d.ClassifierFreeGuidance]
-)
-def test_beside_another_guider_the_hook_guides_the_modular_pipeline(guider):
-    """It sees the conditional pass first, and gives its shift to the other passes of the step."""
+@pytest.mark.parametrize("guider", [d.AdaptiveProjectedGuidance, d.ClassifierFreeGuidance, TokenRankGuider])
+def test_a_modular_pipeline_with_a_guider_is_refused_by_the_hook(guider):
+    """It would look at the prompt's pass, which comes first, and on top of TokenRankGuider guide twice."""
     other = modular("sdxl", pipeline("sdxl").components)
-    plain = guided("sdxl", other, guider())
-    with SelfAttentionGuidance()(other) as guidance:
-        found, calls = count_calls(other.unet, lambda: guided("sdxl", other, guider()))
-    assert torch.isfinite(found).all()
-    assert error(found, plain) > 1e-4
-    assert calls == 3 * STEPS and len(guidance.steps) == STEPS
+    other.update_components(guider=guider())
+    before = traces(other.unet)
+    with pytest.raises(UnsupportedError, match=r"guide it with sag\.TokenRankGuider\(\)\.guide\(pipe\)"):
+        SelfAttentionGuidance().enable(other)
+    assert traces(other.unet) == before

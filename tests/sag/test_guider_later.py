@@ -286,6 +286,16 @@ def predicted(output):
     return output if isinstance(output, Tensor) else output[0]
 
 
+class Loop:
+    """A loop of one's own: what it calls from its methods is guided once guidance is enabled on it."""
+
+    def __init__(self, pipe: Any) -> None:
+        self.transformer, self.scheduler = denoiser(pipe), pipe.scheduler
+
+    def predict(self, inputs: dict[str, Any]) -> Tensor:
+        return predicted(self.transformer(**inputs))
+
+
 def guided_pass(guider, model, inputs):
     """What a denoise loop of one's own does."""
     guider.set_state(1, 2, guider._scheduler.timesteps[1])
@@ -303,8 +313,9 @@ def test_in_blocks_of_ones_own_it_is_the_hook_on_every_family(name):
     pipe, inputs = replay(name)
     model = denoiser(pipe)
     plain = predicted(model(**inputs))
-    with SelfAttentionGuidance()(pipe):
-        wanted = predicted(model(**inputs))
+    loop = Loop(pipe)
+    with SelfAttentionGuidance()(loop):
+        wanted = loop.predict(inputs)
     guider = TokenRankGuider(1.0).bind(pipe.scheduler)
     found = guided_pass(guider, model, inputs)
     assert error(found, wanted) <= 1e-5
@@ -318,8 +329,9 @@ def test_a_reference_image_whose_tokens_stay_is_the_hooks():
     pipe, inputs = replay("qwen")
     tokens = inputs["hidden_states"]
     inputs |= {"hidden_states": torch.cat([tokens, tokens.flip(1)], 1), "img_shapes": [[(1, 8, 8)] * 2]}
-    with SelfAttentionGuidance()(pipe):
-        wanted = predicted(pipe.transformer(**inputs))
+    loop = Loop(pipe)
+    with SelfAttentionGuidance()(loop):
+        wanted = loop.predict(inputs)
     found = guided_pass(TokenRankGuider(1.0).bind(pipe.scheduler), pipe.transformer, inputs)
     assert found.shape[1] == 2 * tokens.shape[1]
     assert error(found, wanted) <= 1e-5

@@ -1,10 +1,14 @@
 """What a family refuses once it sees a call: the error says why, and leaves nothing behind."""
 
+import inspect
+import re
+
+import diffusers as d
 import pytest
 import torch
 
 from sag import SelfAttentionGuidance
-from sag.families import FAMILIES
+from sag.families import FAMILIES, REFUSED, family_of
 from tests import tiny_dits as dits
 from tests.sag.helpers import traces
 from tests.tiny_models import pipeline, run
@@ -23,13 +27,40 @@ def test_several_layers_of_qwen_image_at_once():
 
 def test_several_frames_of_kandinsky_5():
     family, model = FAMILIES["Kandinsky5Transformer3DModel"], dits.kandinsky5()
-    assert family.doubled(None, model, {"hidden_states": torch.zeros(1, 1, 8, 8, 4)}) is False
-    with pytest.raises(UnsupportedError, match="several frames at once: its latents have a time axis"):
-        family.doubled(None, model, {"hidden_states": torch.zeros(1, 2, 8, 8, 4)})
+    assert family.refused(model, {"hidden_states": torch.zeros(1, 1, 8, 8, 4)}) == ""
+    why = family.refused(model, {"hidden_states": torch.zeros(1, 2, 8, 8, 4)})
+    assert "several frames at once: its latents have a time axis" in why
 
 
 @pytest.mark.parametrize("mode", ["extract", "cached"])
 def test_cached_keys_of_flux2s_reference_images(mode):
     family, model = FAMILIES["Flux2Transformer2DModel"], dits.flux2()
-    with pytest.raises(UnsupportedError, match="use Flux2KleinPipeline"):
-        family.doubled(None, model, {"kv_cache_mode": mode})
+    assert "use Flux2KleinPipeline" in family.refused(model, {"kv_cache_mode": mode})
+
+
+def denoisers():
+    """(pipeline, denoiser class) for every pipeline of diffusers with a `unet` or `transformer`."""
+    for name in dir(d):
+        cls = getattr(d, name)
+        if inspect.isclass(cls) and issubclass(cls, d.DiffusionPipeline):
+            parts = inspect.signature(cls.__init__).parameters
+            for part in {"unet", "transformer"} & set(parts):
+                yield name, re.findall(r"(\w+)(?:'>| \||$)", str(parts[part].annotation))
+
+
+def test_every_denoiser_of_diffusers_is_guided_or_refused_with_a_reason_of_its_own():
+    silent = {}
+    for name, classes in denoisers():
+        unknown = set(classes) - set(FAMILIES) - set(REFUSED) - {"None"}
+        if unknown:
+            silent[name] = unknown
+    assert not silent
+    assert len({name for name, _ in denoisers()}) > 250
+
+
+@pytest.mark.parametrize("name", ["WanTransformer3DModel", "ZImageTransformer2DModel", "StableAudioDiTModel"])
+def test_the_reason_is_the_denoisers_own(name):
+    network = getattr(d, name).__new__(getattr(d, name))
+    torch.nn.Module.__init__(network)
+    with pytest.raises(UnsupportedError, match=f"^cannot guide {name}: {re.escape(REFUSED[name])}$"):
+        family_of(network)

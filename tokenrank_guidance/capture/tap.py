@@ -15,6 +15,7 @@ from tokenrank_guidance.capture.layers import Layers, choose_layers
 from tokenrank_guidance.capture.layout import ForwardPass
 from tokenrank_guidance.capture.layouts import find_layout
 from tokenrank_guidance.capture.record import AttentionRecord
+from tokenrank_guidance.capture.unwatched import is_unwatched
 from tokenrank_guidance.capture.watch import Watch
 from tokenrank_guidance.errors import CaptureError
 
@@ -30,9 +31,10 @@ class AttentionTap:
 
     The model is walked once, here; an attached tap costs a few hooks per pass and changes no output. It keeps
     the last `keep` records of each layer (None: all), or `reduce(record)` in place of each; `detach=False`
-    leaves queries and keys in the autograd graph. Each thread is watched on its own, but all passes of one
-    model fill one list: give threads a model each. Raises ValueError for layers that do not exist (see
-    `choose_layers`) and UnsupportedError for an unknown model.
+    leaves queries and keys in the autograd graph. A tap that is `muted` sees nothing, nor does any tap in an
+    `unwatched` pass. Each thread is watched on its own, but all passes of one model fill one list: give
+    threads a model each. Raises ValueError for layers that do not exist (see `choose_layers`) and
+    UnsupportedError for an unknown model.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class AttentionTap:
         self._taken: list[tuple[str, Any]] = []
         self._blind: dict[str, str] = {}
         self._ran = False
+        self.muted = False
 
     @property
     def attached(self) -> bool:
@@ -129,7 +132,7 @@ class AttentionTap:
 
     def _blocked(self) -> bool:
         # Dynamo would trace the hooks into the graph and leave the mode out of it.
-        return torch.compiler.is_compiling() or self._watch().paused
+        return torch.compiler.is_compiling() or is_unwatched() or self.muted or self._watch().paused
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if not self._blocked():
@@ -164,7 +167,7 @@ class AttentionTap:
             self._blind.pop(layer, None)
             self._take(layer, record)
         elif output is not None:  # None: the layer raised
-            self._blind[layer] = _reason(module, watch.refused)
+            self._blind[layer] = _reason(self.model, module, watch.refused)
 
     def _take(self, layer: str, record: AttentionRecord) -> None:
         self._taken.append((layer, self._reduce(record) if self._reduce else record))
@@ -173,7 +176,9 @@ class AttentionTap:
             del self._taken[own[0]]
 
 
-def _reason(module: nn.Module, refused: str | None) -> str:
+def _reason(model: nn.Module, module: nn.Module, refused: str | None) -> str:
+    if refused and hasattr(model, "_tome_info"):
+        return f"attends to merged tokens ({refused}): choose a layer that token merging (ToMe) leaves whole"
     if refused:
         return f"made an attention call of another size ({refused})"
     ran = type(getattr(module, "processor", module)).__name__

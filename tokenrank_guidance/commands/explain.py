@@ -14,17 +14,17 @@ import torch
 from PIL import Image
 
 from diffseg.images import Rgb, read_images
+from diffseg.words import caption_of
 from diffseg.zero_shot import Generate, Options, ZeroShot, heat_maps
 from diffseg.zero_shot.layers import is_joint
 from diffseg.zero_shot.options import make_options
-from diffseg.zero_shot.words import caption_of
 from tokenrank_guidance.commands.explain_options import CHANGES, STEPS
 from tokenrank_guidance.commands.explain_strip import Column, mask_image, strip
 from tokenrank_guidance.commands.messages import say
 from tokenrank_guidance.commands.models import Model, open_model
 from tokenrank_guidance.commands.output import RESULT, staged
-from tokenrank_guidance.commands.pictures import open_picture
 from tokenrank_guidance.commands.report import PACKAGES, Json
+from tokenrank_guidance.files.pictures import open_picture
 
 STRIP, DRAWN, MASK = "explain.png", "image.png", "mask-{:02d}.png"
 EMBEDDED_RESOLUTION = 128  # 16×16 tokens; at their own 64 px they have 8×8

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from tokenrank_guidance.commands import options
 from tokenrank_guidance.commands.messages import say
 from tokenrank_guidance.commands.schedulers import exchange_scheduler
-from tokenrank_guidance.quiet import quiet_libraries
+from tokenrank_guidance.files.pretrained import load_weights
 from tokenrank_guidance.tiny.loader import available_models, load_folder, load_pipeline
 
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in options.DTYPES}
@@ -50,7 +50,7 @@ def open_model(arguments: Namespace) -> Model:
 def load_model(name: str | None, device: str, dtype: torch.dtype) -> Model:
     """Load an embedded model (by default the better one), a pipeline's folder, or one from the Hub.
 
-    Raises ValueError for what is none of them, and OSError where loading fails.
+    Raises ValueError for what is none of them, and where loading fails.
     """
     warn_of_slow_numbers(dtype, device)
     shipped = available_models()
@@ -107,18 +107,7 @@ def usable_device(name: str) -> str:
 def _pretrained(name: str, dtype: torch.dtype) -> DiffusionPipeline:
     if not Path(name).is_dir():
         _check_hub_id(name)
-    try:
-        with quiet_libraries():
-            return DiffusionPipeline.from_pretrained(name, dtype=dtype, use_safetensors=True)
-    except (OSError, HfHubHTTPError) as error:
-        raise OSError(f"cannot load {name!r} as a diffusers pipeline: {_root(error)}") from error
-
-
-def _root(error: BaseException) -> str:
-    """The first line of what an error comes from: diffusers wraps it in advice to read the traceback."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error).strip().splitlines()[0]
+    return load_weights(DiffusionPipeline, name, dtype=dtype)
 
 
 def _check_hub_id(name: str) -> None:

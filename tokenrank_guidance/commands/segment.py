@@ -15,8 +15,8 @@ from diffseg.picture import colours, label_image, overlay
 from tokenrank_guidance.commands.messages import say
 from tokenrank_guidance.commands.models import Model, open_model
 from tokenrank_guidance.commands.output import RESULT, staged
-from tokenrank_guidance.commands.pictures import open_picture
 from tokenrank_guidance.commands.report import PACKAGES, Json
+from tokenrank_guidance.files.pictures import open_picture
 
 OVERLAY, LABELS = "overlay.png", "labels.png"
 EMBEDDED_RESOLUTION = 256  # at their 64 px the embedded models have 8×8 tokens, too few to see anything in

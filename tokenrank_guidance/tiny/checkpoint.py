@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
+
+from tokenrank_guidance.files.tensors import load_tensors, save_tensors
 
 
 @dataclass
@@ -31,20 +31,24 @@ class TrainingState:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
         metadata = {"step": str(self.step), "history": json.dumps(self.history)}
-        save_file(self._tensors(), temporary, metadata)
+        save_tensors(self._tensors(), temporary, metadata)
         os.replace(temporary, path)
 
     def load(self, path: Path) -> None:
-        """Read back what `save` wrote, into the same modules and optimizers."""
-        with safe_open(path, "pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-            metadata = file.metadata()
-        for name, module in self.modules.items():
-            module.load_state_dict(_under(tensors, f"module.{name}."))
-        for i, optimizer in enumerate(self.optimizers):
-            _load_optimizer(optimizer, _under(tensors, f"optimizer.{i}."))
-        self.step = int(metadata["step"])
-        self.history = json.loads(metadata["history"])
+        """Read back what `save` wrote, into the same modules and optimizers; ValueError for another file."""
+        tensors, metadata = load_tensors(path)
+        try:
+            for name, module in self.modules.items():
+                module.load_state_dict(_under(tensors, f"module.{name}."))
+            for i, optimizer in enumerate(self.optimizers):
+                _load_optimizer(optimizer, _under(tensors, f"optimizer.{i}."))
+            self.step = int(metadata["step"])
+            self.history = json.loads(metadata["history"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"{path} is damaged or of another model: {reason}; remove it to start anew"
+            ) from error
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {}

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
+from PIL import Image
 from torch import Generator, Tensor
 
+from tokenrank_guidance.files.cells import image_bytes
+from tokenrank_guidance.files.pictures import decode_image
 from tokenrank_guidance.tiny.tokenizer import LABELS
 
 
@@ -29,17 +34,36 @@ class LabelledImages:
 
 def load_images(path: Path) -> LabelledImages:
     """Read a parquet file with columns `image` (square, one size) and `label` (a name in `LABELS`)."""
-    import datasets  # not needed to use the models
-
-    if not path.is_file():
-        raise ValueError(f"no data file at {path}; expected objects16_train128.parquet")
-    rows = datasets.load_dataset("parquet", data_files=str(path), split="train")
+    rows = read_rows(path)
     unknown = sorted(set(rows["label"]) - set(LABELS))
     if unknown:
         raise ValueError(f"labels {unknown} in {path} are not among the known ones: {', '.join(LABELS)}")
-    pixels = np.stack([np.asarray(image.convert("RGB")) for image in rows["image"]])
+    pixels = np.stack([np.asarray(image) for image in pictures(rows["image"], path)])
     labels = torch.tensor([LABELS.index(label) for label in rows["label"]])
     return LabelledImages(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), labels)
+
+
+def read_rows(path: Path) -> Any:
+    """The rows of one parquet file, their images still encoded; ValueError where there is none."""
+    import datasets  # not needed to use the models
+    from datasets.exceptions import DatasetsError
+
+    if not path.is_file():
+        raise ValueError(f"no data file at {path}; expected a parquet file with a column of images")
+    try:
+        rows = datasets.load_dataset("parquet", data_files=str(path), split="train")
+        return rows.cast_column("image", datasets.Image(decode=False))
+    except (DatasetsError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is no parquet file with a column of images: {error}") from error
+
+
+def pictures(cells: Iterable[object], path: Path, first: int = 0) -> Iterator[Image.Image]:
+    """The decoded images of `read_rows(path)` from row `first` on; ValueError that says which is damaged."""
+    for index, cell in enumerate(cells, first):
+        try:
+            yield decode_image(image_bytes(cell, path.parent))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"image {index} of {path} cannot be read: {error}") from error
 
 
 def to_signed(pixels: UInt8[Tensor, "..."]) -> Float[Tensor, "..."]:

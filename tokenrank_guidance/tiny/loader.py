@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline
 
-from tokenrank_guidance.quiet import quiet_libraries
+from tokenrank_guidance.files.pretrained import load_part, load_weights
+from tokenrank_guidance.files.reading import read_json
 from tokenrank_guidance.tiny.architecture import set_resolution
 from tokenrank_guidance.tiny.tokenizer import CaptionTokenizer
 
 WEIGHTS = Path(__file__).parent / "weights"
+MOST_RESOLUTION = 4096
 PREFERENCE = ("tiny-flux", "tiny-sd")  # the better one first
 
 
@@ -39,11 +40,19 @@ def load_pipeline(name: str | None = None, *, dtype: torch.dtype = torch.float32
 def load_folder(folder: Path, *, dtype: torch.dtype = torch.float32) -> DiffusionPipeline:
     """Load a pipeline that `tokenrank_guidance.tiny.train` wrote, with caption-aware tokenizers."""
     tokenizers = {
-        part: CaptionTokenizer.from_pretrained(folder / part)
+        part: load_part(CaptionTokenizer, folder / part)
         for part in ("tokenizer", "tokenizer_2")
         if (folder / part).is_dir()
     }
-    with quiet_libraries():
-        pipe = DiffusionPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True, **tokenizers)
-    set_resolution(pipe, json.loads((folder / "training.json").read_text())["resolution"])
+    options = {"dtype": dtype, "local_files_only": True, **tokenizers}
+    pipe = load_weights(DiffusionPipeline, folder, **options)
+    set_resolution(pipe, _resolution(folder / "training.json"))
     return pipe
+
+
+def _resolution(path: Path) -> int:
+    facts = read_json(path)
+    resolution = facts.get("resolution") if isinstance(facts, dict) else None
+    if not isinstance(resolution, int) or not 0 < resolution <= MOST_RESOLUTION:
+        raise ValueError(f"{path} is damaged: its resolution is {resolution!r}, expected a number of pixels")
+    return resolution

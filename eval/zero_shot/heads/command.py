@@ -14,12 +14,13 @@ from eval.cli import progress, say
 from eval.data import UnreadableImage, rows
 from eval.journal import Journal
 from eval.report import emit, provenance, save_figure
+from eval.schema import Unreadable, check_index, validated
 from eval.weights import weights_digest
 from eval.zero_shot.heads.figure import heads_figure
 from eval.zero_shot.heads.measure import LayerHeads
 from eval.zero_shot.heads.options import options_of, parse
 from eval.zero_shot.heads.readers import Reader, open_reader
-from eval.zero_shot.heads.result import HeadsResult, Picture
+from eval.zero_shot.heads.result import HeadsResult, Measured, Picture
 from eval.zero_shot.objects import Labelled, Objects, open_objects
 from eval.zero_shot.tally import squared, tally
 
@@ -38,7 +39,13 @@ class Task:
     config: Json
 
     def journal(self) -> Journal:
-        return Journal(self.arguments.out / "heads.jsonl", self.config)
+        return Journal(self.arguments.out / "heads.jsonl", self.config, self._check)
+
+    def _check(self, key: str, record: Json) -> None:
+        check_index(key)
+        found = validated(Unreadable | Measured, record)
+        if isinstance(found, Measured):
+            found.check(len(self.arguments.maps))
 
 
 def main(argv: Sequence[str]) -> None:
@@ -101,6 +108,8 @@ def _sizes(layers: Sequence[LayerHeads]) -> list[list[str | int]]:
 
 def summed_up(task: Task, records: Sequence[Json]) -> HeadsResult:
     """The pictures, all measured."""
+    if any(record["layers"] != records[0]["layers"] for record in records):
+        raise ValueError(f"{task.arguments.out / 'heads.jsonl'} is damaged: its pictures have other layers")
     names, heads = zip(*records[0]["layers"], strict=True)
     layers = np.repeat(np.arange(len(names)), heads)
     return HeadsResult(task.arguments.maps, names, layers, [Picture.of(record) for record in records])

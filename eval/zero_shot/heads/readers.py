@@ -11,18 +11,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from diffseg.checks import check_pipeline
 from diffseg.denoise import denoiser_pass
 from diffseg.settings import Settings
 from diffseg.sizes import denoiser_of
+from diffseg.words import word_tokens
 from diffseg.zero_shot.chain import starts_at
 from diffseg.zero_shot.joint import conditional
 from diffseg.zero_shot.layers import is_joint
 from diffseg.zero_shot.options import Options
 from diffseg.zero_shot.passes import settings_of
-from diffseg.zero_shot.words import concept_tokens
 from eval.segmentation.attention import VitAttention
 from eval.segmentation.loading import load_attention
 from eval.zero_shot.heads.measure import LayerHeads, mean_of, read_layer
+from eval.zero_shot.options import captioned
 from tokenrank_guidance.capture import AttentionRecord, capture
 from tokenrank_guidance.commands.models import DTYPES, load_model, usable_device
 from tokenrank_guidance.errors import UnsupportedError
@@ -59,8 +61,8 @@ class JointReader:
         return {"caption": self.caption} | {name: getattr(self.options, name) for name in names}
 
     def __call__(self, image: Float[Tensor, "3 h w"], word: str) -> list[LayerHeads]:
-        caption = self.caption.format(name=word)
-        tokens = concept_tokens(self.pipe, caption, [word])
+        caption = captioned(self.caption, word)
+        tokens = word_tokens(self.pipe, caption, [word])
         settings = [
             settings_of(self.options, timestep, draw)
             for timestep in self.options.timesteps
@@ -124,6 +126,7 @@ def open_reader(arguments: Namespace, options: Options) -> Reader:
         assert isinstance(attention, VitAttention)
         return VitReader(attention, arguments.maps)
     model = load_model(arguments.pipe, usable_device(arguments.device), DTYPES[arguments.dtype])
+    check_pipeline(model.pipe)
     if not is_joint(model.pipe):
         raise UnsupportedError(f"{type(model.pipe).__name__} has no text in its maps; FLUX and SD3 have")
     if model.embedded and options.resolution is None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from pydantic import Field, Strict
 
 from eval.metrics.confusion import mean_iou
 from eval.metrics.interval import Interval, bootstrap_statistic
+from eval.schema import Schema, Share
+from eval.zero_shot.tally import Square
 
 Json = dict[str, Any]
 DRAWS = 4000
@@ -30,7 +33,24 @@ class Picture:
     @classmethod
     def of(cls, record: Json) -> Picture:
         """From what `to_json` gave."""
-        return cls(*(np.array(record[name]) for name in ("lambda2", "confusion", "precision")))
+        lambda2, precision = (np.array(record[name], dtype=float) for name in ("lambda2", "precision"))
+        return cls(lambda2, np.array(record["confusion"]), precision)
+
+
+class Measured(Schema):
+    """A `Picture` in the journal, and how many heads each layer has; null: not a number."""
+
+    layers: list[Annotated[tuple[str, Annotated[int, Field(ge=1, le=4096)]], Strict(False)]]
+    lambda2: list[float | None]
+    confusion: list[list[Square]]
+    precision: list[list[Share | None]]
+
+    def check(self, maps: int) -> None:
+        """ValueError unless there are as many numbers as maps and heads."""
+        heads = sum(count for _, count in self.layers)
+        by_map = [[len(one) for one in part] for part in (self.confusion, self.precision)]
+        if len(self.lambda2) != heads or by_map != [[heads] * maps] * 2:
+            raise ValueError(f"it does not have the numbers of {maps} maps of {heads} heads")
 
 
 @dataclass(frozen=True, eq=False)

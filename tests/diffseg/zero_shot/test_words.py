@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from diffseg.words import caption_of, text_readers, word_tokens
 from diffseg.zero_shot import Generate, segment
-from diffseg.zero_shot.words import caption_of, concept_tokens, text_readers
 from tests.diffseg.helpers import image
 from tests.tiny_models import pipeline
 from tokenrank_guidance import UnsupportedError
@@ -12,7 +12,7 @@ from tokenrank_guidance.tiny import load_pipeline
 
 
 def positions(pipe, caption, *concepts):
-    return [own.tolist() for own in concept_tokens(pipe, caption, concepts)]
+    return [own.tolist() for own in word_tokens(pipe, caption, concepts)]
 
 
 def test_all_tokens_of_all_places_and_no_part_of_another_word():
@@ -85,7 +85,7 @@ def test_many_concepts_in_one_pass():
 
 def test_unknown_words_are_warned_of():
     with pytest.warns(UserWarning, match="does not know all of 'é'"):
-        concept_tokens(pipeline("flux"), "a é", ["é"])
+        word_tokens(pipeline("flux"), "a é", ["é"])
 
 
 def test_mistakes_are_named():

@@ -1,13 +1,19 @@
 """Parquet files, folders and the Hub."""
 
+import os
 import pickle
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from eval.data import UnreadableImage, open_images, parquet, rows
+from eval.data import UnreadableImage, listing, open_images, parquet, rows
+from eval.fidelity import open_generated
 from tests.eval.data.pictures import cells, encoded, index_mask, plain, write_table
+from tokenrank_guidance.files.cells import image_bytes
+from tokenrank_guidance.files.pictures import SUFFIXES
 
 RED = [encoded(plain(v)) for v in range(5)]
 
@@ -151,6 +157,146 @@ def test_an_unreadable_file(tmp_path):
     (tmp_path / "a.jpg").unlink()
     with pytest.raises(UnreadableImage, match="No such file"):
         source[0]
+
+
+@pytest.mark.parametrize("read", [open_images, lambda folder: open_generated([folder])[0]])
+def test_every_format_is_taken_and_what_is_left_out_is_said(read, tmp_path, said):
+    names = [f"{i:02d}{suffix}" for i, suffix in enumerate(SUFFIXES)]
+    for name in (*names, "a.heic", "b.txt", "c.TXT", ".DS_Store"):
+        (tmp_path / name).write_bytes(RED[0])
+    os.mkfifo(tmp_path / "pipe.png")
+    source = read(tmp_path)
+    assert len(source) == len(SUFFIXES) >= 20
+    (line,) = said
+    assert line.startswith(f"4 files in {tmp_path} are left out: ")
+    for reason in ("1 ending in .heic", "2 ending in .txt", "1 neither file nor folder", "end in .png, "):
+        assert reason in line
+
+
+@pytest.fixture
+def said(monkeypatch):
+    lines = []
+    monkeypatch.setattr(listing, "say", lines.append)
+    return lines
+
+
+def test_links_out_of_the_folder_are_followed_only_if_asked_for(tmp_path, said, monkeypatch):
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    (root / "a").mkdir(parents=True), (elsewhere / "b").mkdir(parents=True)
+    (root / "a" / "0.png").write_bytes(RED[0]), (elsewhere / "b" / "1.png").write_bytes(RED[1])
+    (root / "a" / "same.png").symlink_to("0.png")
+    (root / "a" / "out.png").symlink_to(elsewhere / "b" / "1.png")
+    (root / "a" / "gone.png").symlink_to("nowhere")
+    (root / "a" / "round").symlink_to(root)
+    (root / "b").symlink_to(elsewhere / "b")
+    source = open_images(root)
+    assert (list(source.labels), reds(source)) == (["a", "a"], [0, 0])
+    assert "2 by links out of it (set TOKENRANK_FOLLOW_LINKS=1 to follow them)" in said[0]
+    monkeypatch.setenv("TOKENRANK_FOLLOW_LINKS", "1")
+    source = open_images(root)
+    assert (list(source.labels), reds(source)) == (["a", "a", "a", "b"], [0, 1, 0, 1])
+
+
+def test_a_link_that_changes_after_listing_is_not_followed(tmp_path):
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "0.png").write_bytes(RED[0]), (tmp_path / "secret.png").write_bytes(RED[1])
+    source = open_images(tmp_path / "root")
+    (tmp_path / "root" / "0.png").unlink()
+    (tmp_path / "root" / "0.png").symlink_to(tmp_path / "secret.png")
+    with pytest.raises(UnreadableImage, match=r"image 0 \(.*0\.png\) cannot be read: it leads out of"):
+        source[0]
+
+
+def test_a_parquet_file_opens_no_other_files_but_beside_it(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "beside.png").write_bytes(RED[3]), (tmp_path / "out.png").write_bytes(RED[4])
+    (tmp_path / "in" / "link.png").symlink_to(tmp_path / "out.png")
+    os.mkfifo(tmp_path / "in" / "pipe.png")
+    refused = {
+        str(tmp_path / "out.png"): "its row names the file .*out.png; expected bytes, or a path relative to",
+        "/dev/zero": "names the file /dev/zero",
+        "../out.png": "leads out of",
+        "link.png": "leads out of",
+        "pipe.png": "a pipe, a socket or a device",
+        ".": "a folder",
+        "a\0b": "null byte",
+        "gone.png": "No such file",
+        "": "no image in this row",
+    }
+    column = [{"bytes": None, "path": path} for path in ("beside.png", *refused)]
+    source = open_images(write_table(tmp_path / "in" / "x.parquet", {"image": column}))
+    assert source[0].image.getpixel((0, 0))[0] == 3
+    for index, (path, reason) in enumerate(refused.items(), 1):
+        with pytest.raises(UnreadableImage, match=reason) as caught:
+            source[index]
+        assert caught.value.file == path
+
+
+def test_the_hubs_own_cache_is_trusted_and_no_other_folder(tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "0.png").write_bytes(RED[2]), (tmp_path / "1.png").write_bytes(RED[1])
+    (tmp_path / "cache" / "link.png").symlink_to(tmp_path / "1.png")
+
+    def read(name):
+        return image_bytes({"bytes": None, "path": str(name)}, tmp_path / "cache", [tmp_path / "cache"])
+
+    assert read(tmp_path / "cache" / "0.png") == read("0.png") == RED[2]
+    for name in (tmp_path / "1.png", tmp_path / "cache" / "link.png", tmp_path / "cache" / ".." / "1.png"):
+        with pytest.raises(ValueError, match=r"its row names the file .*1\.png|link\.png; expected bytes"):
+            read(name)
+
+
+def test_the_name_beside_the_bytes_is_said(tmp_path):
+    column = [{"bytes": b"rubbish", "path": "n01440764_10.JPEG"}]
+    source = open_images(write_table(tmp_path / "x.parquet", {"image": column}))
+    with pytest.raises(UnreadableImage, match=r"image 0 \(n01440764_10\.JPEG\) cannot be read: it is"):
+        source[0]
+
+
+def test_large_cells_and_many_rows_are_refused(tmp_path, monkeypatch):
+    path = write_table(tmp_path / "x.parquet", {"image": RED})
+    monkeypatch.setenv("TOKENRANK_MOST_BYTES", "9")
+    with pytest.raises(UnreadableImage, match=r"bytes; the limit is 9; set TOKENRANK_MOST_BYTES to raise it"):
+        open_images(path)[0]
+    monkeypatch.setenv("TOKENRANK_MOST_IMAGES", "4")
+    with pytest.raises(ValueError, match="has 5 rows; the limit is 4; set TOKENRANK_MOST_IMAGES"):
+        open_images(path)
+    for i in range(5):
+        (tmp_path / f"{i}.png").write_bytes(RED[0])
+    with pytest.raises(ValueError, match="the limit is 4"):
+        open_images(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "reason"),
+    [
+        (b"[1, 2]", None),
+        (b'{"info": 3}', None),
+        (b'{"info": {"features": {"label": []}}}', None),
+        (b"[" * 100_000, "metadata is not JSON"),
+        (b"{", "metadata is not JSON"),
+        (b'{"info": {"features": {"label": {"names": [1, 2]}}}}', "names of label are no list of texts"),
+        (b'{"info": {"features": {"label": {"names": "ab"}}}}', "names of label are no list of texts"),
+    ],
+)
+def test_metadata_of_any_kind(tmp_path, metadata, reason):
+    table = pa.table({"image": RED, "label": [0, 1, 0, 1, 0]})
+    pq.write_table(table.replace_schema_metadata({"huggingface": metadata}), tmp_path / "x.parquet")
+    if reason is None:
+        assert open_images(tmp_path / "x.parquet").label_names == ("0", "1")
+        return
+    with pytest.raises(ValueError, match=rf"x\.parquet is damaged: the Hugging Face .*{reason}"):
+        open_images(tmp_path / "x.parquet")
+
+
+def test_a_damaged_row_group_is_an_unreadable_row(tmp_path):
+    path = write_table(tmp_path / "x.parquet", {"image": [encoded(plain(i, (64, 64))) for i in range(4)]})
+    data = bytearray(path.read_bytes())
+    data[4:120] = bytes(116)
+    path.write_bytes(data)
+    with pytest.raises(UnreadableImage, match="its part of the file is damaged") as caught:
+        open_images(path)[0]
+    assert "\n" not in str(caught.value)
 
 
 def mixed(folder):

@@ -10,6 +10,7 @@ from eval.fidelity import cache, reference
 from eval.fidelity.command import main
 from eval.fidelity.statistics import Gaussian
 from tests.eval.fidelity.conftest import loaded, noise
+from tests.eval.generate.test_generate import largest_file
 
 
 @pytest.fixture
@@ -98,6 +99,51 @@ def test_statistics_stand_for_the_images(measured, arm, real, classifier, tmp_pa
     assert "64 pixels; expected 16" in measured(folder, "--reference", out, code=1)
 
 
+def test_each_metric_says_how_many_images_it_takes(measured, arm, real):
+    few = arm(n=3)
+    report = measured(few, "--reference", real)
+    assert set(report["results"][0]["metrics"]) == {"frechet_vit", "kid_vit", "accuracy"}
+    assert report["notes"] == [
+        "isc is left out: it needs at least 20 images of each arm, got 3",
+        "prc is left out: it needs at least 4 images of each arm, got 3",
+    ]
+    options = ("--reference", real, "--metrics", "prc")
+    assert "metric prc needs at least 4 images" in measured(few, *options, code=1)
+    mistake = measured(arm(n=12), "--metrics", "isc", code=1)
+    assert "metric isc needs at least 20 images of each arm, got 12" in mistake
+    for path in sorted(real.iterdir())[3:]:
+        path.unlink()
+    mistake = measured(arm(n=12), "--reference", real, code=1)
+    assert "metric prc needs a reference of at least 4 images, got 3" in mistake
+
+
+def test_one_folder_twice_and_folders_of_one_name(measured, real, tmp_path):
+    assert f"{real} is given more than once" in measured(real, real, code=1)
+    for name in ("a/x/real", "b/x/real"):
+        (tmp_path / name).mkdir(parents=True)
+        for i in range(20):
+            noise(i).save(tmp_path / name / f"{i}.png")
+    report = measured(tmp_path / "a" / "x" / "real", tmp_path / "b" / "x" / "real", "--metrics", "isc")
+    assert [row["arm"] for row in report["results"]] == ["a/x/real", "b/x/real"]
+
+
+@pytest.mark.parametrize("option", ["--out", "--cache"])
+def test_what_cannot_be_written_is_said_before_features_are_computed(
+    measured, arm, tmp_path, option, monkeypatch
+):
+    monkeypatch.setattr("eval.fidelity.extractor.Extractor.__call__", None)
+    (tmp_path / "file").write_text("x")
+    assert "cannot write" in measured(arm(), option, tmp_path / "file", code=1)
+
+
+def test_a_full_disk_while_features_are_kept_is_one_line(measured, arm, tmp_path):
+    folder = arm()
+    with largest_file(1500):
+        mistake = measured(folder, "--metrics", "accuracy", code=1)
+    assert "cannot write" in mistake and ".safetensors" in mistake and "File too large" in mistake
+    measured(folder)
+
+
 def test_extrapolation_is_reported(measured, arm, real):
     report = measured(arm(n=100), "--reference", real, "--metrics", "fid", "--extrapolate")
     assert list(report["results"][0]["metrics"]) == ["frechet_vit", "frechet_vit_infinity"]
@@ -113,7 +159,7 @@ def test_an_unreadable_image_of_a_folder_or_of_the_reference_is_named(measured, 
     (real / "07.png").write_bytes(b"nothing")
     assert "07.png cannot be read (it is no image of a known format)" in measured(real, code=1)
     mistake = measured(arm(), "--reference", real, code=1)
-    assert "the reference real: image 7 cannot be read: it is no image" in mistake
+    assert "the reference real: image 7 (" in mistake and "07.png) cannot be read: it is no image" in mistake
     noise(7, side=24).save(real / "07.png")
     measured(arm(), "--reference", real)
 
@@ -154,8 +200,8 @@ def test_an_unfinished_arm_is_refused(measured, arm, tmp_path):
 
 
 def test_images_of_several_sizes_are_refused(measured, tmp_path):
-    for i in range(3):
-        noise(i, side=16 + i).save(tmp_path / f"{i}.png")
+    for i in range(20):
+        noise(i, side=16 + (i > 0)).save(tmp_path / f"{i:02d}.png")
     assert "image 1 is 17×17, the first 16×16" in measured(tmp_path, "--metrics", "isc", code=1)
 
 

@@ -14,7 +14,7 @@ from tests.eval.fidelity.conftest import random_features
 class Mean:
     """The mean of the first feature, whose interval is known."""
 
-    names = ("mean",)
+    names, fewest = ("mean",), 1
 
     def value(self, generated):
         return {"mean": float(generated["features"][:, 0].mean())}

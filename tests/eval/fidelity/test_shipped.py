@@ -5,7 +5,7 @@ import pytest
 from torch.utils.data import Subset
 
 from eval.fidelity.extractor import open_extractor
-from eval.fidelity.reference import FOLDER, open_reference, reference_images
+from eval.fidelity.reference import FOLDER, find_reference, reference_images
 from eval.fidelity.statistics import Gaussian
 
 FILES = sorted(FOLDER.glob("*.safetensors"))
@@ -28,7 +28,7 @@ def test_the_embedded_models_images_are_among_them():
 @pytest.mark.data
 def test_shipped_statistics_are_those_of_the_images(data_folder, tmp_path):
     extractor = open_extractor(f"vit:{data_folder.parent / 'models' / 'vit-tiny-imagenet'}", None)
-    shipped = open_reference("shipped", extractor, 64, tmp_path).gaussian
+    shipped = find_reference("shipped", extractor, 64)
     images = reference_images(str(data_folder / shipped.about["source"]), 64)
     some = Subset(images, range(0, len(images), 128))
     features = extractor(some)["features"].double().numpy()

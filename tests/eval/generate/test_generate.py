@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from eval.fidelity import open_generated
 from eval.generate import command, store
 from eval.generate.draw import Drawing
 from tests.eval.generate.conftest import images, pixels
@@ -71,7 +72,7 @@ def test_cost_counts_what_the_denoiser_was_given(draw):
 def test_image_is_of_its_own_seed_and_prompt(draw, tmp_path):
     draw("--arms", "none", "--n", 4, "--batch-size", 2, "--seed", 16)
     draw("--arms", "none", "--n", 2, "--batch-size", 2, "--seed", 18, "--prompts", tmp_path / "p.txt", code=1)
-    (tmp_path / "p.txt").write_text("a photo of a boat\n\na photo of a car\n")
+    (tmp_path / "p.txt").write_text("a photo of a boat\na photo of a car\n")
     draw(
         *("--arms", "none", "--n", 2, "--batch-size", 2, "--seed", 18, "--prompts", tmp_path / "p.txt"),
         out=tmp_path / "other",
@@ -136,6 +137,53 @@ def test_a_larger_n_keeps_what_is_there(draw, tmp_path, drawn):
     after = images(tmp_path / "out")
     assert len(after) == 5 and before.items() <= after.items()
     assert [seed for _, seed in drawn] == [4, 5]
+
+
+def test_a_smaller_n_takes_nothing_away(draw, tmp_path, capsys):
+    draw("--arms", "none", "--n", 4, "--batch-size", 2)
+    before = (tmp_path / "out" / "none" / "manifest.json").read_bytes()
+    (row,) = draw("--arms", "none", "--n", 3, "--batch-size", 2)["results"]
+    assert row["n"] == 3
+    assert (tmp_path / "out" / "none" / "manifest.json").read_bytes() == before
+    assert len(images(tmp_path / "out")) == 4
+
+
+def test_an_image_damaged_at_its_size_is_drawn_again(draw, tmp_path, drawn):
+    draw("--arms", "none", "--n", 4, "--batch-size", 2)
+    before = images(tmp_path / "out")
+    path = tmp_path / "out" / "none" / "000" / "000002.png"
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    path.write_bytes(data)
+    drawn.clear()
+    draw("--arms", "none", "--n", 4, "--batch-size", 2)
+    assert images(tmp_path / "out") == before and [seed for _, seed in drawn] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("manifest.json", '"n": 2', '"n": 1000000000000'),
+        ("manifest.json", '"n": 2', '"n": -1'),
+        ("manifest.json", '"n": 2', '"n": "2"'),
+        ("manifest.json", '"png"', '"../../x"'),
+        ("manifest.json", '"labels"', '"babels"'),
+        ("manifest.json", '"settings"', '"sittings"'),
+        ("batches-0.jsonl", '"key": "0"', '"key": "zero"'),
+        ("batches-0.jsonl", '"bytes": [', '"bytes": [1, '),
+        ("batches-0.jsonl", '"seconds"', '"minutes"'),
+    ],
+)
+def test_a_damaged_file_of_the_arm_is_one_line_that_says_what_to_do(draw, tmp_path, name, old, new):
+    draw("--arms", "none", "--n", 2, "--batch-size", 2)
+    path = tmp_path / "out" / "none" / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    mistake = draw("--arms", "none", "--n", 2, "--batch-size", 2, code=1)
+    assert str(path) in mistake and "is damaged: " in mistake and "remove " in mistake
+    if name == "manifest.json":
+        with pytest.raises(ValueError, match="is damaged"):
+            open_generated([path.parent])
 
 
 def test_another_batch_size_differs_by_rounding_at_most(draw, tmp_path):
@@ -272,6 +320,27 @@ def test_what_a_killed_run_was_writing_is_removed(draw, tmp_path):
     (tmp_path / "out" / "none" / "000" / ".x7_abc.png").write_bytes(b"half")
     draw("--arms", "none", "--n", 3, "--batch-size", 2)
     assert images(tmp_path / "out") == before
+
+
+ABSENT = [("sdxl", "pag:layers=nowhere"), ("sdxl", "sag:layers=99"), ("tiny-flux", "sag:layers=x")]
+
+
+@pytest.mark.parametrize(("name", "arm"), ABSENT)
+def test_no_arm_is_drawn_where_another_ones_layer_is_not_there(draw, tmp_path, drawn, name, arm):
+    layer = arm.partition("=")[2]
+    options = ("--prompts", "empty", "--height", 32, "--width", 32)
+    assert layer in draw("--arms", f"none,{arm}", "--n", 1, *options, name=name, code=1)
+    assert drawn == [] and not list((tmp_path / "out").rglob("*.png"))
+
+
+def test_no_arm_is_drawn_where_another_one_has_other_settings(draw, tmp_path, drawn):
+    draw("--arms", "sag", "--n", 1, "--batch-size", 1)
+    drawn.clear()
+    mistake = draw("--arms", "none,sag", "--n", 1, "--batch-size", 1, "--cfg", 2, code=1)
+    assert "other settings (cfg was 4.0, is 2.0)" in mistake and drawn == []
+    (tmp_path / "file").write_text("x")
+    assert "cannot write" in draw("--arms", "none", "--n", 1, out=tmp_path / "file", code=1)
+    assert drawn == []
 
 
 def test_pag_where_diffusers_has_it_and_a_reason_elsewhere(draw):

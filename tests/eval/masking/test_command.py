@@ -96,6 +96,65 @@ def test_resumes_without_repeating(model, data, tmp_path, capsys, monkeypatch):
     assert again["results"] == whole["results"]
 
 
+def test_features_that_are_lost_or_damaged_are_made_again(model, data, tmp_path, capsys):
+    argv = arguments(model, data, tmp_path, "--pictures", "0", "--limit", "5")
+    assert run(main, argv) == 0
+    first = report(capsys)
+    journal = (tmp_path / "images-0.jsonl").read_bytes()
+    files = sorted((tmp_path / "features").iterdir())
+    whole = [path.read_bytes() for path in files]
+    files[0].unlink()
+    files[1].write_bytes(whole[1][:-40])
+    save_file({"features": torch.zeros(2, 1, 4)}, files[2])
+    save_file({"other": torch.zeros(1)}, files[3])
+    assert run(main, argv) == 0
+    again = report(capsys)
+    assert (tmp_path / "images-0.jsonl").read_bytes() == journal
+    for row, other in zip(again["results"], first["results"], strict=True):
+        assert row["auc"] == other["auc"]
+        assert row["curve"][0]["frechet_vit"] == pytest.approx(other["curve"][0]["frechet_vit"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"rank"', '"tank"'),
+        ('"rank": [', '"rank": [[0, 0, 0], '),
+        ('"rank": [[', '"rank": [[1e99, '),
+        ('"key": "', '"key": "x'),
+        ('"probability": [[', '"probability": [[17, '),
+    ],
+)
+def test_a_damaged_journal_is_one_line_that_says_what_to_do(model, data, tmp_path, capsys, old, new):
+    argv = arguments(model, data, tmp_path, "--pictures", "0", "--limit", "2", "--frechet", "never")
+    assert run(main, argv) == 0
+    capsys.readouterr()
+    path = tmp_path / "images-0.jsonl"
+    header, _, lines = path.read_text().partition("\n")
+    assert old in lines
+    path.write_text(header + "\n" + lines.replace(old, new, 1))
+    line = mistake(capsys, argv)
+    assert f"of {path} is damaged: " in line and line.endswith("remove the file to start anew")
+
+
+REPORTS = ["[]", '{"config": {"order": "descending"}, "results": [{"scorer": 1}]}', "["]
+
+
+@pytest.mark.parametrize("content", REPORTS)
+def test_a_report_of_something_else_is_one_line(model, data, tmp_path, capsys, content):
+    (tmp_path / "r.json").write_text(content)
+    line = mistake(capsys, arguments(model, data, tmp_path / "o", "--layers-from", str(tmp_path / "r.json")))
+    assert "r.json is not a report of eval.masking: " in line
+
+
+@pytest.mark.parametrize("device", ["toaster", "cuda:99", "cuda"])
+def test_a_device_that_is_not_here_is_one_line(model, data, tmp_path, capsys, device):
+    if device == "cuda" and torch.cuda.is_available():
+        device = "xpu"
+    line = mistake(capsys, arguments(model, data, tmp_path / "o", "--device", device))
+    assert f"device {device!r} cannot be used: " in line
+
+
 def test_an_interrupt_keeps_what_is_finished(model, data, tmp_path, capsys, monkeypatch):
     argv = arguments(model, data, tmp_path, "--pictures", "0")
     monkeypatch.setattr("eval.masking.command.IMAGES", 2)

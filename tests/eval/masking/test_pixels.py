@@ -5,9 +5,12 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from eval.masking.pixels import BLUR_SIGMA, FILLS, fill_patches
+from eval.masking.pixels import BLUR_SIGMA, FILLS, Grid, fill_patches, zeroed
+from eval.patches import patch_side
+from tests import tiny_vits
+from tokenrank_guidance import capture
 
-GRID = (2, 3)
+GRID = Grid((2, 3), (4, 4))
 
 
 def images(height: int = 8, width: int = 12) -> torch.Tensor:
@@ -51,5 +54,52 @@ def test_many_arms_and_pixels_beyond_the_grid():
 
 
 def test_refuses_an_image_smaller_than_its_grid():
-    with pytest.raises(ValueError, match="does not hold a grid"):
+    with pytest.raises(ValueError, match="does not hold a grid of 2×3"):
         fill_patches(images(1, 12), images(1, 12), torch.ones(2, 6, dtype=torch.bool), GRID)
+
+
+def test_refuses_patches_that_the_picture_does_not_hold():
+    for size in ((13, 12), (8, 7), (8, 17)):
+        with pytest.raises(ValueError, match="does not hold a grid of 2×3 patches of 4×4 pixels"):
+            fill_patches(images(*size), images(*size), torch.ones(2, 6, dtype=torch.bool), GRID)
+
+
+EMBEDDINGS = ("patch_embed", "patch_embedding", "patch_embeddings")
+
+
+EVEN, UNEVEN = (32, 32), (37, 46)
+ONLY_EVEN = ("siglip_classifier", *(name for name in tiny_vits.VITS if name.startswith("timm")))
+TAKEN = [(name, size) for name in tiny_vits.VITS for size in (EVEN, UNEVEN) if name != "siglip2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [(name, size) for name, size in TAKEN if size == EVEN or name not in ONLY_EVEN]
+)
+def test_masking_a_patch_changes_the_input_of_that_token_alone(name, size):
+    """The oracle is the model's own layer that turns pixels into tokens."""
+    model = tiny_vits.build(name)
+    given = tiny_vits.inputs(name, size, batch=1)
+    pixels = given["x" if "x" in given else "pixel_values"]
+    with torch.no_grad(), capture(model, "all") as records:
+        model(**given)
+    shape = next(record.grid for record in records if record.grid is not None)
+    grid = Grid(shape, patch_side(model))
+    embed = next(m for path, m in model.named_modules() if path.rpartition(".")[2] in EMBEDDINGS)
+    for patch in (0, shape[1] - 1, shape[0] * shape[1] - 1):
+        masked = torch.zeros(1, shape[0] * shape[1], dtype=torch.bool)
+        masked[0, patch] = True
+        filled = fill_patches(pixels, zeroed(pixels), masked, grid)
+        changed = (_tokens(embed, pixels) != _tokens(embed, filled)).any(0)
+        assert changed.nonzero().flatten().tolist() == [patch]
+
+
+@torch.no_grad()
+def _tokens(embed, pixels):
+    """(dim, tokens)"""
+    out = embed(pixels)
+    return out.flatten(2)[0] if out.ndim == 4 and out.shape[-1] != 32 else out.flatten(1, -2)[0].T
+
+
+def test_a_model_that_does_not_tell_its_patches_is_refused():
+    with pytest.raises(ValueError, match="Linear does not tell the side of its patches: got None"):
+        patch_side(torch.nn.Linear(2, 2))

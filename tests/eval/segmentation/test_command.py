@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from transformers import ViTImageProcessor
 
 from eval.cli import run
 from eval.segmentation.command import main
 from tests import tiny_vits
 from tests.eval.squares import write_squares
+from tests.matrix.rows import ROWS
 from tests.tiny_models import pipeline
 
 
@@ -73,6 +76,34 @@ def test_prints_and_keeps_the_report(vit, data, tmp_path, capsys):
     assert [one["class"] for one in row["per_class"]] == ["background", "object"]
     assert (tmp_path / "table.md").read_text().count("\n") == 7
     assert (tmp_path / "overlays.png").stat().st_size > 5000
+
+
+def test_segments_that_are_lost_or_damaged_are_made_again(vit, data, tmp_path, capsys):
+    argv = arguments(vit, data, tmp_path, "--kl-threshold", "0.2", "--match", "data-set")
+    assert run(main, argv) == 0
+    first, journal = report(capsys), (tmp_path / "images.jsonl").read_bytes()
+    files = sorted((tmp_path / "segments").iterdir())
+    files[0].unlink()
+    files[1].write_bytes(files[1].read_bytes()[:-7])
+    save_file({"other": torch.zeros(1)}, files[2])
+    assert run(main, argv) == 0
+    assert report(capsys)["results"] == first["results"]
+    assert (tmp_path / "images.jsonl").read_bytes() == journal
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [('"classes": [[', '"classes": [[-'), ('"arms"', '"legs"'), ("@", "#")]
+)
+def test_a_damaged_journal_is_one_line_that_says_what_to_do(vit, data, tmp_path, capsys, old, new):
+    argv = arguments(vit, data, tmp_path, "--kl-threshold", "0.2", "--limit", "1")
+    assert run(main, argv) == 0
+    capsys.readouterr()
+    path = tmp_path / "images.jsonl"
+    header, _, lines = path.read_text().partition("\n")
+    assert old in lines
+    path.write_text(header + "\n" + lines.replace(old, new, 1).replace("[[-0", "[[-1"))
+    line = mistake(capsys, argv)
+    assert f"line 2 of {path} is damaged: " in line and line.endswith("remove the file to start anew")
 
 
 def test_resumes_without_repeating(vit, data, tmp_path, capsys, monkeypatch):
@@ -150,7 +181,9 @@ def test_mistakes_are_one_line(vit, data, tmp_path, capsys):
     assert "there is no file or folder" in line(of=tmp_path / "none")
     assert "there is no" in line(of=f"coco-stuff27:{tmp_path}")
     assert "damping" in line("--damping", "1")
-    assert "no vision transformer could be loaded" in line(model=tmp_path)
+    assert "no model could be loaded from" in line(model=tmp_path)
+    ROWS["FluxControl"].build().save_pretrained(tmp_path / "control")
+    assert "its denoiser takes 32 channels, an image gives 16" in line(model=tmp_path / "control")
     (tmp_path / "bad" / "images").mkdir(parents=True)
     (tmp_path / "bad" / "masks").mkdir()
     for kind in ("images", "masks"):

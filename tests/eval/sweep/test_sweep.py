@@ -6,18 +6,22 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from eval.cli import run
 from eval.fidelity.images import Generated
 from eval.fidelity.measure import Measured
 from eval.fidelity.resampling import Estimate
 from eval.generate.arms import Arm, parse_arm
+from eval.generate.draw import Drawing
 from eval.report import save_figure
 from eval.sweep import command
-from eval.sweep.command import choose, criterion, main
+from eval.sweep.command import choose, main
 from eval.sweep.figures import sweep_figure
 from eval.sweep.grid import Grid, windows
 from eval.sweep.options import parse
+from tests.eval.fidelity.conftest import noise
+from tokenrank_guidance.tiny.architecture import build_pipeline
 
 BASE = parse_arm("tokenrank:heads=lambda2")
 TRIED = Grid((0.25, 0.5, 1.0), every=(1, 2)).arms(BASE)
@@ -74,8 +78,8 @@ def test_the_best_is_the_lowest_distance_and_the_highest_accuracy(measured):
         best = choose(tried, measured, by)
         assert {dict(arm.settings)["scale"] for arm in best.values()} == {0.5}
         assert {dict(arm.settings)["every"] for arm in best.values()} == {1}
-    with pytest.raises(ValueError, match="expected one of what was measured: frechet_vit, accuracy"):
-        criterion(measured, "fid")
+    with pytest.raises(ValueError, match="expected one of what is measured: frechet_vit, accuracy"):
+        choose(tried, measured, "fid")
 
 
 def test_figures(measured, tmp_path):
@@ -102,14 +106,20 @@ def test_the_figure_shows_the_price_of_what_was_chosen_by(measured):
 
 def test_it_is_chosen_on_some_seeds_and_reported_on_others(measured, monkeypatch, tmp_path, capsys):
     drawn = []
-    monkeypatch.setattr(command, "generate", lambda arguments, state: drawn.append(arguments))
+    task = SimpleNamespace(
+        drawings=len, prompts=SimpleNamespace(labels=("a",)), reseeded=lambda seed: f"from {seed}"
+    )
+    monkeypatch.setattr(command, "open_task", lambda arguments, state: task)
+    monkeypatch.setattr(command, "check_measuring", lambda *_: None)
+    monkeypatch.setattr(command, "generate", lambda arguments, state, task: drawn.append((arguments, task)))
     monkeypatch.setattr(command, "open_generated", list)
     monkeypatch.setattr(command, "measure", lambda *_: measured)
     options = "--scales 0.25,0.5,1 --every 1,2 --arms tokenrank:heads=lambda2,sag"
     options += " --device cpu --extractor vit:v --out"
     assert run(main, [*options.split(), str(tmp_path)]) == 0
     report = json.loads(capsys.readouterr().out)
-    choosing, reporting = drawn
+    (choosing, first), (reporting, second) = drawn
+    assert (first, second) == ("from 1000000", "from 0")
     assert len(choosing.arms) == 13 and len(reporting.arms) == 3
     assert (choosing.seed, choosing.n, reporting.seed, reporting.n) == (1_000_000, 500, 0, 2000)
     assert report["chosen"]["sag"] == "sag:scale=0.5:every=1"
@@ -132,3 +142,50 @@ def test_it_is_chosen_on_some_seeds_and_reported_on_others(measured, monkeypatch
 def test_mistakes(options, words):
     with pytest.raises(ValueError, match=words):
         parse(["--out", "x", *options.replace("--scales -1", "--scales=-1").split()])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--extractor", "inception"), "--inception FILE"),
+        (("--extractor", "vit:nowhere"), "no image classifier"),
+        (("--reference", "nowhere.safetensors"), "nowhere.safetensors"),
+        (("--reference", "shipped"), "no shipped statistics fit"),
+        (("--metrics", "fid"), "metric fid needs --reference"),
+        (("--metrics", "isc"), "metric isc needs at least 20 images of each arm, got 12"),
+        (("--by", "accurracy"), "--by is 'accurracy'; expected one of what is measured: isc_vit"),
+        (("--extrapolate",), "--extrapolate needs fid"),
+        (("--measure-on", "toaster"), "toaster"),
+        (("--arms", "sag:layers=nowhere"), "nowhere"),
+        (("--reference", "REAL", "--height", "32", "--width", "64"), "--resolution"),
+        (("--reference", "FEW", "--metrics", "prc"), "a reference of at least 4 images, got 2"),
+        (("--out", "FILE"), "cannot write"),
+    ],
+)
+def test_everything_is_checked_before_the_first_image(
+    classifier, model, tmp_path, monkeypatch, capsys, options, words
+):
+    monkeypatch.setattr(Drawing, "__call__", None)
+    for name, count in (("REAL", 30), ("FEW", 2)):
+        (tmp_path / name).mkdir()
+        for i in range(count):
+            noise(i).save(tmp_path / name / f"{i}.png")
+    (tmp_path / "FILE").write_text("x")
+    ours = {name: str(tmp_path / name) for name in ("REAL", "FEW", "FILE")}
+    few = "12" if "isc" in options else "20"
+    given = {"--out": tmp_path / "out", "--extractor": f"vit:{classifier}", "--choose-n": few}
+    common = {"--model": model, "--device": "cpu", "--report-n": "40", "--steps": "2"}
+    argv = [str(part) for pair in (given | common).items() for part in pair]
+    assert run(main, [*argv, *(ours.get(option, option) for option in options)]) == 1
+    captured = capsys.readouterr()
+    assert words in captured.err.strip().splitlines()[-1] and captured.out == ""
+    assert not list(tmp_path.rglob("*.jsonl"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    with torch.random.fork_rng(devices=[]):
+        build_pipeline("tiny-flux", 32).save_pretrained(folder)
+    (folder / "training.json").write_text('{"resolution": 32}')
+    return folder

@@ -10,6 +10,7 @@ from eval.cli import run
 from eval.zero_shot import command
 from eval.zero_shot.command import main
 from tests.eval.squares import write_squares
+from tests.matrix.rows import ROWS
 from tests.tiny_models import pipeline
 from tokenrank_guidance.tiny.architecture import build_pipeline
 from tokenrank_guidance.tiny.export import export_pipeline
@@ -170,6 +171,9 @@ def test_mistakes(flux, data, tmp_path, capsys):
     assert "has no masks" in of(source=data / "masks")
     assert "expected a PASCAL VOC folder" in of(source=f"voc:{tmp_path}")
     assert "other settings" in other_settings(flux, data, tmp_path, capsys)
+    ROWS["FluxControl"].build().save_pretrained(tmp_path / "control")
+    control = arguments(tmp_path / "control", data, tmp_path / "out")
+    assert "its denoiser takes 32 channels, an image gives 16" in mistake(capsys, control)
     assert not (tmp_path / "out" / "report.json").exists()
 
 

@@ -14,6 +14,7 @@ from eval.zero_shot.heads.command import main
 from eval.zero_shot.heads.result import spearman
 from tests.diffseg.zero_shot import oracle
 from tests.eval.squares import write_squares
+from tests.matrix.rows import ROWS
 from tests.tiny_models import pipeline
 from tests.tiny_vits import build
 from tokenrank_guidance import CaptureError
@@ -109,6 +110,7 @@ def models(tmp_path_factory):
     root = tmp_path_factory.mktemp("models")
     for name in ("flux", "sd"):
         pipeline(name).save_pretrained(root / name)
+    ROWS["FluxControl"].build().save_pretrained(root / "control")
     build("vit_classifier").save_pretrained(root / "vit")
     build("siglip_vision").save_pretrained(root / "siglip")
     for name in ("vit", "siglip"):
@@ -175,6 +177,7 @@ def test_mistakes(models, data, tmp_path, capsys):
         return captured.err.strip().splitlines()[-1]
 
     assert "has no text in its maps; FLUX and SD3 have" in of("sd")
+    assert "its denoiser takes 32 channels, an image gives 16" in of("control")
     assert "has no class token for a walk to start at" in of("siglip")
     assert "expected some of row, column, bounce, tokenrank" in of("vit", "--maps", "best")
     assert "not allowed with argument" in of("vit", "--pipe", "tiny-flux")

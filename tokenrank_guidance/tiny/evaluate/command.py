@@ -23,7 +23,8 @@ from tqdm import tqdm
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from tokenrank_guidance.commands.output import RESULT, staged
-from tokenrank_guidance.tiny.dataset import resize
+from tokenrank_guidance.files.pretrained import load_part, load_weights
+from tokenrank_guidance.tiny.dataset import pictures, read_rows, resize
 from tokenrank_guidance.tiny.loader import load_folder, load_pipeline
 from tokenrank_guidance.tiny.sampling import sample_images
 
@@ -60,8 +61,8 @@ class Classifier:
     """An ImageNet-1k classifier that chooses among the ten Imagenette classes."""
 
     def __init__(self, folder: Path) -> None:
-        self.model = AutoModelForImageClassification.from_pretrained(folder, dtype=torch.float32).eval()
-        self.processor = AutoImageProcessor.from_pretrained(folder)
+        self.model = load_weights(AutoModelForImageClassification, folder, dtype=torch.float32).eval()
+        self.processor = load_part(AutoImageProcessor, folder)
 
     @torch.no_grad()
     def __call__(self, images: Float[Tensor, "b 3 h w"]) -> Int[Tensor, " b"]:
@@ -85,15 +86,14 @@ def to_tensor(images: Sequence[Image.Image]) -> Float[Tensor, "b 3 h w"]:
 
 def held_out(path: Path, resolution: int) -> Iterator[tuple[Float[Tensor, "b 3 s s"], Int[Tensor, " b"]]]:
     """Batches of Imagenette validation images, centre-cropped to `resolution`, and their classes."""
-    import datasets
-
-    rows = datasets.load_dataset("parquet", data_files=str(path), split="train")
+    rows = read_rows(path)
     wnids = sorted(set(rows["wnid"]))  # ImageNet's class order is that of the sorted WordNet ids
     if len(wnids) != len(IMAGENETTE):
         raise ValueError(f"{path} holds {len(wnids)} classes; expected Imagenette's {len(IMAGENETTE)}")
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
-        crops = [resize(to_tensor([_square(image)]), resolution) for image in batch["image"]]
+        decoded = pictures(batch["image"], path, start)
+        crops = [resize(to_tensor([_square(image)]), resolution) for image in decoded]
         yield torch.cat(crops), torch.tensor([wnids.index(wnid) for wnid in batch["wnid"]])
 
 

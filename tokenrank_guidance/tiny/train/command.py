@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny, DiffusionPipeline
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import save
 from torch import nn
 
 from tokenrank_guidance.commands.models import usable_device
+from tokenrank_guidance.files.tensors import load_tensors, save_tensors
 from tokenrank_guidance.tiny.architecture import build_pipeline
 from tokenrank_guidance.tiny.autoencoder import train_autoencoder
 from tokenrank_guidance.tiny.checkpoint import TrainingState
@@ -35,7 +36,7 @@ def obtain_autoencoder(options: argparse.Namespace, images: LabelledImages, fold
     """That of `--autoencoder` or `--start-from`, or the checkpoint folder's, trained here if need be."""
     source = options.autoencoder or options.start_from
     if source:
-        return AutoencoderTiny.from_pretrained(source / "vae").to(options.device)
+        return AutoencoderTiny.from_pretrained(source / "vae", use_safetensors=True).to(options.device)
     schedule = Schedule(options.autoencoder_images, batch=AUTOENCODER_BATCH, rate=2e-3, seed=options.seed)
     path = folder / "autoencoder.safetensors"
     return train_autoencoder(images, options.resolution, schedule, path, options.device)
@@ -49,7 +50,8 @@ def starting_pipeline(options: argparse.Namespace, vae: AutoencoderTiny) -> Diff
     if options.start_from:
         for name in OBJECTIVES[options.name](pipe).modules:
             module = getattr(pipe, name)
-            module.load_state_dict(type(module).from_pretrained(options.start_from / name).state_dict())
+            trained = type(module).from_pretrained(options.start_from / name, use_safetensors=True)
+            module.load_state_dict(trained.state_dict())
     return pipe
 
 
@@ -62,9 +64,9 @@ def cached_latents(
     path = folder / f"latents-{digest}.safetensors"
     if not path.exists():
         latents = encode_views(vae, images, options.resolution, options.seed, options.device)
-        save_file({"latents": latents.contiguous()}, path.with_suffix(".tmp"))
+        save_tensors({"latents": latents}, path.with_suffix(".tmp"))
         path.with_suffix(".tmp").replace(path)
-    return load_file(path)["latents"]
+    return load_tensors(path)[0]["latents"]
 
 
 def train(options: argparse.Namespace) -> None:

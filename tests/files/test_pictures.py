@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.data import decode
-from eval.data.decode import decode_image, decode_mask
+from diffseg.images import read_images
+from eval.data.decode import decode_mask
 from tests.eval.data.pictures import encoded, index_mask, plain
+from tokenrank_guidance.files.pictures import FORMATS, SUFFIXES, decode_image, open_picture
 
 
 def pixels(data: bytes) -> np.ndarray:
@@ -77,9 +78,21 @@ def test_damage_is_a_value_error(data):
 
 
 def test_huge_images_are_refused(monkeypatch):
-    monkeypatch.setattr(decode, "MOST_PIXELS", 11)
-    with pytest.raises(ValueError, match=r"4×3 pixels, more than 11"):
+    monkeypatch.setenv("TOKENRANK_MOST_PIXELS", "11")
+    with pytest.raises(ValueError, match=r"4×3 pixels; the limit is 11; set TOKENRANK_MOST_PIXELS"):
         decode_image(encoded(plain(3)))
+    monkeypatch.setenv("TOKENRANK_MOST_PIXELS", "many")
+    with pytest.raises(ValueError, match="TOKENRANK_MOST_PIXELS is 'many'; expected a whole number"):
+        decode_image(encoded(plain(3)))
+
+
+def test_a_limit_beyond_pillows_own_is_kept_to(monkeypatch):
+    data = encoded(Image.new("1", (200, 200)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)  # Pillow refuses twice as many
+    with pytest.raises(ValueError, match="it has too many pixels; the limit is"):
+        decode_image(data)
+    monkeypatch.setenv("TOKENRANK_MOST_PIXELS", str(2**27))
+    assert decode_image(data).size == (200, 200)
 
 
 def test_a_huge_header_warns_of_nothing():
@@ -87,6 +100,68 @@ def test_a_huge_header_warns_of_nothing():
     Image.new("1", (13000, 13000)).save(data, "PNG")
     with pytest.raises(ValueError, match="13000×13000"):
         decode_image(data.getvalue())
+
+
+SAVED = {".mpo": "JPEG", ".apng": "PNG", ".avifs": "AVIF", ".j2c": "JPEG2000", ".jpc": "JPEG2000"}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_format_of_the_list_is_decoded(suffix):
+    kind = SAVED.get(suffix) or Image.registered_extensions()[suffix]
+    found = decode_image(encoded(Image.new("RGB", (32, 24), (250, 5, 5)).convert(MODES.get(suffix)), kind))
+    assert found.size == (32, 24)
+    assert np.abs(np.asarray(found)[5, 5].astype(int) - WANTED.get(suffix, (250, 5, 5))).max() < 12
+
+
+MODES = {".pgm": "L", ".pbm": "1"}
+WANTED = {".pgm": (78, 78, 78), ".pbm": (0, 0, 0)}
+
+
+def test_every_suffix_is_pillows_name_for_its_format():
+    known = Image.registered_extensions()
+    for kind, suffixes in FORMATS.items():
+        assert {known[suffix] for suffix in suffixes} - {"MPO"} <= {kind.replace("DIB", "BMP"), "DIB"}
+
+
+def test_what_could_run_another_program_is_not_opened():
+    script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    assert Image.open(io.BytesIO(script)).format == "EPS"
+    with pytest.raises(ValueError, match="no image of a known format"):
+        decode_image(script)
+
+
+def half_zeros(data: bytes) -> bytes:
+    """A copy that stopped half-way on a file of the full size."""
+    return data[: len(data) // 2] + bytes(len(data) - len(data) // 2)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000"])
+def test_a_half_copied_file_is_decoded_or_one_line_with_its_name(kind, tmp_path):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (150, 200, 3), dtype=np.uint8))
+    path = tmp_path / "half.bin"
+    path.write_bytes(half_zeros(encoded(noise, kind)))
+    said = reason(open_picture, path)
+    assert said is None or (said.startswith(f"cannot read {path} as a picture: ") and "\n" not in said)
+    assert said is not None or kind not in ("PNG", "GIF")  # others have no checks, or fill up what is missing
+
+
+def reason(reader, path) -> str | None:
+    """Why the reader refuses the file; None if it does not. Anything but a ValueError fails the test."""
+    try:
+        reader(path)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def test_an_opened_picture_that_is_damaged_is_named_by_what_reads_it(tmp_path):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (150, 200, 3), dtype=np.uint8))
+    (tmp_path / "half.png").write_bytes(half_zeros(encoded(noise)))
+    with (
+        Image.open(tmp_path / "half.png") as image,
+        pytest.raises(ValueError, match=r"half\.png cannot be decoded: broken PNG"),
+    ):
+        read_images(image)
 
 
 def test_masks_are_indices():

@@ -1,0 +1,116 @@
+"""Comparing what a pipeline's scheduler is given with what its denoiser was given and returned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sag.call import DenoiserCall
+
+LEAST = 1e-4  # relative: what float32 loses on the way is far below
+VALUES = 4096  # of each channel, for the least squares
+
+
+@dataclass(frozen=True, eq=False)
+class Mark:
+    """One guided call of a step: its `place` among the step's latents, its parts' noisy inputs and outputs.
+
+    `direction` is what every part was moved by, to see whether that comes out.
+    """
+
+    place: int
+    call: DenoiserCall
+    inputs: Sequence[Float[Tensor, "images *latent"]]
+    outputs: Sequence[Float[Tensor, "images *latent"]]
+    direction: Float[Tensor, "images *latent"]
+
+
+class Step:
+    """The marked calls of one step, whose images the scheduler is given in the order of their places."""
+
+    def __init__(self, marks: Sequence[Mark]) -> None:
+        self._marks = marks
+        self._places = sorted({mark.place for mark in marks})
+        self._call = marks[0].call
+        self.columns = max(len(self._outputs(place)) for place in self._places)
+
+    def was_given(self, scaled: Float[Tensor, "rows *any"]) -> bool:
+        """Whether every part's noisy input is the scheduler's scaled sample."""
+        parts = range(self._call.parts.count)
+        return all(self._agrees(scaled, lambda mark, part=part: mark.inputs[part]) for part in parts)
+
+    def moved(self, tangent: Float[Tensor, "rows *any"]) -> bool:
+        """Whether what the scheduler is given moves as all parts do."""
+        return self._agrees(tangent, lambda mark: mark.direction)
+
+    def share(self, tangent: Float[Tensor, "rows *any"]) -> float:
+        """How much of the movement of all parts comes out, in their direction."""
+        wanted = self._rows(tangent, lambda mark: mark.direction)
+        if wanted is None:
+            return float("nan")
+        found, wanted = self._common(tangent, wanted)
+        return (found.flatten() @ wanted.flatten() / wanted.square().sum()).item()
+
+    def combines(self, model_output: Float[Tensor, "rows *any"]) -> bool:
+        """Whether weights that sum to 1, the same for all values of a channel, make it of the outputs.
+
+        By least squares on some thousand values, in float64 on the CPU, where rank-deficient systems are
+        solved. Weights that differ from value to value may sum to 1 as well, but are not found.
+        """
+        stacked = [
+            self._rows(model_output, lambda mark, column=column: self._outputs(mark.place)[column])
+            for column in range(self.columns)
+        ]
+        pairs = [self._common(model_output, rows) for rows in stacked if rows is not None]
+        if len(pairs) < self.columns:
+            return False
+        columns = [self._by_channel(rows) for _, rows in pairs]
+        base, *others = columns
+        left = self._by_channel(pairs[0][0]) - base
+        if others:
+            matrix = torch.stack([other - base for other in others], -1)
+            weights = torch.linalg.lstsq(matrix, left[..., None], driver="gelsd").solution
+            left = left - (matrix @ weights)[..., 0]
+        size = max(column.abs().max().item() for column in columns)
+        return left.abs().max().item() <= 4 * len(columns) * _tolerance(model_output) * size
+
+    def _outputs(self, place: int) -> list[Tensor]:
+        return [out for mark in self._marks if mark.place == place for out in mark.outputs]
+
+    def _rows(self, like: Tensor, value: Callable[[Mark], Tensor]) -> Tensor | None:
+        """A value of every place's images, with as many rows as `like`; None if they do not fit."""
+        firsts = [next(mark for mark in self._marks if mark.place == place) for place in self._places]
+        rows = torch.cat([value(mark) for mark in firsts])
+        if len(rows) * self._call.parts.count == len(like):
+            rows = self._call.parts.spread(rows)  # DiT steps both halves
+        return rows if len(rows) == len(like) and rows.ndim == like.ndim else None
+
+    def _agrees(self, found: Tensor, value: Callable[[Mark], Tensor]) -> bool:
+        rows = self._rows(found, value)
+        if rows is None:
+            return False
+        tolerance = max(_tolerance(found), _tolerance(rows))
+        found, rows = self._common(found, rows)
+        if found.shape != rows.shape:
+            return False
+        return bool((found - rows).square().mean().sqrt() <= tolerance * rows.square().mean().sqrt())
+
+    def _common(self, found: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """Both without what but one has: learned sigma after the channels, reference images after tokens."""
+        axes = {self._call.family.channel_axis % found.ndim} | ({1} if found.ndim == 3 else set())
+        for axis in axes:
+            size = min(found.shape[axis], wanted.shape[axis])
+            found, wanted = found.narrow(axis, 0, size), wanted.narrow(axis, 0, size)
+        return found.to(torch.float32), wanted.to(torch.float32)
+
+    def _by_channel(self, tensor: Tensor) -> Float[Tensor, "channels values"]:
+        rows = tensor.movedim(self._call.family.channel_axis, 0).flatten(1)
+        return rows[:, :: max(1, rows.shape[1] // VALUES)].to("cpu", torch.float64)
+
+
+def _tolerance(tensor: Tensor) -> float:
+    return max(LEAST, 8 * torch.finfo(tensor.dtype).eps)

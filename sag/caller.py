@@ -1,0 +1,73 @@
+"""Which pipeline's call a denoiser call belongs to, and what that pipeline holds: the call stack tells both.
+
+A denoiser does not know who calls it, and several pipelines may share one. What a pipeline steps, and whether
+its batch holds parts of classifier-free guidance, many tell in no attribute, but all in local variables.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from torch import Tensor
+
+PIPELINES = frozenset({"DiffusionPipeline", "ModularPipeline"})
+
+
+@dataclass(frozen=True, eq=False)
+class Caller:
+    """A pipeline whose call is running, and the local variables of its method nearest to the denoiser.
+
+    To be dropped once the denoiser has returned: it holds the pipeline's tensors.
+    """
+
+    pipe: Any
+    names: Mapping[str, Any]
+    steps: bool  # whether these methods call anything named `step`
+
+    def tensor(self, *names: str) -> Tensor | None:
+        """The first local variable of these `names` that is a tensor."""
+        found = (self.names.get(name) for name in names)
+        return next((value for value in found if isinstance(value, Tensor)), None)
+
+    def says(self, name: str) -> Any:
+        """A setting of the call: an attribute of the pipeline, else a local variable; None without either."""
+        value = getattr(self.pipe, name, None)
+        return self.names.get(name) if value is None else value
+
+
+def running_calls(also: Collection[Any] = ()) -> list[Caller]:
+    """The pipelines whose `__call__` this code runs in, innermost first.
+
+    `also`: objects that count as pipelines whatever their class, in any of their methods. Other methods of a
+    diffusers pipeline do not sample (an inversion runs the schedule backwards).
+    """
+    methods: dict[int, list[FrameType]] = {}
+    found: list[Caller] = []
+    frame = sys._getframe(1)
+    while frame is not None:
+        owner = _owner(frame)
+        own = any(owner is one for one in also)
+        if owner is not None and (own or _is_pipeline(owner)):
+            frames = methods.setdefault(id(owner), [])
+            frames.append(frame)
+            samples = frame.f_code.co_name == "__call__" or (own and not _is_pipeline(owner))
+            if samples and all(owner is not one.pipe for one in found):
+                steps = any("step" in one.f_code.co_names for one in frames)
+                found.append(Caller(owner, frames[0].f_locals, steps))
+        frame = frame.f_back
+    return found
+
+
+def _owner(frame: FrameType) -> Any:
+    """The object whose method a frame runs, if it is one and not a network's."""
+    if frame.f_code.co_varnames[:1] != ("self",) or frame.f_globals.get("__name__", "").startswith("torch."):
+        return None
+    return frame.f_locals.get("self")
+
+
+def _is_pipeline(owner: Any) -> bool:
+    return any(base.__name__ in PIPELINES for base in type(owner).__mro__)
