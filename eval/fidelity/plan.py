@@ -16,6 +16,7 @@ from eval.fidelity.reference import SHIPPED, STATISTICS, find_reference
 from eval.fidelity.statistics import Gaussian
 from eval.labels import match_labels
 from tokenrank_guidance.commands.models import usable_device
+from tokenrank_guidance.memory import check_square
 
 NEEDS_IMAGES, NEEDS_REFERENCE = ("kid", "prc"), ("fid", "kid", "prc")
 
@@ -52,6 +53,8 @@ def plan(arguments: Namespace, n: int, labels: Sequence[Sequence[str | None]], s
 
     Raises ValueError for an extractor, a reference or a metric that cannot be had.
     """
+    if isinstance(arguments.resolution, int):
+        check_square(arguments.resolution, "cpu")  # where real images are resampled
     extractor = open_extractor(arguments.extractor, arguments.inception, usable_device(arguments.measure_on))
     classifier = extractor if arguments.classifier is None else vit_extractor(arguments.classifier)
     accuracy = all(accuracy_of(one, classifier) is not None for one in labels)

@@ -259,4 +259,7 @@ def test_a_graph_compiled_inside_the_block_is_an_error_too():
 
 def test_the_package_exports_what_it_documents():
     package = importlib.import_module("tokenrank_guidance.capture")  # the attribute is the function
-    assert set(package.__all__) == {"AttentionRecord", "AttentionTap", "Capture", "capture"}
+    assert set(package.__all__) == {
+        *("AttentionRecord", "AttentionTap", "Capture", "capture"),
+        *("is_unwatched", "unwatched"),
+    }

@@ -21,12 +21,23 @@ from tokenrank_guidance import UnsupportedError
 
 TEXTUAL = ("sd", "sdxl", "sd3", "flux", "pixart")
 REFUSED = {
+    "StableDiffusionDepth2Img": "its denoiser takes 5 channels, an image gives 4; the others hold",
+    "StableDiffusionUpscale": "its denoiser takes 7 channels, an image gives 4; the others hold",
+    "StableDiffusionLatentUpscale": "its denoiser takes 8 channels, an image gives 4; the others hold",
     "StableDiffusionInstructPix2Pix": "its denoiser takes 8 channels, an image gives 4; the others hold",
+    "StableDiffusionXLInstructPix2Pix": "its denoiser takes 8 channels, an image gives 4; the others hold",
+    "SemanticStableDiffusion": "it has no encode_prompt",
+    "StableDiffusionSafe": "it has no encode_prompt",
+    "MarigoldDepth": "its denoiser takes 8 channels, an image gives 4; the others hold",
+    "MarigoldNormals": "its denoiser takes 8 channels, an image gives 4; the others hold",
+    "IF": "it was loaded without its tokenizer, text_encoder",
+    "IFSuperResolution": "it was loaded without its tokenizer, text_encoder",
     "FluxControl": "its denoiser takes 32 channels, an image gives 16; the others hold a condition",
     "KandinskyV22": "its UNet takes 'image' embeddings, which are not supported",
     "KandinskyV22Inpaint": "its UNet takes 'image' embeddings, which are not supported",
 }
-USED = [name for name in ROWS if ROWS[name].family in (*TEXTUAL, "dit", "ddpm") and name not in REFUSED]
+FAMILIES = (*TEXTUAL, "dit", "ddpm", "beside")
+USED = [name for name in ROWS if ROWS[name].family in FAMILIES and name not in REFUSED]
 EMPTY = torch.zeros(1, 1, 32, 32)
 
 

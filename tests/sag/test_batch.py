@@ -48,7 +48,9 @@ def test_each_of_several_images_per_prompt_is_that_image_alone(name, cfg):
         torch.testing.assert_close(batch[i : i + 1], alone, rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "flux", "dit", "ddpm"])
+@pytest.mark.parametrize(
+    "name", ["sd", "sdxl", "sd3", "flux", "pixart", "dit", "ddpm", "auraflow", "lumina", "hunyuan"]
+)
 def test_two_images_from_equal_noise_are_not_taken_for_classifier_free_guidance(name):
     pipe, arguments = pipeline(name), ARGUMENTS[name](Call(cfg=False, batch=2))
     batch = images(pipe, arguments, seeded([5, 5]))
@@ -60,8 +62,6 @@ def test_two_images_from_equal_noise_are_not_taken_for_classifier_free_guidance(
 @pytest.mark.parametrize(("name", "cfg"), EVERY_FAMILY)
 def test_two_images_from_equal_noise_count_as_two(name, cfg):
     pipe, arguments = pipeline(name), ARGUMENTS[name](Call(cfg=cfg, batch=2))
-    if (name, cfg) == ("pixart", False):
-        pytest.skip("PixArt's pipeline does not tell: documented in sag.families")
     with SelfAttentionGuidance()(pipe) as guidance:
         pipe(**arguments, num_inference_steps=2, generator=seeded([5, 5]))
     assert [len(step.score) for step in guidance.steps] == [2, 2]

@@ -6,6 +6,7 @@ import torch
 from diffseg.zero_shot import Generate, segment
 from diffseg.zero_shot.options import Options
 from diffseg.zero_shot.run import heat_maps
+from sag import SelfAttentionGuidance
 from tests import tiny_models
 from tests.capture.helpers import hook_counts
 from tests.diffseg.zero_shot import oracle
@@ -107,3 +108,23 @@ def test_an_interrupt_leaves_nothing():
     handle.remove()
     assert hook_counts(denoiser(pipe)) == before
     assert segment(pipe, Generate(**REQUEST), ["dog"]).heats.shape == (1, 8, 12)
+
+
+@pytest.mark.parametrize("method", ["bounce", "concept-attention"])
+@pytest.mark.parametrize("name", ["flux", "sd3", "sd"])
+def test_a_guided_drawing_is_read_in_its_own_passes(name, method):
+    """The first step's latents are the same with guidance, so are its maps; the extra pass is not read."""
+    if (name, method) == ("sd", "concept-attention"):
+        method = "daam"
+    pipe = pipeline(name)
+    request = Generate(**REQUEST, cfg=4.0)
+
+    def read():
+        return segment(pipe, request, ["dog"], method=method).steps
+
+    plain_steps = read()
+    with SelfAttentionGuidance()(pipe) as guidance:
+        guided = read()
+    assert len(guidance.steps) == len(guided) == len(plain_steps) == 3
+    assert torch.equal(guided[0], plain_steps[0])
+    assert not torch.equal(guided[2], plain_steps[2])

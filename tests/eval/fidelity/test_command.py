@@ -217,6 +217,7 @@ def test_images_of_several_sizes_are_refused(measured, tmp_path):
         (("--reference", "shipped"), "shipped"),
         (("--n", "25"), "has 24 images"),
         (("--resolution", "small"), "--resolution"),
+        (("--reference", "shipped", "--resolution", "1000000"), "1000000×1000000 need at least"),
         (("--measure-on", "toaster"), "toaster"),
     ],
 )
