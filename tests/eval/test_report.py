@@ -11,6 +11,7 @@ import torch
 
 from eval import report
 from eval.metrics.interval import Interval
+from eval.streams import results_only
 
 
 def test_a_report_says_where_it_came_from():
@@ -46,7 +47,7 @@ def test_emit_writes_what_it_prints(tmp_path, capsys):
 
 
 def test_only_results_reach_stdout(tmp_path, capsys):
-    with report.results_only():
+    with results_only():
         print("chatter")
         report.emit({"x": 1}, tmp_path)
     captured = capsys.readouterr()

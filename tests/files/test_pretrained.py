@@ -20,7 +20,7 @@ from tests import tiny_networks, tiny_vits
 from tests.tiny_models import pipeline
 from tokenrank_guidance.commands.models import load_model
 from tokenrank_guidance.files.pretrained import load_timm
-from tokenrank_guidance.tiny.evaluate import Classifier
+from tokenrank_guidance.tiny.evaluate.command import Classifier
 
 ATTENTION = {"device": "cpu", "dtype": "float32", "pipe": None}
 VIT_READERS = {
