@@ -23,6 +23,10 @@ NOT_GIVEN = "what its denoiser was given, where guidance edits it, is not the sa
 NOT_COMBINED = (
     "what its scheduler is given is no combination of the denoiser's outputs with weights that sum to 1"
 )
+NOT_FOUND = (
+    "least squares find no weights that sum to 1 that make what its scheduler is given of the "
+    "denoiser's outputs; weights that differ from value to value are found outside torch.inference_mode alone"
+)
 
 
 class Contract:
@@ -136,7 +140,7 @@ class Contract:
         if self._rescaled and step.columns > 1:  # of one output alone there is nothing to rescale
             return model_output
         if tangent is None and not step.combines(model_output):
-            self._refuse(NOT_COMBINED)
+            self._refuse(NOT_FOUND)
         if tangent is not None and not step.moved(tangent):
             self._refuse(
                 f"{NOT_COMBINED}: of what is added to all of them, {step.share(tangent):.3g} comes out"

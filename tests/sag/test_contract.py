@@ -189,3 +189,13 @@ def test_guidance_rescale_takes_part_of_the_guidance_away_and_is_no_breach():
         with SelfAttentionGuidance()(pipe) as guidance:
             pipe("a red box", height=32, width=32, num_inference_steps=2, guidance_rescale=rescale)
         assert len(guidance.steps) == 2
+
+
+def test_in_inference_mode_such_weights_are_refused_with_what_helps():
+    loop = Loop(combine=where_they_differ)
+    with (
+        torch.inference_mode(),
+        SelfAttentionGuidance()(loop),
+        pytest.raises(UnsupportedError, match=r"are found outside torch\.inference_mode alone"),
+    ):
+        loop.sample()
