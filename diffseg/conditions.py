@@ -12,8 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffseg.channels import mask_channels
-from diffseg.sizes import config_of, denoiser_of, pixels_per_latent
+from diffseg.sizes import config_of, pixels_per_latent
 from tokenrank_guidance.errors import UnsupportedError
+from tokenrank_guidance.pipelines import denoiser_of
 
 Latents = Float[Tensor, "1 c h w"]
 Inputs = dict[str, Any]

@@ -18,9 +18,9 @@ from diffseg.denoise import denoiser_pass
 from diffseg.images import Rgb
 from diffseg.label import Vote
 from diffseg.settings import Settings
-from diffseg.sizes import denoiser_of
 from diffseg.words import WORD, Positions, check_words, word_tokens
 from tokenrank_guidance.capture import AttentionRecord, capture
+from tokenrank_guidance.pipelines import denoiser_of
 
 FUNCTION_WORDS = frozenset(
     """a an the of and or with in on at to by for from over under near behind beside its his her their this

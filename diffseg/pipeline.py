@@ -16,8 +16,8 @@ from diffseg.label import Vote, name_segments
 from diffseg.naming import Naming, word_maps
 from diffseg.result import Segmentation
 from diffseg.settings import Settings, make_settings
-from diffseg.sizes import denoiser_of
 from tokenrank_guidance.capture import capture
+from tokenrank_guidance.pipelines import denoiser_of
 
 
 @dataclass(frozen=True, eq=False)

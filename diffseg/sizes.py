@@ -6,17 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from tokenrank_guidance.pipelines import denoiser_of
 
 SQUARE = ("DiTTransformer2DModel",)  # it puts its patches together as a square, whatever it was given
-
-
-def denoiser_of(pipe: Any) -> nn.Module:
-    """The network of `pipe` that denoises; ValueError where there is none."""
-    module = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
-    if not isinstance(module, nn.Module):
-        raise ValueError(f"{type(pipe).__name__} has neither a unet nor a transformer to take attention from")
-    return getattr(module, "_orig_mod", module)  # torch.compile's wrapper
 
 
 def config_of(pipe: Any) -> Mapping[str, Any]:

@@ -22,6 +22,7 @@ from sag.scorers import ColumnSumScorer, TokenRankScorer
 from sag.settings import Settings
 from tokenrank_guidance.capture import AttentionRecord, AttentionTap
 from tokenrank_guidance.errors import UnsupportedError
+from tokenrank_guidance.pipelines import denoiser_of
 
 
 @dataclass
@@ -150,12 +151,3 @@ def _warn_of_nothing(hook: GuidanceHook) -> None:
             UserWarning,
             stacklevel=2,
         )
-
-
-def denoiser_of(pipe: Any) -> nn.Module:
-    """The pipeline's UNet or transformer, out of `torch.compile`'s wrapper; UnsupportedError without one."""
-    for name in ("unet", "transformer"):
-        module = getattr(pipe, name, None)
-        if isinstance(module, nn.Module):
-            return getattr(module, "_orig_mod", module)
-    raise UnsupportedError(f"{type(pipe).__name__} has no unet and no transformer to guide")

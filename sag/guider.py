@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from sag.call import Channels, DenoiserCall, Given, Output, predicted
 from sag.degraded import DegradedPass, GuidedStep
 from sag.families import Family, family_of
-from sag.guidance import SelfAttentionGuidance, denoiser_of
+from sag.guidance import SelfAttentionGuidance
 from sag.hook import channels_of
 from sag.noise import SamplingStep, noise_formula, sampling_step
 from sag.parts import Parts
@@ -22,6 +22,7 @@ from sag.settings import Layers
 from tokenrank_guidance.capture import AttentionTap, is_unwatched
 from tokenrank_guidance.checks import is_number
 from tokenrank_guidance.errors import UnsupportedError
+from tokenrank_guidance.pipelines import denoiser_of
 
 if TYPE_CHECKING:
     from diffusers.guiders.classifier_free_guidance import GuiderOutput

@@ -6,11 +6,11 @@ from typing import Any
 
 from diffseg.checks import check_pipeline
 from diffseg.conditions import supported
-from diffseg.sizes import denoiser_of
 from diffseg.zero_shot.options import Layers, Options
 from tokenrank_guidance.capture.layers import choose_layers
 from tokenrank_guidance.capture.layouts import find_layout
 from tokenrank_guidance.errors import UnsupportedError
+from tokenrank_guidance.pipelines import denoiser_of
 
 JOINT = ("FluxTransformer2DModel", "SD3Transformer2DModel")
 

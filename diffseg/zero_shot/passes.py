@@ -16,12 +16,12 @@ from diffseg.conditions import longest_text
 from diffseg.denoise import denoiser_pass
 from diffseg.images import Rgb
 from diffseg.settings import Settings
-from diffseg.sizes import denoiser_of
 from diffseg.zero_shot.collect import Collector, Heat, Job
 from diffseg.zero_shot.options import Options
 from tokenrank_guidance import calls
 from tokenrank_guidance.capture import is_unwatched
 from tokenrank_guidance.errors import UnsupportedError
+from tokenrank_guidance.pipelines import denoiser_of
 
 PICTURES = ("image", "mask_image", "control_image")
 WITHOUT_PICTURE = ("FluxKontextPipeline",)  # draws without one too

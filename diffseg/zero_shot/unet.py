@@ -18,7 +18,6 @@ from torch import Tensor
 
 from diffseg.aggregate import Grid
 from diffseg.cross import TextAttention
-from diffseg.sizes import denoiser_of
 from diffseg.zero_shot.chain import Walks
 from diffseg.zero_shot.collect import Heat, Job, LayerMean
 from diffseg.zero_shot.joint import conditional
@@ -26,6 +25,7 @@ from diffseg.zero_shot.options import Options
 from tokenrank_guidance.capture import AttentionRecord, capture
 from tokenrank_guidance.capture.watch import AttentionCall
 from tokenrank_guidance.errors import UnsupportedError
+from tokenrank_guidance.pipelines import denoiser_of
 
 UNET_METHODS = ("bounce", "column", "tokenrank", "daam")
 

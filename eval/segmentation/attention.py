@@ -15,8 +15,8 @@ from diffseg.aggregate import Grid, ResolutionMap, ResolutionMeans
 from diffseg.denoise import denoiser_pass
 from diffseg.images import Rgb, resized, working_size
 from diffseg.settings import Settings
-from diffseg.sizes import denoiser_of
 from tokenrank_guidance.capture import AttentionRecord, capture
+from tokenrank_guidance.pipelines import denoiser_of
 
 
 @dataclass(frozen=True, eq=False)

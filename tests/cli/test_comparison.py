@@ -8,10 +8,11 @@ import torch
 from PIL import Image
 
 from tokenrank_guidance.calls import Job
-from tokenrank_guidance.commands.arms import Arm
-from tokenrank_guidance.commands.comparison import Comparison
-from tokenrank_guidance.commands.overlap import StepMasks
-from tokenrank_guidance.commands.tiles import COLOURS, contact_sheet, distance, token_tile
+from tokenrank_guidance.cli.arms import Arm
+from tokenrank_guidance.cli.comparison import Comparison
+from tokenrank_guidance.cli.overlap import StepMasks
+from tokenrank_guidance.cli.tiles import COLOURS, distance, token_tile
+from tokenrank_guidance.drawing import contact_sheet
 
 
 def noise(count: int, size: tuple[int, int], seed: int) -> list[Image.Image]:

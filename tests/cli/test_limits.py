@@ -6,14 +6,14 @@ import torch
 from PIL import Image
 
 from diffseg import DiffSeg
-from eval.cli import program
 from tests.eval.squares import write_squares
 from tests.tiny_models import pipeline
-from tokenrank_guidance import memory
+from tokenrank_guidance import devices, memory, pipelines
 from tokenrank_guidance.calls import Job, Sampling, call_arguments, finite_pictures
-from tokenrank_guidance.commands import arms, models
+from tokenrank_guidance.cli import arms
 from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.memory import GIB
+from tokenrank_guidance.program import program
 from tokenrank_guidance.sizes import size_step
 
 
@@ -93,7 +93,7 @@ def test_an_estimate_is_a_lower_bound():
 
 @pytest.mark.parametrize(("name", "part"), [("sd", "vae"), ("ddpm", "unet")])
 def test_pictures_of_nan_are_an_error_and_not_black(tokenrank, model, tmp_path, monkeypatch, name, part):
-    load = models.load_model
+    load = pipelines.load_model
 
     def broken(*given):
         loaded = load(*given)
@@ -102,7 +102,7 @@ def test_pictures_of_nan_are_an_error_and_not_black(tokenrank, model, tmp_path, 
             last.fill_(torch.nan)
         return loaded
 
-    monkeypatch.setattr(models, "load_model", broken)
+    monkeypatch.setattr(pipelines, "load_model", broken)
     prompt = ("--prompt", "x") if name == "sd" else ()
     given = (
         *prompt,
@@ -138,16 +138,16 @@ def test_numbers_that_are_none_are_refused(tokenrank, tmp_path, option, value):
 
 @pytest.mark.parametrize(("ratio", "warns"), [(14, True), (0.5, False)])
 def test_slow_numbers_are_warned_of_once(monkeypatch, capsys, ratio, warns):
-    models.warn_of_slow_numbers.cache_clear()
-    monkeypatch.setattr(models, "_seconds", lambda dtype: 1.0 if dtype == torch.float32 else ratio)
+    devices.warn_of_slow_numbers.cache_clear()
+    monkeypatch.setattr(devices, "_seconds", lambda dtype: 1.0 if dtype == torch.float32 else ratio)
     for _ in range(2):
-        models.warn_of_slow_numbers(torch.bfloat16, "cpu")
-    models.warn_of_slow_numbers(torch.float32, "cpu")
-    models.warn_of_slow_numbers(torch.bfloat16, "cuda")
+        devices.warn_of_slow_numbers(torch.bfloat16, "cpu")
+    devices.warn_of_slow_numbers(torch.float32, "cpu")
+    devices.warn_of_slow_numbers(torch.bfloat16, "cuda")
     said = capsys.readouterr().err
     assert said.count("warning: this CPU has no instructions for bfloat16") == warns
     assert ("14 times" in said and "--dtype" in said) == warns
-    models.warn_of_slow_numbers.cache_clear()
+    devices.warn_of_slow_numbers.cache_clear()
 
 
 def test_rows_that_are_no_distribution_are_refused():
@@ -198,5 +198,5 @@ def test_a_vit_is_not_loaded_for_a_size_that_does_not_fit(name, tmp_path, capsys
         "--device",
         "cpu",
     ]
-    assert program(f"eval.{name}", [*given, "--out", str(tmp_path / "o")]) == 1
+    assert program(f"eval.{name}", [*given, "--out", str(tmp_path / "o")]) == 2
     assert "a picture of 1000000×1000000 need at least" in capsys.readouterr().err

@@ -9,7 +9,6 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
 from diffseg import DiffSeg, Settings
 from diffseg.denoise import denoiser_pass
-from diffseg.sizes import denoiser_of
 from diffseg.zero_shot import Generate, segment
 from tests import tiny_networks as tiny
 from tests.diffseg.helpers import image
@@ -18,6 +17,7 @@ from tests.matrix.features import add_ip_adapter
 from tests.matrix.rows import ROWS
 from tests.tiny_models import Call, denoiser, pipeline
 from tokenrank_guidance import UnsupportedError
+from tokenrank_guidance.pipelines import denoiser_of
 
 TEXTUAL = ("sd", "sdxl", "sd3", "flux", "pixart")
 REFUSED = {

@@ -5,11 +5,12 @@ import torch
 
 from diffseg import DiffSeg, Settings, segment_records
 from diffseg.denoise import denoiser_pass
-from diffseg.sizes import denoiser_of, native_resolution, size_multiple
+from diffseg.sizes import native_resolution, size_multiple
 from tests.capture.helpers import hook_counts
 from tests.diffseg.helpers import image
 from tests.tiny_models import PIPELINES, pipeline
 from tokenrank_guidance import UnsupportedError, capture
+from tokenrank_guidance.pipelines import denoiser_of
 from tokenrank_guidance.tiny import load_pipeline
 
 SMALL = {"num_anchors": 32, "resolution": 32}

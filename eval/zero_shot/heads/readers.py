@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from diffseg.checks import check_pipeline
 from diffseg.denoise import denoiser_pass
 from diffseg.settings import Settings
-from diffseg.sizes import denoiser_of
 from diffseg.words import word_tokens
 from diffseg.zero_shot.chain import starts_at
 from diffseg.zero_shot.joint import conditional
@@ -26,8 +25,9 @@ from eval.segmentation.loading import load_attention
 from eval.zero_shot.heads.measure import LayerHeads, mean_of, read_layer
 from eval.zero_shot.options import captioned
 from tokenrank_guidance.capture import AttentionRecord, capture
-from tokenrank_guidance.commands.models import DTYPES, load_model, usable_device
+from tokenrank_guidance.devices import DTYPES, usable_device
 from tokenrank_guidance.errors import UnsupportedError
+from tokenrank_guidance.pipelines import denoiser_of, load_model
 
 EMBEDDED_RESOLUTION, VIT_RESOLUTION = 128, 224
 

@@ -2,13 +2,14 @@
 
 import json
 import warnings
-from argparse import ArgumentTypeError
 
 import pytest
 
-from eval.cli import Parser, existing, fractions, names, positive, progress, run
-from eval.report import emit
 from tokenrank_guidance.errors import TokenRankError
+from tokenrank_guidance.messages import progress
+from tokenrank_guidance.options import positive
+from tokenrank_guidance.program import Parser, run
+from tokenrank_guidance.report import emit
 
 
 def raising(error):
@@ -35,7 +36,7 @@ def test_results_on_stdout_and_the_rest_on_stderr(tmp_path, capsys):
     "error", [ValueError("a\nb"), TokenRankError("a b"), OSError("a b"), ImportError("a b")]
 )
 def test_mistakes_are_one_line(error, capsys):
-    assert run(raising(error), []) == 1
+    assert run(raising(error), []) == 2
     assert tuple(capsys.readouterr()) == ("", "error: a b\n")
 
 
@@ -52,34 +53,10 @@ def test_other_errors_are_not_hidden():
 def test_a_wrong_argument(capsys):
     parser = Parser(prog="x")
     parser.add_argument("--n", type=positive)
-    assert run(lambda argv: parser.parse_args(argv), ["--n", "0"]) == 1
+    assert run(lambda argv: parser.parse_args(argv), ["--n", "0"]) == 2
     assert capsys.readouterr().err == (
         "error: argument --n: expected a whole number ≥ 1, got '0' (see x --help)\n"
     )
-
-
-def test_fractions():
-    assert fractions(".1,0.25,1") == (0.1, 0.25, 1.0)
-    assert fractions(".1:.9:.1") == (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-    assert fractions("0:1:.5") == (0.0, 0.5, 1.0)
-    for text in ("", "x", ".2,.1", ".1,.1", "-.1,.2", ".5,1.5", "nan", ".1:.9", ".1:.9:0", ".9:.1:.1"):
-        with pytest.raises(ArgumentTypeError, match="expected rising fractions"):
-            fractions(text)
-
-
-def test_names():
-    parse = names(["a", "b", "c"])
-    assert parse("c, a,c") == ("c", "a")
-    assert parse("all") == ("a", "b", "c")
-    for text, wrong in (("a,x", "got x"), (" ,", "got nothing")):
-        with pytest.raises(ArgumentTypeError, match=f"{wrong}; expected some of a, b, c, or all"):
-            parse(text)
-
-
-def test_existing(tmp_path):
-    assert existing(str(tmp_path)) == tmp_path
-    with pytest.raises(ArgumentTypeError, match="there is no file or folder"):
-        existing(str(tmp_path / "x"))
 
 
 def test_progress_counts_what_was_done_before(capsys):

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from eval.weights import weights_digest
+from tokenrank_guidance.files.digest import weights_digest
 
 
 def linear(seed=0):

@@ -7,17 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diffseg.choices import ANCHOR_NAMES, BLIND, MOST_MERGES, PRESET_NAMES, SAMPLED, VOTES
-from tokenrank_guidance.commands.options import (
-    add_model_arguments,
-    at_least,
-    between,
-    damping,
-    file,
-    finite,
-    folder,
-    layer,
-    refuse_without_effect,
-)
+from tokenrank_guidance.option_groups import add_model_arguments, refuse_without_effect
+from tokenrank_guidance.options import at_least, between, damping, file, finite, folder, layer
 
 
 def threshold(text: str) -> float | str:
