@@ -50,7 +50,7 @@ class Task:
     def drawings(self, arms: tuple[Arm, ...]) -> dict[Arm, Drawing]:
         """One per arm, all of them checked before the first image is drawn."""
         drawings = {arm: Drawing.of(self.pipe, self.sampling, arm) for arm in arms}
-        check_size(self.pipe, self.sampling, self.settings["batch_size"])
+        check_size(self.pipe, self.sampling.height, self.sampling.width, self.settings["batch_size"])
         for drawing in drawings.values():
             drawing.check(self.prompts.jobs(range(len(self.prompts.texts)), 0))
         return drawings

@@ -6,9 +6,8 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from diffseg.choices import ANCHOR_NAMES, MOST_MERGES, PRESET_NAMES
+from diffseg.choices import ANCHOR_NAMES, MOST_MERGES, PRESET_NAMES, check_anchor_options
 from eval.segmentation.arms import MEASURES, Arm, Threshold, best_thresholds, chosen_arms, grid_of_arms
-from tokenrank_guidance.cli.segment_options import check_anchor_options
 from tokenrank_guidance.option_groups import add_device_arguments, refuse_without_effect
 from tokenrank_guidance.options import (
     at_least,

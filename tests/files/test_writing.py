@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tokenrank_guidance.files.writing import staged, staged_file, write_text, write_whole
+from tokenrank_guidance.files.writing import check_writable, staged, staged_file, write_text, write_whole
 
 
 def write_and_fail(folder: Path, error: type[BaseException]) -> None:
@@ -117,3 +117,18 @@ def test_where_nothing_can_be_written(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(OSError, match=r"cannot write .*file/x\.json"):
         write_text(tmp_path / "file" / "x.json", "{}")
+
+
+def test_writing_one_file_sweeps_nothing(tmp_path):
+    """Other processes write beside it, and a folder of thousands is not looked through each time."""
+    (tmp_path / ".tokenrank-other").mkdir()
+    write_text(tmp_path / "x", "new")
+    assert {path.name for path in tmp_path.iterdir()} == {".tokenrank-other", "x"}
+
+
+def test_a_folder_is_made_or_said_to_be_unwritable(tmp_path):
+    check_writable(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OSError, match="cannot write to"):
+        check_writable(tmp_path / "file" / "folder")

@@ -19,6 +19,7 @@ from tokenrank_guidance.files.writing import write_whole
 from tokenrank_guidance.tiny.architecture import build_pipeline
 from tokenrank_guidance.tiny.autoencoder import train_autoencoder
 from tokenrank_guidance.tiny.checkpoint import TrainingState
+from tokenrank_guidance.tiny.choices import AUTOENCODER_BATCH
 from tokenrank_guidance.tiny.dataset import LabelledImages, load_images
 from tokenrank_guidance.tiny.denoiser import encode_views, train_denoiser
 from tokenrank_guidance.tiny.export import export_pipeline
@@ -26,7 +27,6 @@ from tokenrank_guidance.tiny.objective import Objective, RectifiedFlow, VPredict
 from tokenrank_guidance.tiny.progress import Schedule
 from tokenrank_guidance.tiny.sampling import sample_images
 from tokenrank_guidance.tiny.sheet import loss_curve, sample_sheet
-from tokenrank_guidance.tiny.train.options import AUTOENCODER_BATCH
 
 OBJECTIVES: dict[str, Callable[[Any], Objective]] = {"tiny-flux": RectifiedFlow, "tiny-sd": VPrediction}
 FINAL_COLUMNS = 8  # samples of each label

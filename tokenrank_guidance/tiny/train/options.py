@@ -10,11 +10,9 @@ from pathlib import Path
 from tokenrank_guidance.option_groups import refuse_without_effect
 from tokenrank_guidance.options import ABOVE_SEEDS, at_least, between, file, folder, named, positive_number
 from tokenrank_guidance.program import ended, parser_of
+from tokenrank_guidance.tiny.choices import AUTOENCODER_BATCH, NAMES, SEED_STRIDE
 
-AUTOENCODER_BATCH = 32
 INTERRUPTED = "interrupted: the same command goes on from the last checkpoint"
-NAMES = ("tiny-flux", "tiny-sd")
-SEED_STRIDE = 1_000_003  # a step's random numbers are seeded by SEED_STRIDE * seed + step
 DESCRIPTION = (
     "Train an embedded model: first the autoencoder, then the denoiser on its latents. Both stages resume "
     "from their checkpoints, which lie outside the repository; ask for more --images to go on training."
