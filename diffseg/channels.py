@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffseg.sizes import autoencoder_of, config_of, is_packed, pixels_per_latent
+from diffseg.sizes import config_of, is_packed, pixels_per_latent
+from tokenrank_guidance.pipelines import autoencoder_of
 
 # Their denoiser may take the latents, a mask and the latents of the masked image, in this order; without the
 # additional channels the mask is applied between steps.

@@ -8,9 +8,9 @@ from typing import Any
 from diffseg.channels import latent_channels, mask_channels
 from diffseg.conditions import WITHOUT_TEXT, aesthetics, supported
 from diffseg.noise import is_flow
-from diffseg.sizes import autoencoder_of, config_of
+from diffseg.sizes import config_of
 from tokenrank_guidance.errors import UnsupportedError
-from tokenrank_guidance.pipelines import denoiser_of
+from tokenrank_guidance.pipelines import autoencoder_of, denoiser_of
 
 GIVEN = {"prompt", "prompt_2", "prompt_3", "device", "num_images_per_prompt", "do_classifier_free_guidance"}
 IP_ADAPTER = "MultiIPAdapterImageProjection"

@@ -13,8 +13,8 @@ from diffseg.conditions import Request, denoiser_inputs
 from diffseg.images import Rgb, resized, working_size
 from diffseg.noise import noise_level, noised
 from diffseg.settings import Settings
-from diffseg.sizes import autoencoder_of, is_square, native_resolution, pixels_per_latent, size_multiple
-from tokenrank_guidance.pipelines import denoiser_of
+from diffseg.sizes import is_square, native_resolution, pixels_per_latent, size_multiple
+from tokenrank_guidance.pipelines import autoencoder_of, denoiser_of
 from tokenrank_guidance.sizes import check_pass
 
 

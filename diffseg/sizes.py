@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tokenrank_guidance.pipelines import denoiser_of
+from tokenrank_guidance.pipelines import autoencoder_of, denoiser_of
 
 SQUARE = ("DiTTransformer2DModel",)  # it puts its patches together as a square, whatever it was given
 
@@ -15,11 +15,6 @@ def config_of(pipe: Any) -> Mapping[str, Any]:
     """The denoiser's configuration."""
     model: Any = denoiser_of(pipe)
     return model.config
-
-
-def autoencoder_of(pipe: Any) -> Any | None:
-    """The autoencoder of `pipe`, None where it denoises pixels."""
-    return getattr(pipe, "vae", None) or getattr(pipe, "vqvae", None)
 
 
 def pixels_per_latent(pipe: Any) -> int:

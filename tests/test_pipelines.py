@@ -1,4 +1,4 @@
-"""Which pipeline a name means, and which of its parts denoises."""
+"""The parts of a pipeline."""
 
 from types import SimpleNamespace
 
@@ -7,9 +7,8 @@ import torch
 from torch import nn
 
 from tests.tiny_models import pipeline
-from tokenrank_guidance import pipelines
 from tokenrank_guidance.errors import UnsupportedError
-from tokenrank_guidance.pipelines import denoiser_of, load_model
+from tokenrank_guidance.pipelines import autoencoder_of, denoiser_of
 
 
 @pytest.mark.parametrize(("name", "part"), [("sd", "unet"), ("sd3", "transformer"), ("flux", "transformer")])
@@ -30,13 +29,8 @@ def test_what_has_no_denoiser_is_refused(pipe):
         denoiser_of(pipe)
 
 
-@pytest.mark.parametrize("name", ["tiny-dit", "a b/c", "x/y/z", "no-such-folder/"])
-def test_a_name_that_means_no_model_is_refused_without_asking_the_hub(name):
-    with pytest.raises(ValueError, match=f"^no model '{name}'; expected one of .*folder or a Hub id"):
-        load_model(name, "cpu", torch.float32)
-
-
-def test_an_installation_without_weights_says_so(monkeypatch):
-    monkeypatch.setattr(pipelines, "available_models", tuple)
-    with pytest.raises(ValueError, match="lacks the embedded models' weights"):
-        load_model(None, "cpu", torch.float32)
+def test_the_autoencoder_is_there_or_none():
+    pipe = pipeline("sd")
+    assert autoencoder_of(pipe) is pipe.vae
+    assert autoencoder_of(SimpleNamespace(vqvae=pipe.vae)) is pipe.vae
+    assert autoencoder_of(pipeline("ddpm")) is None

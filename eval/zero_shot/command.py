@@ -29,7 +29,8 @@ from tokenrank_guidance.devices import DTYPES, usable_device
 from tokenrank_guidance.files.digest import weights_digest
 from tokenrank_guidance.files.writing import write_text
 from tokenrank_guidance.messages import progress, say
-from tokenrank_guidance.pipelines import denoiser_of, load_model
+from tokenrank_guidance.models import load_model
+from tokenrank_guidance.pipelines import denoiser_of
 from tokenrank_guidance.report import emit
 from tokenrank_guidance.tiny.tokenizer import LABELS
 

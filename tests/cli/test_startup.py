@@ -142,6 +142,14 @@ def test_lazy_packages_have_every_name_they_export(name):
         _ = package.nothing
 
 
+def test_guidance_and_segmentation_bring_no_pipelines():
+    code = (
+        "import sys\nfrom diffseg import DiffSeg\nfrom sag import SelfAttentionGuidance\n"
+        "assert not {'diffusers', 'transformers'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_capture_is_the_function_before_and_after_its_package_is_imported():
     assert callable(tokenrank_guidance.capture)
     code = (

@@ -21,7 +21,7 @@ from tokenrank_guidance.cli.explain_strip import Column, mask_image, strip
 from tokenrank_guidance.files.pictures import open_picture
 from tokenrank_guidance.files.writing import staged, write_result
 from tokenrank_guidance.messages import say
-from tokenrank_guidance.pipelines import Model, open_model
+from tokenrank_guidance.models import Model, open_model
 from tokenrank_guidance.report import Json, versions
 
 STRIP, DRAWN, MASK = "explain.png", "image.png", "mask-{:02d}.png"

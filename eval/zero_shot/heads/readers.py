@@ -27,7 +27,8 @@ from eval.zero_shot.options import captioned
 from tokenrank_guidance.capture import AttentionRecord, capture
 from tokenrank_guidance.devices import DTYPES, usable_device
 from tokenrank_guidance.errors import UnsupportedError
-from tokenrank_guidance.pipelines import denoiser_of, load_model
+from tokenrank_guidance.models import load_model
+from tokenrank_guidance.pipelines import denoiser_of
 
 EMBEDDED_RESOLUTION, VIT_RESOLUTION = 128, 224
 
