@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffseg.checks import check_pipeline
+from diffseg.passes.checks import check_pipeline
 from diffseg.settings import Settings
 from eval.patches import patch_side
 from eval.preprocess import of_processor, of_timm

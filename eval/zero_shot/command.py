@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffseg.sizes import denoiser_of
 from diffseg.zero_shot import heat_maps
 from diffseg.zero_shot.layers import check_family, is_joint
 from diffseg.zero_shot.options import Options
@@ -29,6 +28,7 @@ from eval.zero_shot.pictures import Shown, curve_figure, grid_figure
 from eval.zero_shot.result import ZeroShotResult
 from eval.zero_shot.tally import Measured, Tally, at_size, squared, tally
 from tokenrank_guidance.commands.models import DTYPES, load_model, usable_device
+from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.tiny.tokenizer import LABELS
 
 Json = dict[str, Any]
