@@ -14,15 +14,14 @@ from torch import Tensor, nn
 
 from sag.caches import refuse_deepcache
 from sag.degraded import GuidedStep
-from sag.families import family_of
 from sag.hook import GuidanceHook
 from sag.noise import noise_formula
-from sag.pipelines import habits_of
 from sag.scorers import ColumnSumScorer, TokenRankScorer
 from sag.settings import Settings
 from tokenrank_guidance.capture import AttentionRecord, AttentionTap
+from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
-from tokenrank_guidance.pipelines import denoiser_of
+from tokenrank_guidance.families.registry import calling_of, guidable
 
 
 @dataclass
@@ -82,8 +81,8 @@ class SelfAttentionGuidance(Settings):
             raise UnsupportedError(
                 f"{type(pipe).__name__} guides by a guider: guide it with sag.TokenRankGuider().guide(pipe)"
             )
-        habits_of(pipe)
-        family_of(denoiser)
+        guidable(pipe)
+        calling_of(denoiser)
         noise_formula(getattr(pipe, "scheduler", None))
         refuse_deepcache(denoiser)
         tap = AttentionTap(denoiser, self.layers)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from tokenrank_guidance.components import autoencoder_of
 from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.memory import check_memory
-from tokenrank_guidance.pipelines import autoencoder_of
 
 
 def check_size(pipe: Any, height: int | None, width: int | None, images: int) -> None:

@@ -22,8 +22,8 @@ from diffseg.zero_shot.collect import Heat, Job, LayerMean
 from diffseg.zero_shot.concept_text import ConceptText, encode_concepts
 from diffseg.zero_shot.options import Options
 from tokenrank_guidance.capture import AttentionRecord, capture
+from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import CaptureError
-from tokenrank_guidance.pipelines import denoiser_of
 
 KERNEL = 3
 

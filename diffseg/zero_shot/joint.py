@@ -11,8 +11,8 @@ from diffseg.zero_shot.chain import Starts, Walks, starts_at
 from diffseg.zero_shot.collect import Heat, Job, LayerMean
 from diffseg.zero_shot.options import Options
 from tokenrank_guidance.capture import AttentionRecord, capture
+from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import CaptureError, UnsupportedError
-from tokenrank_guidance.pipelines import denoiser_of
 
 
 class JointWalks:

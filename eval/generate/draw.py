@@ -18,8 +18,8 @@ from eval.generate.arms import NONE, PAG, PAG_DEFAULTS, Arm
 from sag.guidance import SelfAttentionGuidance
 from sag.settings import Layers
 from tokenrank_guidance.calls import Arguments, Job, Sampling, call_arguments, finite_pictures
+from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
-from tokenrank_guidance.pipelines import denoiser_of
 from tokenrank_guidance.quiet import quiet_libraries
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from diffseg.images import Rgb, read_images
+from diffseg.passes.images import Rgb, read_images
 from diffseg.settings import Settings
 from eval.data import UnreadableImage, rows
 from eval.journal import Journal

@@ -25,12 +25,12 @@ from eval.zero_shot.options import captioned, options_of, parse
 from eval.zero_shot.pictures import Shown, curve_figure, grid_figure
 from eval.zero_shot.result import ZeroShotResult
 from eval.zero_shot.tally import Measured, Tally, at_size, squared, tally
+from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.devices import DTYPES, usable_device
 from tokenrank_guidance.files.digest import weights_digest
 from tokenrank_guidance.files.writing import write_text
 from tokenrank_guidance.messages import progress, say
-from tokenrank_guidance.models import load_model
-from tokenrank_guidance.pipelines import denoiser_of
+from tokenrank_guidance.pipelines import load_model
 from tokenrank_guidance.report import emit
 from tokenrank_guidance.tiny.tokenizer import LABELS
 

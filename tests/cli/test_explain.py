@@ -9,7 +9,7 @@ from PIL import Image
 
 from diffseg.zero_shot import Generate, segment
 from tokenrank_guidance.cli import explain
-from tokenrank_guidance.models import load_model
+from tokenrank_guidance.pipelines import load_model
 
 FAST = ("--device", "cpu", "--draws", 1)
 

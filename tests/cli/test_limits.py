@@ -8,7 +8,7 @@ from PIL import Image
 from diffseg import DiffSeg
 from tests.eval.squares import write_squares
 from tests.tiny_models import pipeline
-from tokenrank_guidance import memory, models
+from tokenrank_guidance import memory, pipelines
 from tokenrank_guidance.calls import finite_pictures
 from tokenrank_guidance.cli import arms
 from tokenrank_guidance.program import program
@@ -43,7 +43,7 @@ def test_reading_refuses_a_resolution_before_it_reads(tokenrank, model, tmp_path
 
 @pytest.mark.parametrize(("name", "part"), [("sd", "vae"), ("ddpm", "unet")])
 def test_pictures_of_nan_are_an_error_and_not_black(tokenrank, model, tmp_path, monkeypatch, name, part):
-    load = models.load_model
+    load = pipelines.load_model
 
     def broken(*given):
         loaded = load(*given)
@@ -52,7 +52,7 @@ def test_pictures_of_nan_are_an_error_and_not_black(tokenrank, model, tmp_path, 
             last.fill_(torch.nan)
         return loaded
 
-    monkeypatch.setattr(models, "load_model", broken)
+    monkeypatch.setattr(pipelines, "load_model", broken)
     prompt = ("--prompt", "x") if name == "sd" else ()
     given = (
         *prompt,
@@ -96,7 +96,7 @@ def test_rows_that_are_no_distribution_are_refused():
 
 
 def test_merging_on_and_on_costs_nothing_once_nothing_changes(monkeypatch):
-    from diffseg import merge
+    from diffseg.maps import merge
 
     generator = torch.Generator().manual_seed(0)
     maps = torch.softmax(4 * torch.randn(64, 64, generator=generator), -1)

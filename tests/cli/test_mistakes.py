@@ -2,7 +2,7 @@
 
 import pytest
 
-from tokenrank_guidance import models
+from tokenrank_guidance import pipelines
 from tokenrank_guidance.cli import arms, main
 
 VALUES = {
@@ -34,7 +34,7 @@ def no_sampling(monkeypatch):
     def fail(*_):
         raise AssertionError("the mistake came to light too late")
 
-    monkeypatch.setattr(models, "load_model", fail)
+    monkeypatch.setattr(pipelines, "load_model", fail)
     monkeypatch.setattr(arms.Study, "draw", fail)
 
 

@@ -10,7 +10,7 @@ from diffseg import DiffSeg
 from diffseg.picture import colours, label_image, overlay
 from tests.matrix.rows import ROWS
 from tokenrank_guidance.devices import DTYPES
-from tokenrank_guidance.models import load_model
+from tokenrank_guidance.pipelines import load_model
 
 FAST = ("--device", "cpu", "--num-anchors", 32)
 

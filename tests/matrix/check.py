@@ -18,7 +18,7 @@ from tests.matrix.features import Feature
 from tests.matrix.rows import STEPS, Arguments, Row, run
 from tests.sag.helpers import traces
 from tests.tiny_models import Call
-from tokenrank_guidance.pipelines import denoiser_of as denoiser
+from tokenrank_guidance.components import denoiser_of as denoiser
 
 SCALE = 0.75
 STOPPED = "stopped by the test"

@@ -25,7 +25,7 @@ from tests.matrix.beside import WITHOUT_CFG
 from tests.matrix.embeddings import ENCODERS, prompt_embeddings
 from tests.matrix.rows import Arguments, Row
 from tests.tiny_models import Call
-from tokenrank_guidance.pipelines import denoiser_of as denoiser
+from tokenrank_guidance.components import denoiser_of as denoiser
 
 UNETS = ("sd", "sdxl")
 TEXT = (*UNETS, "sd3", "flux", "pixart")

@@ -17,7 +17,7 @@ from tests.matrix.table import table
 from tests.sag.helpers import traces
 from tests.tiny_models import Call
 from tokenrank_guidance import CaptureError, UnsupportedError
-from tokenrank_guidance.pipelines import denoiser_of
+from tokenrank_guidance.components import denoiser_of
 
 SAMPLE = {
     ("StableDiffusionControlNet", "CFG, negative prompt"),

@@ -8,7 +8,7 @@ from tests.matrix.check import prepared, seen
 from tests.matrix.features import FEATURES, cast
 from tests.matrix.rows import ROWS, run
 from tests.sag import oracle
-from tokenrank_guidance.pipelines import denoiser_of
+from tokenrank_guidance.components import denoiser_of
 
 CFG = "CFG, negative prompt"
 CASES = [

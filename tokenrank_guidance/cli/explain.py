@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from diffseg.images import Rgb, read_images
+from diffseg.passes.images import Rgb, read_images
 from diffseg.words import caption_of
 from diffseg.zero_shot import Generate, Options, ZeroShot, heat_maps
 from diffseg.zero_shot.layers import is_joint
@@ -21,7 +21,7 @@ from tokenrank_guidance.cli.explain_strip import Column, mask_image, strip
 from tokenrank_guidance.files.pictures import open_picture
 from tokenrank_guidance.files.writing import staged, write_result
 from tokenrank_guidance.messages import say
-from tokenrank_guidance.models import Model, open_model
+from tokenrank_guidance.pipelines import Model, open_model
 from tokenrank_guidance.report import Json, versions
 
 STRIP, DRAWN, MASK = "explain.png", "image.png", "mask-{:02d}.png"

@@ -11,7 +11,7 @@ from sag.settings import Settings
 from tokenrank_guidance.calls import Job
 from tokenrank_guidance.cli.arms import Arm, Study
 from tokenrank_guidance.cli.overlap import LEVEL, bootstrap_interval
-from tokenrank_guidance.models import Model
+from tokenrank_guidance.pipelines import Model
 from tokenrank_guidance.report import Json, versions
 
 

@@ -17,7 +17,7 @@ from tokenrank_guidance.cli.sample_options import ARMS, images_of_each, one_pict
 from tokenrank_guidance.drawing import contact_sheet
 from tokenrank_guidance.files.writing import staged, staged_file, write_result
 from tokenrank_guidance.messages import say
-from tokenrank_guidance.models import Model, open_model
+from tokenrank_guidance.pipelines import Model, open_model
 from tokenrank_guidance.report import Json
 
 EMBEDDED_PROMPTS = tuple(

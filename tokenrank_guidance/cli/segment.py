@@ -13,7 +13,7 @@ from diffseg.picture import colours, label_image, overlay
 from tokenrank_guidance.files.pictures import open_picture
 from tokenrank_guidance.files.writing import staged, write_result
 from tokenrank_guidance.messages import say
-from tokenrank_guidance.models import Model, open_model
+from tokenrank_guidance.pipelines import Model, open_model
 from tokenrank_guidance.report import Json, versions
 
 OVERLAY, LABELS = "overlay.png", "labels.png"

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diffseg.checks import check_pipeline
-from diffseg.denoise import denoiser_pass
+from diffseg.passes.checks import check_pipeline
+from diffseg.passes.denoise import denoiser_pass
 from diffseg.settings import Settings
 from diffseg.words import word_tokens
 from diffseg.zero_shot.chain import starts_at
@@ -25,10 +25,10 @@ from eval.segmentation.loading import load_attention
 from eval.zero_shot.heads.measure import LayerHeads, mean_of, read_layer
 from eval.zero_shot.options import captioned
 from tokenrank_guidance.capture import AttentionRecord, capture
+from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.devices import DTYPES, usable_device
 from tokenrank_guidance.errors import UnsupportedError
-from tokenrank_guidance.models import load_model
-from tokenrank_guidance.pipelines import denoiser_of
+from tokenrank_guidance.pipelines import load_model
 
 EMBEDDED_RESOLUTION, VIT_RESOLUTION = 128, 224
 
