@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from tests.tiny_models import pipeline
-from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.components import autoencoder_of, denoiser_of
+from tokenrank_guidance.errors import UnsupportedError
 
 
 @pytest.mark.parametrize(("name", "part"), [("sd", "unet"), ("sd3", "transformer"), ("flux", "transformer")])

@@ -20,19 +20,22 @@ PROGRAMS = {
     "tokenrank sample": ("tokenrank_guidance.cli:main", ["sample", "--damping", "1"]),
     "tokenrank segment": ("tokenrank_guidance.cli:main", ["segment", "x.png", "--vote", "mean"]),
     "tokenrank explain": ("tokenrank_guidance.cli:main", ["explain", "--concepts", "x"]),
-    "eval.masking": ("masking", ["--model", "m", "--data", "d", "--out", "o", "--scorers", "rnk"]),
-    "eval.segmentation": ("segmentation", ["--vit", "v", "--data", "d", "--out", "o", "--add-noise"]),
+    "eval.masking": ("eval.masking", ["--model", "m", "--data", "d", "--out", "o", "--scorers", "rnk"]),
+    "eval.segmentation": ("eval.segmentation", ["--vit", "v", "--data", "d", "--out", "o", "--add-noise"]),
     "eval.zero_shot": (
-        "zero_shot",
+        "eval.zero_shot",
         ["--pipe", "p", "--data", "d", "--out", "o", "--methods", "row", "--n", "2"],
     ),
-    "eval.zero_shot.heads": ("zero_shot.heads", ["--vit", "v", "--data", "d", "--out", "o", "--draws", "2"]),
-    "eval.generate": ("generate", ["--out", "o", "--n", "1", "--arms", "tokenrank:damping=2"]),
-    "eval.fidelity": ("fidelity", ["o", "--out", "p"]),
-    "eval.sweep": ("sweep", ["--out", "o", "--arms", "none"]),
-    "tiny.train": ("tokenrank_guidance.tiny.train.options:main", ["tiny-sd", "--data", "d", "--rate", "nan"]),
+    "eval.zero_shot.heads": (
+        "eval.zero_shot.heads",
+        ["--vit", "v", "--data", "d", "--out", "o", "--draws", "2"],
+    ),
+    "eval.generate": ("eval.generate", ["--out", "o", "--n", "1", "--arms", "tokenrank:damping=2"]),
+    "eval.fidelity": ("eval.fidelity", ["o", "--out", "p"]),
+    "eval.sweep": ("eval.sweep", ["--out", "o", "--arms", "none"]),
+    "tiny.train": ("tokenrank_guidance.tiny.train", ["tiny-sd", "--data", "d", "--rate", "nan"]),
     "tiny.evaluate": (
-        "tokenrank_guidance.tiny.evaluate.options:main",
+        "tokenrank_guidance.tiny.evaluate",
         ["m", "--classifier", "c", "--data", "d"],
     ),
 }
@@ -62,7 +65,7 @@ for name, (where, mistake) in programs.items():
     def run(arguments):
         if function:
             return getattr(import_module(module), function)(arguments)
-        return program(f"eval.{module}", arguments)
+        return program(module, arguments)
     subcommand = name.split()[1:]
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -170,12 +173,12 @@ class _Interrupted(ModuleType):
         ("eval.generate.command", lambda argv: program("eval.generate", argv), ["--out", "o", "--n", "1"]),
         (
             "tokenrank_guidance.tiny.evaluate.command",
-            import_module("tokenrank_guidance.tiny.evaluate.options").main,
+            lambda argv: program("tokenrank_guidance.tiny.evaluate", argv),
             ["tiny-sd", "--classifier", ".", "--data", "."],
         ),
         (
             "tokenrank_guidance.tiny.train.command",
-            import_module("tokenrank_guidance.tiny.train.options").main,
+            lambda argv: program("tokenrank_guidance.tiny.train", argv),
             ["tiny-sd", "--data", "x"],
         ),
     ],
