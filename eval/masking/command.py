@@ -8,7 +8,6 @@ from typing import Any
 
 from accelerate import PartialState
 
-from eval.cli import progress, say
 from eval.data import UnreadableImage
 from eval.journal import Journal
 from eval.masking.fid import fid_curves
@@ -26,9 +25,12 @@ from eval.masking.tokens import Shown, tokens_figure
 from eval.metrics.frechet import check_inception
 from eval.patches import patch_side
 from eval.processes import join_processes
-from eval.report import emit, provenance, save_figure, write_text
-from eval.weights import weights_digest
-from tokenrank_guidance.commands.models import DTYPES, usable_device, warn_of_slow_numbers
+from eval.report import provenance, save_figure
+from tokenrank_guidance.devices import DTYPES, usable_device, warn_of_slow_numbers
+from tokenrank_guidance.files.digest import weights_digest
+from tokenrank_guidance.files.writing import write_text
+from tokenrank_guidance.messages import progress, say
+from tokenrank_guidance.report import emit
 
 Json = dict[str, Any]
 IMAGES = 8  # captured together, and lost at most when a run is interrupted

@@ -6,9 +6,10 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from eval.cli import at_least, existing, folder, fractions, named, parser_of, positive, words
 from eval.masking.choices import FRACTIONS, MASKS, OF_NO_LAYER, RANDOM, SCORER_NAMES, unknown_scorer
-from tokenrank_guidance.commands.options import add_device_arguments, layer, refuse_without_effect
+from tokenrank_guidance.option_groups import add_device_arguments, refuse_without_effect
+from tokenrank_guidance.options import at_least, existing, folder, fractions, layer, named, positive, words
+from tokenrank_guidance.program import parser_of
 
 if TYPE_CHECKING:
     from eval.masking.measure import Masking

@@ -16,9 +16,9 @@ from eval.journal import Journal
 from eval.masking.arms import Ranker
 from eval.masking.measure import Masking, Outcome
 from eval.masking.result import MaskingResult
-from eval.report import write_whole
 from eval.schema import Count, Schema, Share, Unreadable, check_index, validated
 from tokenrank_guidance.files.tensors import load_tensors, save_tensors
+from tokenrank_guidance.files.writing import write_whole
 
 Json = dict[str, Any]
 UNREADABLE = "unreadable"

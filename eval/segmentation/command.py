@@ -10,12 +10,11 @@ from typing import Any
 
 from diffseg.passes.images import Rgb, read_images
 from diffseg.settings import Settings
-from eval.cli import progress, say
 from eval.data import UnreadableImage, rows
 from eval.journal import Journal
 from eval.metrics.confusion import IGNORE
 from eval.metrics.matching import match_segments, overlap_matrix
-from eval.report import emit, provenance, save_figure, write_text
+from eval.report import provenance, save_figure
 from eval.segmentation.arms import Arm
 from eval.segmentation.classes import Classes, name_classes
 from eval.segmentation.clusters import matched_per_data_set
@@ -27,7 +26,10 @@ from eval.segmentation.result import SegmentationResult
 from eval.segmentation.scenes import Scene, Scenes, open_scenes
 from eval.segmentation.store import UNREADABLE, Described, Store
 from eval.segmentation.tally import counts, matched_per_image, miou
-from eval.weights import weights_digest
+from tokenrank_guidance.files.digest import weights_digest
+from tokenrank_guidance.files.writing import write_text
+from tokenrank_guidance.messages import progress, say
+from tokenrank_guidance.report import emit
 
 Json = dict[str, Any]
 

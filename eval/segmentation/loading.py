@@ -19,9 +19,10 @@ from diffseg.settings import Settings
 from eval.patches import patch_side
 from eval.preprocess import of_processor, of_timm
 from eval.segmentation.attention import Attention, PipeAttention, VitAttention
-from tokenrank_guidance.commands.models import DTYPES, load_model, usable_device, warn_of_slow_numbers
+from tokenrank_guidance.devices import DTYPES, usable_device, warn_of_slow_numbers
 from tokenrank_guidance.files.pretrained import load_part, load_timm, load_weights
 from tokenrank_guidance.memory import check_square
+from tokenrank_guidance.pipelines import load_model
 from tokenrank_guidance.quiet import quiet_libraries
 
 EMBEDDED_RESOLUTION = 256  # 32×32 tokens; at their own 64 px they have 8×8, too few to see anything in

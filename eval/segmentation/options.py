@@ -6,17 +6,23 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from diffseg.choices import ANCHOR_NAMES, MOST_MERGES, PRESET_NAMES
-from eval.cli import at_least, existing, finite, folder, named, names, parser_of, positive, words
+from diffseg.choices import ANCHOR_NAMES, MOST_MERGES, PRESET_NAMES, check_anchor_options
 from eval.segmentation.arms import MEASURES, Arm, Threshold, best_thresholds, chosen_arms, grid_of_arms
-from tokenrank_guidance.commands.options import (
-    add_device_arguments,
+from tokenrank_guidance.option_groups import add_device_arguments, refuse_without_effect
+from tokenrank_guidance.options import (
+    at_least,
     between,
     damping,
+    existing,
+    finite,
+    folder,
     layer,
-    refuse_without_effect,
+    named,
+    names,
+    positive,
+    words,
 )
-from tokenrank_guidance.commands.segment_options import check_anchor_options
+from tokenrank_guidance.program import parser_of
 
 if TYPE_CHECKING:
     from diffseg.settings import Settings

@@ -15,20 +15,23 @@ from torch import Tensor
 from diffseg.zero_shot import heat_maps
 from diffseg.zero_shot.layers import check_family, is_joint
 from diffseg.zero_shot.options import Options
-from eval.cli import progress, say
 from eval.data import UnreadableImage, rows
 from eval.journal import Journal
-from eval.report import emit, provenance, save_figure, write_text
+from eval.report import provenance, save_figure
 from eval.schema import Unreadable, check_index, validated
-from eval.weights import weights_digest
 from eval.zero_shot.arms import JOINT_ARMS, UNET_ARMS, Arm, curve_arms, named_arms
 from eval.zero_shot.objects import Labelled, Objects, open_objects
 from eval.zero_shot.options import captioned, options_of, parse
 from eval.zero_shot.pictures import Shown, curve_figure, grid_figure
 from eval.zero_shot.result import ZeroShotResult
 from eval.zero_shot.tally import Measured, Tally, at_size, squared, tally
-from tokenrank_guidance.commands.models import DTYPES, load_model, usable_device
 from tokenrank_guidance.components import denoiser_of
+from tokenrank_guidance.devices import DTYPES, usable_device
+from tokenrank_guidance.files.digest import weights_digest
+from tokenrank_guidance.files.writing import write_text
+from tokenrank_guidance.messages import progress, say
+from tokenrank_guidance.pipelines import load_model
+from tokenrank_guidance.report import emit
 from tokenrank_guidance.tiny.tokenizer import LABELS
 
 Json = dict[str, Any]

@@ -6,9 +6,21 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 
 from diffseg.zero_shot.options import BACKGROUND, MOST_BOUNCES, MOST_DRAWS, Options, make_options
-from eval.cli import at_least, existing, finite, folder, named, names, parser_of, positive, words
 from eval.zero_shot.arms import ARMS, DIRECTIONS
-from tokenrank_guidance.commands.options import add_device_arguments, between, layer, refuse_without_effect
+from tokenrank_guidance.option_groups import add_device_arguments, refuse_without_effect
+from tokenrank_guidance.options import (
+    at_least,
+    between,
+    existing,
+    finite,
+    folder,
+    layer,
+    named,
+    names,
+    positive,
+    words,
+)
+from tokenrank_guidance.program import parser_of
 
 CAPTION = "a {name}"
 MOST_CURVE = 100

@@ -10,12 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from eval.cli import progress, say
 from eval.data import UnreadableImage, rows
 from eval.journal import Journal
-from eval.report import emit, provenance, save_figure
+from eval.report import provenance, save_figure
 from eval.schema import Unreadable, check_index, validated
-from eval.weights import weights_digest
 from eval.zero_shot.heads.figure import heads_figure
 from eval.zero_shot.heads.measure import LayerHeads
 from eval.zero_shot.heads.options import options_of, parse
@@ -23,6 +21,9 @@ from eval.zero_shot.heads.readers import Reader, open_reader
 from eval.zero_shot.heads.result import HeadsResult, Measured, Picture
 from eval.zero_shot.objects import Labelled, Objects, open_objects
 from eval.zero_shot.tally import squared, tally
+from tokenrank_guidance.files.digest import weights_digest
+from tokenrank_guidance.messages import progress, say
+from tokenrank_guidance.report import emit
 
 Json = dict[str, Any]
 UNREADABLE = "unreadable"

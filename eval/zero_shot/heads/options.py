@@ -6,10 +6,11 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
 from diffseg.zero_shot.options import MOST_DRAWS, Options, make_options
-from eval.cli import at_least, existing, folder, named, names, parser_of, positive
 from eval.zero_shot.heads.choices import MAPS
 from eval.zero_shot.options import CAPTION, template, timesteps
-from tokenrank_guidance.commands.options import add_device_arguments, between, refuse_without_effect
+from tokenrank_guidance.option_groups import add_device_arguments, refuse_without_effect
+from tokenrank_guidance.options import at_least, between, existing, folder, named, names, positive
+from tokenrank_guidance.program import parser_of
 
 CHANGES = ("timesteps", "draws", "seed")
 OF_PIPE = ("caption", *CHANGES)

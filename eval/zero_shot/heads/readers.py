@@ -25,9 +25,10 @@ from eval.segmentation.loading import load_attention
 from eval.zero_shot.heads.measure import LayerHeads, mean_of, read_layer
 from eval.zero_shot.options import captioned
 from tokenrank_guidance.capture import AttentionRecord, capture
-from tokenrank_guidance.commands.models import DTYPES, load_model, usable_device
 from tokenrank_guidance.components import denoiser_of
+from tokenrank_guidance.devices import DTYPES, usable_device
 from tokenrank_guidance.errors import UnsupportedError
+from tokenrank_guidance.pipelines import load_model
 
 EMBEDDED_RESOLUTION, VIT_RESOLUTION = 128, 224
 
