@@ -1,4 +1,4 @@
-"""The parts of a pipeline."""
+"""The networks of a pipeline."""
 
 from types import SimpleNamespace
 

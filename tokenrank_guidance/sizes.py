@@ -6,6 +6,7 @@ from typing import Any
 
 from tokenrank_guidance.components import autoencoder_of
 from tokenrank_guidance.errors import UnsupportedError
+from tokenrank_guidance.families.registry import family_of
 from tokenrank_guidance.memory import check_memory
 
 
@@ -54,14 +55,14 @@ def held_bytes(pipe: Any, height: int, width: int, images: int) -> int:
 
 
 def _patch(pipe: Any) -> int:
-    """FLUX packs 2×2 latent pixels into a token, which its transformer's patch_size of 1 does not tell."""
+    """What pipelines pack into a token, too, which the transformer's patch_size does not tell."""
     transformer = getattr(pipe, "transformer", None)
     if transformer is None:
         return 1
-    if any(base.__name__ == "FluxTransformer2DModel" for base in type(transformer).__mro__):
-        return 2
+    family = family_of(transformer)
+    packing = 1 if family is None else family.packing
     patch = getattr(transformer.config, "patch_size", 1)
-    return patch if isinstance(patch, int) and patch > 0 else 1
+    return packing * (patch if isinstance(patch, int) and patch > 0 else 1)
 
 
 def _native_side(pipe: Any) -> int:
