@@ -1,6 +1,4 @@
-"""What every program of this project shares: its parser, exit codes, mistakes in one line, and stdout kept
-for results.
-"""
+"""What every program of this project shares: parser, exit codes, mistakes in one line, stdout for results."""
 
 from __future__ import annotations
 
