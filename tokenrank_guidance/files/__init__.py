@@ -1,1 +1,1 @@
-"""What comes from outside, within limits or refused in one line that says why; what goes out, whole or not."""
+"""Files: read within limits, or refused in one line that says why; written whole, or not at all."""
