@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from diffseg.zero_shot import Options, WordSegmentation, ZeroShot
+from diffseg import zero_shot
+from diffseg.zero_shot import Options, WordSegmentation
 
 
 def test_masks_and_labels():
@@ -27,6 +28,6 @@ def test_a_flat_map_is_nowhere():
 
 
 def test_former_names_go_on_working():
-    assert ZeroShot is WordSegmentation
+    assert zero_shot.ZeroShot is WordSegmentation
     with pytest.warns(DeprecationWarning, match='layers="default" is now called "auto"'):
         assert Options(layers="default").layers == "auto"
