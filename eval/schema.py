@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -37,6 +38,13 @@ def validated(kind: Any, value: Any) -> Any:
         got = repr(first["input"])
         got = got if len(got) <= SHOWN else f"{got[:SHOWN]}…"
         raise ValueError(f"{where or 'it'}: {first['msg'].lower()}, got {got}") from error
+
+
+def check_arms(found: Iterable[str], arms: Iterable[str]) -> None:
+    """ValueError for a record that lacks one of the arms."""
+    lacking = [arm for arm in arms if arm not in set(found)]
+    if lacking:
+        raise ValueError(f"arms: it lacks {', '.join(lacking)}")
 
 
 def check_index(key: str) -> None:

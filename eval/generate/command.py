@@ -105,7 +105,6 @@ def _row(arm: Arm, store: ArmStore, batches: Sequence[range], n: int) -> Json:
     cost = {
         "denoiser_calls": float(np.mean([record["calls"] for record in records])),
         "denoiser_evaluations": float(np.mean([record["evaluations"] for record in records])),
-        "seconds_per_image": seconds.value,
-        "seconds_ci": [seconds.low, seconds.high],
+        "seconds_per_image": seconds.to_json(),
     }
     return {"arm": arm.text, "folder": str(store.folder), "n": n, "cost": cost}

@@ -19,9 +19,10 @@ from eval.generate.arms import Arm
 from eval.generate.draw import Drawing
 from eval.generate.prompts import Prompts, read_prompts
 from eval.generate.store import ArmStore
+from eval.processes import device_of
 from eval.weights import tensors_digest
 from tokenrank_guidance.calls import Sampling
-from tokenrank_guidance.commands.models import DTYPES, load_model, usable_device
+from tokenrank_guidance.commands.models import DTYPES, load_model
 from tokenrank_guidance.commands.schedulers import exchange_scheduler
 from tokenrank_guidance.sizes import check_size
 
@@ -59,7 +60,7 @@ class Task:
 def open_task(arguments: Namespace, state: PartialState) -> Task:
     """Load the model and read the prompts; ValueError or OSError where one cannot be had."""
     torch.set_num_threads(arguments.threads)
-    device = str(state.device) if arguments.device == "auto" else usable_device(arguments.device)
+    device = device_of(state, arguments.device)
     model = load_model(arguments.model, device, DTYPES[arguments.dtype])
     pipe: Any = model.pipe
     if arguments.scheduler is not None:

@@ -2,77 +2,63 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import _ArgumentGroup
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.cli import at_least, existing, folder, fractions, named, parser_of, positive, words
+from eval import arguments
+from eval.cli import existing, fractions, parser_of, positive, words
 from eval.masking.choices import FRACTIONS, MASKS, OF_NO_LAYER, RANDOM, SCORER_NAMES, unknown_scorer
-from tokenrank_guidance.commands.options import add_device_arguments, layer, refuse_without_effect
+from tokenrank_guidance.commands.options import refuse_without_effect
 
 if TYPE_CHECKING:
     from eval.masking.measure import Masking
+    from eval.masking.ranking import Order
 
 FEW_ARMS = 12
+RENAMED = {"--batch": "--batch-size"}
 DESCRIPTION = (
     "Masks the patches that a ranking calls most influential, at rising fractions, and measures what a "
     "vision transformer still recognises. "
     "Prints JSON; the folder gets report.json, table.md, curves and tokens as "
-    "pictures, and a journal from which an interrupted run resumes. Under `accelerate launch` the images are "
-    "split among the processes."
+    "pictures, and a journal from which an interrupted run resumes."
 )
 
 
-def parse(argv: Sequence[str]) -> Namespace:
+@dataclass(frozen=True, kw_only=True)
+class MaskingOptions(arguments.Inputs, arguments.Running):
+    """What is asked."""
+
+    head: Path | None
+    resize: int | None
+    scorers: tuple[str, ...]
+    layers: arguments.Layers | None
+    layers_from: Path | None
+    mask: str
+    fractions: tuple[float, ...]
+    order: Order
+    frechet: str
+    inception: Path | None
+    batch_size: int
+    pictures: int
+
+    def masking(self, arms: int) -> Masking:
+        """How patches are masked; Fréchet distances by default for at most `FEW_ARMS` arms."""
+        from eval.masking.measure import Masking  # with torch
+
+        frechet = {"always": True, "never": False, "auto": arms <= FEW_ARMS}[self.frechet]
+        return Masking(self.mask, self.fractions, self.order, self.batch_size, self.seed or 0, frechet)
+
+
+def parse(argv: Sequence[str]) -> MaskingOptions:
     """Read the arguments; ValueError for a mistake, with every known scorer where one is unknown."""
     parser = parser_of("python -m eval.masking", DESCRIPTION)
-    _add_inputs(parser)
-    _add_rankings(parser)
-    _add_running(parser)
-    arguments = parser.parse_args(argv)
-    _check(arguments)
-    arguments.layers = arguments.layers or "auto"
-    arguments.seed = arguments.seed or 0
-    return arguments
-
-
-def _check(arguments: Namespace) -> None:
-    """ValueError for an unknown scorer, for what cannot be together, and for options without effect."""
-    for name in arguments.scorers:
-        if name not in SCORER_NAMES:
-            raise ValueError(unknown_scorer(name, SCORER_NAMES))
-    if all(name in OF_NO_LAYER for name in arguments.scorers):
-        refuse_without_effect(
-            arguments, ["layers", "layers_from"], "no scorer among --scorers reads one layer"
-        )
-    if arguments.layers_from is not None:
-        refuse_without_effect(arguments, ["layers"], "--layers-from chooses them")
-    if RANDOM not in arguments.scorers:
-        refuse_without_effect(arguments, ["seed"], f"{RANDOM} is not among --scorers")
-    if arguments.mask == "drop" and arguments.inception is not None:
-        raise ValueError("dropped tokens leave no picture, so that there is no FID: leave --inception out")
-    if arguments.mask == "drop" and 1 in arguments.fractions:
-        raise ValueError("drop keeps at least one patch: a fraction of 1 leaves none")
-
-
-def masking_of(arguments: Namespace, arms: int) -> Masking:
-    """How patches are masked; Fréchet distances by default for at most `FEW_ARMS` arms."""
-    from eval.masking.measure import Masking  # with torch
-
-    frechet = {"always": True, "never": False, "auto": arms <= FEW_ARMS}[arguments.frechet]
-    return Masking(
-        arguments.mask, arguments.fractions, arguments.order, arguments.batch, arguments.seed, frechet
-    )
-
-
-def _add_inputs(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("model and data")
-    group.add_argument(
-        "--model",
-        type=named,
-        required=True,
-        metavar="PATH|HUB_ID",
-        help="a vision transformer of transformers or timm (a folder, or timm/NAME), or CLIP",
+    group = arguments.add_inputs(
+        parser,
+        "a vision transformer of transformers or timm (a folder, or timm/NAME), or CLIP",
+        "labelled images: parquet, folder, Hub",
     )
     group.add_argument(
         "--head",
@@ -81,25 +67,38 @@ def _add_inputs(parser: ArgumentParser) -> None:
         help="safetensors of a linear head for a backbone without one",
     )
     group.add_argument(
-        "--data",
-        type=named,
-        required=True,
-        metavar="FILE|FOLDER|DATASET",
-        help="labelled images: parquet, folder, Hub",
-    )
-    group.add_argument("--split", type=named, help="of the folder or the dataset")
-    group.add_argument("--rows", choices=("all", "even", "odd"), default="all", help="default: %(default)s")
-    group.add_argument("--limit", type=positive, metavar="N", help="the first N of these rows")
-    group.add_argument(
         "--resize",
         type=positive,
         metavar="PIXELS",
         help="short side before the crop; the model's, or 248/224",
     )
+    _add_rankings(parser.add_argument_group("rankings and masks"))
+    group = arguments.add_running(parser, "random rankings")
+    arguments.add_pictures(group, 4, "in tokens.png")
+    group.add_argument("--batch-size", type=positive, default=64, metavar="N", help="masked pictures at once")
+    asked = MaskingOptions(**vars(arguments.read(parser, argv, RENAMED)))
+    _check(asked)
+    return asked
 
 
-def _add_rankings(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("rankings and masks")
+def _check(asked: MaskingOptions) -> None:
+    """ValueError for an unknown scorer, for what cannot be together, and for options without effect."""
+    for name in asked.scorers:
+        if name not in SCORER_NAMES:
+            raise ValueError(unknown_scorer(name, SCORER_NAMES))
+    if all(name in OF_NO_LAYER for name in asked.scorers):
+        refuse_without_effect(asked, ["layers", "layers_from"], "no scorer among --scorers reads one layer")
+    if asked.layers_from is not None:
+        refuse_without_effect(asked, ["layers"], "--layers-from chooses them")
+    if RANDOM not in asked.scorers:
+        refuse_without_effect(asked, ["seed"], f"{RANDOM} is not among --scorers")
+    if asked.mask == "drop" and asked.inception is not None:
+        raise ValueError("dropped tokens leave no picture, so that there is no FID: leave --inception out")
+    if asked.mask == "drop" and 1 in asked.fractions:
+        raise ValueError("drop keeps at least one patch: a fraction of 1 leaves none")
+
+
+def _add_rankings(group: _ArgumentGroup) -> None:
     group.add_argument(
         "--scorers",
         type=words,
@@ -107,12 +106,7 @@ def _add_rankings(parser: ArgumentParser) -> None:
         metavar="NAMES",
         help=f"comma-separated, of {', '.join(SCORER_NAMES)}",
     )
-    group.add_argument(
-        "--layers",
-        type=_layers,
-        metavar="LAYERS",
-        help="all, auto (default), or indices and names; each scorer of one layer runs at all of them",
-    )
+    arguments.add_layers(group, "each scorer of one layer runs at all of them; auto")
     group.add_argument(
         "--layers-from",
         type=existing,
@@ -137,16 +131,3 @@ def _add_rankings(parser: ArgumentParser) -> None:
         help=f"Fréchet-ViT, which keeps every picture's features; auto: for up to {FEW_ARMS} rankings",
     )
     group.add_argument("--inception", type=existing, metavar="FILE", help="Inception's weights: FID as well")
-
-
-def _add_running(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("running")
-    group.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder for results")
-    group.add_argument("--pictures", type=at_least(0), default=4, metavar="N", help="in tokens.png")
-    group.add_argument("--seed", type=at_least(0), help="of random rankings")
-    group.add_argument("--batch", type=positive, default=64, help="masked pictures at once")
-    add_device_arguments(group)
-
-
-def _layers(text: str) -> str | list[str | int]:
-    return text if text in ("all", "auto") else [layer(part) for part in words(text)]

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eval.journal import Journal
-from eval.masking.arms import Ranker
-from eval.masking.measure import Masking, Outcome
-from eval.masking.result import MaskingResult
-from eval.report import write_whole
-from eval.schema import Count, Schema, Share, Unreadable, check_index, validated
+from eval.masking.measure import Outcome
+from eval.report import Json, write_whole
+from eval.schema import Count, Schema, Share
 from tokenrank_guidance.files.tensors import load_tensors, save_tensors
 
-Json = dict[str, Any]
-UNREADABLE = "unreadable"
 DIGITS = 6
 
 
@@ -31,81 +23,47 @@ class Measured(Schema):
     rank: list[list[Count]]
     probability: list[list[Share | None]]
 
+    def check(self, shape: tuple[int, int]) -> None:
+        """ValueError for another number of arms, or of points."""
+        for name, rows in (("rank", self.rank), ("probability", self.probability)):
+            if [len(row) for row in rows] != [shape[1]] * shape[0]:
+                raise ValueError(f"{name} is not {shape[0]} rows of {shape[1]}")
+
+
+def recorded(outcome: Outcome) -> Iterator[Json]:
+    """Each image of a measured batch as `Measured` describes it."""
+    for rank, probability in zip(outcome.rank.tolist(), outcome.probability.tolist(), strict=True):
+        yield {"rank": rank, "probability": [[round(value, DIGITS) for value in arm] for arm in probability]}
+
 
 @dataclass(frozen=True)
-class Store:
-    """One journal of images per process in `folder`, and each image's features, if any are kept.
-
-    `shape` = (arms, points of the curve) of each image's numbers.
-    """
+class Features:
+    """Each image's features, a file each in `folder`; `shape` = (arms, points of the curve)."""
 
     folder: Path
-    config: Mapping[str, object]
     shape: tuple[int, int]
 
-    def journal(self, process: int = 0) -> Journal:
-        return Journal(self.folder / f"images-{process}.jsonl", self.config, self._check)
-
-    def finished(self, features: bool = False) -> dict[int, Json]:
-        """What all processes of this and of earlier runs have finished; ValueError for other settings.
-
-        With `features` an image whose features are no longer there, or not whole, is not.
-        """
-        done: dict[int, Json] = {}
-        for path in sorted(self.folder.glob("images-*.jsonl")):
-            with Journal(path, self.config, self._check) as journal:
-                done |= {int(key): record for key, record in journal.done.items()}
-        return {i: record for i, record in done.items() if not features or self._whole(i, record)}
-
-    def add(self, journal: Journal, indices: Sequence[int], outcome: Outcome) -> None:
-        """Keep a measured batch; features go first, so that an image in the journal has them."""
-        for i, index in enumerate(indices):
-            if outcome.features is not None:
-                tensors = {"features": outcome.features[i].contiguous()}
-                write_whole(self._features(index), lambda path, tensors=tensors: save_tensors(tensors, path))
-            probability = [[round(value, DIGITS) for value in arm] for arm in outcome.probability[i].tolist()]
-            if str(index) in journal.done:  # it was measured again for its features alone
-                continue
-            journal.add(str(index), {"rank": outcome.rank[i].tolist(), "probability": probability})
-
-    def result(self, ranker: Ranker, masking: Masking, patches: int, indices: Sequence[int]) -> MaskingResult:
-        """The images of `indices`, all measured, as arrays."""
-        finished = self.finished()
-        records = [finished[index] for index in indices]
-        features = None
-        if masking.frechet:
-            features = torch.stack([self._loaded(i) for i in indices]).numpy()
-        return MaskingResult(
-            ranker,
-            masking,
-            patches,
-            np.array([record["rank"] for record in records]),
-            np.array([record["probability"] for record in records], dtype=float),  # None is NaN
-            features,
-        )
-
-    def _check(self, key: str, record: Json) -> None:
-        check_index(key)
-        found = validated(Unreadable | Measured, record)
-        if isinstance(found, Measured):
-            for name, rows in (("rank", found.rank), ("probability", found.probability)):
-                if [len(row) for row in rows] != [self.shape[1]] * self.shape[0]:
-                    raise ValueError(f"{name} is not {self.shape[0]} rows of {self.shape[1]}")
-
-    def _whole(self, index: int, record: Json) -> bool:
-        if UNREADABLE in record:
-            return True
+    def whole(self, image: int) -> bool:
+        """Whether they are kept and not damaged."""
         try:
-            return bool(self._loaded(index).isfinite().all())
+            return bool(self.load(image).isfinite().all())
         except ValueError:
             return False
 
-    def _loaded(self, index: int) -> Float[Tensor, "arms curve dim"]:
-        path = self._features(index)
-        features = load_tensors(path)[0].get("features")
+    def add(self, images: Sequence[int], features: Float[Tensor, "images arms curve dim"]) -> None:
+        """Keep those of a batch."""
+        for image, own in zip(images, features, strict=True):
+            tensors = {"features": own.contiguous()}
+            write_whole(self._file(image), lambda path, tensors=tensors: save_tensors(tensors, path))
+
+    def load(self, image: int) -> Float[Tensor, "arms curve dim"]:
+        """ValueError where they are not whole."""
+        features = load_tensors(self._file(image))[0].get("features")
         if features is None or features.ndim != 3 or features.shape[:2] != self.shape:
-            raise ValueError(f"{path} is damaged; run the same command to measure that image again")
+            raise ValueError(
+                f"{self._file(image)} is damaged; run the same command to measure that image again"
+            )
         return features
 
-    def _features(self, index: int) -> Path:
-        return self.folder / "features" / f"{index:06d}.safetensors"
+    def _file(self, image: int) -> Path:
+        return self.folder / f"{image:06d}.safetensors"

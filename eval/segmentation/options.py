@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentTypeError, _ArgumentGroup
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffseg.choices import ANCHOR_NAMES, MOST_MERGES, PRESET_NAMES
-from eval.cli import at_least, existing, finite, folder, named, names, parser_of, positive, words
+from eval import arguments
+from eval.cli import existing, finite, names, parser_of, positive, words
+from eval.models import is_vision_transformer
 from eval.segmentation.arms import MEASURES, Arm, Threshold, best_thresholds, chosen_arms, grid_of_arms
-from tokenrank_guidance.commands.options import (
-    add_device_arguments,
-    between,
-    damping,
-    layer,
-    refuse_without_effect,
-)
+from tokenrank_guidance.commands.options import between, damping, refuse_without_effect
 from tokenrank_guidance.commands.segment_options import check_anchor_options
 
 if TYPE_CHECKING:
     from diffseg.settings import Settings
 
 DEFAULT_ANCHORS = ("uniform", "tokenrank-grid", "tokenrank-topk", "tokenrank-nms", "tokenrank-sample")
-CHANGES = ("num_anchors", "merges", "timestep", "refine", "damping", "layers", "seed")
+CHANGES = ("num_anchors", "merges", "refine", "damping", "layers", "seed")
 MATCHES = ("image", "data-set")
+RENAMED = {"--pipe": "--model", "--vit": "--model", "--timestep": "--timesteps"}
 DESCRIPTION = (
     "Segments pictures by attention, with anchors on a blind grid and where TokenRank puts them, and "
     "measures the segments against the masks. Prints JSON; the folder gets report.json, table.md, the "
@@ -31,54 +30,82 @@ DESCRIPTION = (
 )
 
 
-def parse(argv: Sequence[str]) -> Namespace:
+@dataclass(frozen=True, kw_only=True)
+class SegmentationOptions(arguments.Inputs, arguments.Running):
+    """What is asked; of the segmentation itself, None is as the preset has it."""
+
+    class_names: tuple[str, ...]
+    size: int | None
+    preset: str
+    anchors: tuple[str, ...] | None
+    num_anchors: int | None
+    kl_threshold: tuple[Threshold, ...] | None
+    tau_from: Path | None
+    tau_by: str | None
+    merges: int | None
+    timesteps: tuple[int, ...] | None
+    add_noise: bool
+    refine: str | None
+    damping: float | None
+    layers: arguments.Layers | None
+    match: tuple[str, ...]
+    pictures: int
+
+    @property
+    def settings(self) -> Settings:
+        """The preset with what was asked for changed; anchors and thresholds are the arms'."""
+        from diffseg.settings import make_settings  # with torch
+
+        changes = arguments.chosen(self, CHANGES)
+        if self.timesteps is not None:
+            (changes["timestep"],) = self.timesteps
+        return make_settings(self.preset, changes | {"resolution": self.size, "add_noise": self.add_noise})
+
+    @property
+    def all_anchors(self) -> tuple[str, ...]:
+        """Ways to choose anchors; those of the reference preset are its own grid and TokenRank's cells."""
+        return self.anchors or (
+            ("reference", "tokenrank-grid") if self.preset == "reference" else DEFAULT_ANCHORS
+        )
+
+    @property
+    def arms(self) -> list[Arm]:
+        """Every anchor choice at every threshold, or at its own of an earlier report.
+
+        The reference preset's threshold is 1.1.
+        """
+        if self.tau_from is not None:
+            best = best_thresholds(self.tau_from, self.tau_by or "miou")
+            return chosen_arms(self.all_anchors, best)
+        default: Threshold = 1.1 if self.preset == "reference" else "auto"
+        return grid_of_arms(self.all_anchors, self.kl_threshold or (default,))
+
+
+def parse(argv: Sequence[str]) -> SegmentationOptions:
     """Read the arguments; ValueError for a mistake."""
     parser = parser_of("python -m eval.segmentation", DESCRIPTION)
-    _add_inputs(parser)
-    _add_segments(parser)
-    _add_running(parser)
-    arguments = parser.parse_args(argv)
-    _check(arguments)
-    return arguments
-
-
-def _check(arguments: Namespace) -> None:
-    """ValueError for what the arguments cannot be together, and for options without effect."""
-    check_anchor_options(arguments, anchors_of(arguments), random="data-set" in arguments.match)
-    if arguments.tau_from is None:
-        refuse_without_effect(arguments, ["tau_by"], "it says what is best in the report of --tau-from")
-    elif arguments.kl_threshold is not None:
-        raise ValueError("--kl-threshold and --tau-from both choose τ: give one of them")
-    if arguments.vit is not None:
-        refuse_without_effect(arguments, ["timestep", "add_noise"], "a --vit sees pictures without noise")
-
-
-def settings_of(arguments: Namespace) -> Settings:
-    """The preset with what was asked for changed; anchors and thresholds are the arms'."""
-    from diffseg.settings import make_settings  # with torch
-
-    changes = {name: getattr(arguments, name) for name in CHANGES if getattr(arguments, name) is not None}
-    return make_settings(
-        arguments.preset, changes | {"resolution": arguments.size, "add_noise": arguments.add_noise}
+    group = arguments.add_inputs(
+        parser,
+        "tiny-flux, tiny-sd, a diffusers pipeline, or a vision transformer of transformers or timm",
+        "parquet file with masks, folder of images and masks, coco-stuff27:ROOT or cityscapes:ROOT",
     )
-
-
-def anchors_of(arguments: Namespace) -> tuple[str, ...]:
-    """The ways to choose anchors; those of the reference preset are its own grid and TokenRank's cells."""
-    return arguments.anchors or (
-        ("reference", "tokenrank-grid") if arguments.preset == "reference" else DEFAULT_ANCHORS
+    group.add_argument(
+        "--class-names", type=words, default=(), metavar="NAMES", help="of the masks' values, from 0 on"
     )
+    arguments.add_size(group, "256 for tiny-…, 448 for a vision transformer")
+    _add_segments(parser.add_argument_group("segments", "what is left out is as the preset has it"))
+    group = arguments.add_running(parser, "sampled anchors, noise and clusters")
+    arguments.add_pictures(group, 3, "worst and best, of each")
+    asked = SegmentationOptions(**vars(arguments.read(parser, argv, RENAMED)))
+    _check(asked)
+    return asked
 
 
-def arms_of(arguments: Namespace) -> list[Arm]:
-    """Every anchor choice at every threshold, or at its own of an earlier report.
-
-    The reference preset's threshold is 1.1.
-    """
-    reference, anchors = arguments.preset == "reference", anchors_of(arguments)
-    if arguments.tau_from is None:
-        return grid_of_arms(anchors, arguments.kl_threshold or ((1.1,) if reference else ("auto",)))
-    return chosen_arms(anchors, best_thresholds(arguments.tau_from, arguments.tau_by or "miou"))
+def refuse_noise(asked: SegmentationOptions) -> None:
+    """ValueError for options that a vision transformer does not read."""
+    refuse_without_effect(
+        asked, ("timesteps", "add_noise"), "a vision transformer sees pictures without noise"
+    )
 
 
 def thresholds(text: str) -> tuple[Threshold, ...]:
@@ -90,38 +117,20 @@ def thresholds(text: str) -> tuple[Threshold, ...]:
     return tuple(dict.fromkeys(values))
 
 
-def _add_inputs(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("model and data")
-    model = group.add_mutually_exclusive_group(required=True)
-    model.add_argument(
-        "--pipe", type=named, metavar="NAME|PATH|HUB_ID", help="tiny-flux, tiny-sd, or a diffusers pipeline"
-    )
-    model.add_argument(
-        "--vit",
-        type=named,
-        metavar="PATH|HUB_ID",
-        help="a vision transformer of transformers, or timm/NAME of the Hub",
-    )
-    group.add_argument(
-        "--data",
-        type=named,
-        required=True,
-        metavar="DATA",
-        help="parquet file with masks, folder of images and masks, coco-stuff27:ROOT or cityscapes:ROOT",
-    )
-    group.add_argument("--split", type=named, help="of the folder")
-    group.add_argument(
-        "--class-names", type=words, default=(), metavar="NAMES", help="of the masks' values, from 0 on"
-    )
-    group.add_argument("--rows", choices=("all", "even", "odd"), default="all", help="default: %(default)s")
-    group.add_argument("--limit", type=positive, metavar="N", help="the first N of these rows")
-    group.add_argument(
-        "--size", type=positive, metavar="PIXELS", help="√(pixels) that the model works at; 256 for tiny-…"
-    )
+def _check(asked: SegmentationOptions) -> None:
+    """ValueError for what the arguments cannot be together, and for options without effect."""
+    check_anchor_options(asked, asked.all_anchors, random="data-set" in asked.match)
+    if asked.tau_from is None:
+        refuse_without_effect(asked, ["tau_by"], "it says what is best in the report of --tau-from")
+    elif asked.kl_threshold is not None:
+        raise ValueError("--kl-threshold and --tau-from both choose τ: give one of them")
+    if len(asked.timesteps or ()) > 1:
+        raise ValueError(f"--timesteps: got {len(asked.timesteps or ())}, and segments are read at one")
+    if is_vision_transformer(asked.model):
+        refuse_noise(asked)
 
 
-def _add_segments(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("segments", "what is left out is as the preset has it")
+def _add_segments(group: _ArgumentGroup) -> None:
     group.add_argument(
         "--preset", choices=PRESET_NAMES, default="default", help="reference: DiffSeg as published"
     )
@@ -135,11 +144,11 @@ def _add_segments(parser: ArgumentParser) -> None:
     )
     group.add_argument("--tau-by", choices=MEASURES, help="what is best: miou")
     group.add_argument("--merges", type=between(1, MOST_MERGES), metavar="N")
-    group.add_argument("--timestep", type=at_least(0), metavar="T", help="of 1000")
+    arguments.add_timesteps(group, "one; 300")
     group.add_argument("--add-noise", action="store_true", help="add the timestep's noise; DiffSeg adds none")
     group.add_argument("--refine", choices=("kmeans",))
     group.add_argument("--damping", type=damping, metavar="D", help="of TokenRank")
-    group.add_argument("--layers", type=_layers, metavar="LAYERS", help="all, auto, indices or names")
+    arguments.add_layers(group, "the maps that are averaged")
     group.add_argument(
         "--match",
         type=names(MATCHES),
@@ -147,15 +156,3 @@ def _add_segments(parser: ArgumentParser) -> None:
         metavar="NAMES",
         help="image (DiffSeg's); data-set too: segments of all pictures clustered by their attention keys",
     )
-
-
-def _add_running(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("running")
-    group.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder for results")
-    group.add_argument("--pictures", type=at_least(0), default=3, metavar="N", help="worst and best, of each")
-    group.add_argument("--seed", type=at_least(0), metavar="N", help="of sampled anchors, noise and clusters")
-    add_device_arguments(group)
-
-
-def _layers(text: str) -> str | tuple[str | int, ...]:
-    return text if text in ("all", "auto") else tuple(layer(part) for part in words(text))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from eval.report import markdown_table
+from tokenrank_guidance.interval import Interval
 
-Json = dict[str, Any]
+if TYPE_CHECKING:
+    from eval.segmentation.result import SegmentationResult
+
 COLUMNS = (
     "anchors",
     "τ",
@@ -23,39 +26,32 @@ COLUMNS = (
 )
 
 
-def table(rows: Sequence[Json]) -> str:
-    """One line per entry of a report's `results`, or for its `one_segment`."""
-    return markdown_table([_line(row) for row in rows], COLUMNS)
+def table(result: SegmentationResult) -> str:
+    """One line per arm, and one for the floor."""
+    lines = [_line(result, i) for i in range(len(result.arms))]
+    floor = {"anchors": "one segment", "segments": 1.0, "n": result.n} | _figures(result.floor)
+    return markdown_table([*lines, floor], COLUMNS)
 
 
-def _line(row: Json) -> Json:
-    values = (
-        row.get("anchors", "one segment"),
-        _threshold(row),
-        row["pixel_accuracy"],
-        row["mean_class_accuracy"],
-        row["miou"],
-        _ends(row["miou_ci"]),
-        _against(row.get("differences", {})),
-        row["best_overlap"],
-        row["segments"],
-        row.get("seconds_per_image"),
-        row["n"],
-    )
-    return dict(zip(COLUMNS, values, strict=True))
+def _line(result: SegmentationResult, index: int) -> dict[str, object]:
+    arm = result.arms[index]
+    found, auto = result.median(index, "threshold"), arm.threshold == "auto"
+    less = result.differences[index][1]["miou"] if index in result.differences else None
+    return _figures(result.figures[index]) | {
+        "anchors": arm.anchors,
+        "τ": f"auto ({found:.3g})" if auto else f"{arm.threshold:g}",
+        "mIoU − uniform": None if less is None else f"{less.value:+.3f} {less.ends()}",
+        "segments": result.median(index, "segments"),
+        "s/image": result.median(index, "total_seconds"),
+        "n": result.n,
+    }
 
 
-def _threshold(row: Json) -> str | None:
-    if row.get("kl_threshold") == "auto":
-        return f"auto ({row['threshold']:.3g})"
-    return f"{row['kl_threshold']:g}" if "kl_threshold" in row else None
-
-
-def _against(differences: Json) -> str | None:
-    for one in differences.values():
-        return f"{one['miou']['value']:+.3f} {_ends(one['miou']['ci'])}"
-    return None
-
-
-def _ends(ends: Sequence[float]) -> str:
-    return f"[{ends[0]:.3f}, {ends[1]:.3f}]"
+def _figures(figures: Mapping[str, Interval]) -> dict[str, object]:
+    return {
+        "pixel acc.": figures["pixel_accuracy"].value,
+        "class acc.": figures["mean_class_accuracy"].value,
+        "mIoU": figures["miou"].value,
+        "95 % interval": figures["miou"].ends(),
+        "best overlap": figures["best_overlap"].value,
+    }

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentTypeError, _ArgumentGroup
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from diffseg.zero_shot.options import BACKGROUND, MOST_BOUNCES, MOST_DRAWS, Options, make_options
-from eval.cli import at_least, existing, finite, folder, named, names, parser_of, positive, words
+from eval import arguments
+from eval.cli import finite, names, parser_of, words
 from eval.zero_shot.arms import ARMS, DIRECTIONS
-from tokenrank_guidance.commands.options import add_device_arguments, between, layer, refuse_without_effect
+from tokenrank_guidance.commands.options import between, refuse_without_effect
 
 CAPTION = "a {name}"
+PLACE = "{name}"
 MOST_CURVE = 100
-CHANGES = ("n", "direction", "mix", "layers", "timesteps", "draws", "background", "blur", "seed")
+CHANGES = ("direction", "mix", "timesteps", "draws", "background", "blur", "seed")
+RENAMED = {"--pipe": "--model", "--n": "--bounces"}
 DESCRIPTION = (
     "Segments the object of each picture from the word for it and measures the heat maps against the masks. "
     "Prints JSON; the folder gets report.json, table.md, curve.png, the pictures that went worst and best, "
@@ -20,49 +24,61 @@ DESCRIPTION = (
 )
 
 
-def parse(argv: Sequence[str]) -> Namespace:
+@dataclass(frozen=True, kw_only=True)
+class ZeroShotOptions(arguments.Inputs, arguments.ObjectNames, arguments.Running):
+    """What is asked; of what the methods have in common, None is the default of `Options`."""
+
+    size: int | None
+    methods: tuple[str, ...] | None
+    curve: int
+    caption: str
+    bounces: int | None
+    direction: str | None
+    mix: str | None
+    layers: arguments.Layers | None
+    timesteps: tuple[int, ...] | None
+    draws: int | None
+    background: tuple[str, ...] | None
+    blur: float | None
+    pictures: int
+
+    @property
+    def common(self) -> Options:
+        """What all methods have in common."""
+        changes = arguments.chosen(self, CHANGES) | {"resolution": self.size}
+        if self.bounces is not None:
+            changes["n"] = self.bounces
+        if self.layers not in (None, "auto"):
+            changes["layers"] = self.layers
+        return make_options(changes)
+
+
+def parse(argv: Sequence[str]) -> ZeroShotOptions:
     """Read the arguments; ValueError for a mistake."""
     parser = parser_of("python -m eval.zero_shot", DESCRIPTION)
-    _add_inputs(parser)
-    _add_methods(parser)
-    _add_running(parser)
-    arguments = parser.parse_args(argv)
-    _check(arguments)
-    return arguments
+    group = arguments.add_inputs(
+        parser,
+        "tiny-flux, tiny-sd, a FLUX, SD3 or UNet",
+        "parquet file with masks and labels, folder of images and masks, imagenet-seg:MAT or voc:ROOT",
+    )
+    arguments.add_object_names(group)
+    arguments.add_size(group, "128 for tiny-…")
+    group = parser.add_argument_group("methods")
+    _add_methods(group)
+    add_noising(group)
+    group = arguments.add_running(parser, "the first draw of noise")
+    arguments.add_pictures(group, 4, "worst and best, of each")
+    asked = ZeroShotOptions(**vars(arguments.read(parser, argv, RENAMED)))
+    _check(asked)
+    return asked
 
 
-def options_of(arguments: Namespace) -> Options:
-    """What all methods have in common."""
-    changes = {name: getattr(arguments, name) for name in CHANGES if getattr(arguments, name) is not None}
-    return make_options(changes | {"resolution": arguments.size})
-
-
-def _check(arguments: Namespace) -> None:
-    """ValueError for options that no chosen method reads."""
-    if arguments.methods is None:
-        return  # which ones then, depends on the model
-    chains = {name for name in arguments.methods if ARMS[name]["method"] == "bounce"}
-    if not chains:
-        refuse_without_effect(arguments, ["n"], "no method among --methods bounces")
-    if not any("direction" not in ARMS[name] for name in chains):
-        refuse_without_effect(arguments, ["direction"], "no bounce among --methods leaves it open")
-    if "concept-attention" not in arguments.methods:
-        refuse_without_effect(arguments, ["background", "blur"], "concept-attention is not among --methods")
-
-
-def _layers(text: str) -> str | tuple[str | int, ...]:
-    return text if text in ("all", "default") else tuple(layer(part) for part in words(text))
-
-
-def timesteps(text: str) -> tuple[int, ...]:
-    """A parser of timesteps."""
-    parts = words(text)
-    if not all(part.isdecimal() and int(part) < 1000 for part in parts):
-        raise ArgumentTypeError(f"got {text!r}; expected timesteps of 1000, as 250,500")
-    return tuple(int(part) for part in parts)
-
-
-PLACE = "{name}"
+def add_noising(group: _ArgumentGroup) -> None:
+    """Which noise a picture gets before it is read."""
+    arguments.add_timesteps(group, "500")
+    group.add_argument(
+        "--draws", type=between(1, MOST_DRAWS), metavar="N", help="of noise, at each timestep; 5"
+    )
 
 
 def template(text: str) -> str:
@@ -77,38 +93,20 @@ def captioned(caption: str, word: str) -> str:
     return caption.replace(PLACE, word)
 
 
-def _add_inputs(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("model and data")
-    group.add_argument(
-        "--pipe",
-        type=named,
-        required=True,
-        metavar="NAME|PATH|HUB_ID",
-        help="tiny-flux, tiny-sd, a FLUX, SD3 or UNet",
-    )
-    group.add_argument(
-        "--data",
-        type=named,
-        required=True,
-        metavar="DATA",
-        help="parquet file with masks and labels, folder of images and masks, imagenet-seg:MAT or voc:ROOT",
-    )
-    group.add_argument("--split", type=named, help="of the folder")
-    group.add_argument(
-        "--concept", type=named, metavar="WORD", help="the object's name, where the data have no labels"
-    )
-    group.add_argument(
-        "--names", type=existing, metavar="FILE", help="the object's name of each picture, one a line"
-    )
-    group.add_argument("--rows", choices=("all", "even", "odd"), default="all", help="default: %(default)s")
-    group.add_argument("--limit", type=positive, metavar="N", help="the first N of these rows")
-    group.add_argument(
-        "--size", type=positive, metavar="PIXELS", help="√(pixels) that the model works at; 128 for tiny-…"
-    )
+def _check(asked: ZeroShotOptions) -> None:
+    """ValueError for options that no chosen method reads."""
+    if asked.methods is None:
+        return  # which ones then, depends on the model
+    chains = {name for name in asked.methods if ARMS[name]["method"] == "bounce"}
+    if not chains:
+        refuse_without_effect(asked, ["bounces"], "no method among --methods bounces")
+    if not any("direction" not in ARMS[name] for name in chains):
+        refuse_without_effect(asked, ["direction"], "no bounce among --methods leaves it open")
+    if "concept-attention" not in asked.methods:
+        refuse_without_effect(asked, ["background", "blur"], "concept-attention is not among --methods")
 
 
-def _add_methods(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("methods")
+def _add_methods(group: _ArgumentGroup) -> None:
     group.add_argument("--methods", type=names(ARMS), metavar="NAMES", help=f"of {', '.join(ARMS)}")
     group.add_argument(
         "--curve",
@@ -118,14 +116,10 @@ def _add_methods(parser: ArgumentParser) -> None:
         help="bounces 1 to N, in both directions; 10",
     )
     group.add_argument("--caption", type=template, default=CAPTION, help="default: %(default)s")
-    group.add_argument("--n", type=between(1, MOST_BOUNCES), metavar="N", help="bounces; 2")
+    group.add_argument("--bounces", type=between(1, MOST_BOUNCES), metavar="N", help="of bounce; 2")
     group.add_argument("--direction", choices=DIRECTIONS, help="of bounce; outgoing")
     group.add_argument("--mix", choices=("before", "after"), help="heads; before")
-    group.add_argument("--layers", type=_layers, metavar="LAYERS", help="default, all, indices or names")
-    group.add_argument("--timesteps", type=timesteps, metavar="LIST", help="of 1000; 500")
-    group.add_argument(
-        "--draws", type=between(1, MOST_DRAWS), metavar="N", help="of noise, at each timestep; 5"
-    )
+    arguments.add_layers(group, "auto, the late ones, if left out")
     group.add_argument(
         "--background",
         type=words,
@@ -133,11 +127,3 @@ def _add_methods(parser: ArgumentParser) -> None:
         help=f"of concept-attention; {','.join(BACKGROUND)}, and for tiny-… its other labels",
     )
     group.add_argument("--blur", type=finite, metavar="SIGMA", help="of concept-attention; 0")
-
-
-def _add_running(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("running")
-    group.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder for results")
-    group.add_argument("--pictures", type=at_least(0), default=4, metavar="N", help="worst and best, of each")
-    group.add_argument("--seed", type=at_least(0), metavar="N", help="of the first draw of noise; 0")
-    add_device_arguments(group)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from eval.metrics.average_precision import map_average_precision
 from eval.metrics.foreground import SIDE, foreground, foreground_confusion, min_max, one_hot_counts
-from eval.schema import Count, Schema, Share
+from eval.schema import Count, Schema, Share, check_arms
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,10 @@ class Measured(Schema):
     """A finished picture."""
 
     arms: dict[str, MeasuredArm]
+
+    def check(self, arms: Sequence[str]) -> None:
+        """ValueError without the numbers of one of them."""
+        check_arms(self.arms, arms)
 
 
 def tally(heat: Float[Tensor, "gh gw"], mask: Int[np.ndarray, "h w"]) -> Tally:

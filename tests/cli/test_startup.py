@@ -23,12 +23,15 @@ PROGRAMS = {
     "tokenrank segment": ("tokenrank_guidance.cli:main", ["segment", "x.png", "--vote", "mean"]),
     "tokenrank explain": ("tokenrank_guidance.cli:main", ["explain", "--concepts", "x"]),
     "eval.masking": ("masking", ["--model", "m", "--data", "d", "--out", "o", "--scorers", "rnk"]),
-    "eval.segmentation": ("segmentation", ["--vit", "v", "--data", "d", "--out", "o", "--add-noise"]),
+    "eval.segmentation": ("segmentation", ["--model", "timm/v", "--data", "d", "--out", "o", "--add-noise"]),
     "eval.zero_shot": (
         "zero_shot",
-        ["--pipe", "p", "--data", "d", "--out", "o", "--methods", "row", "--n", "2"],
+        ["--model", "p", "--data", "d", "--out", "o", "--methods", "row", "--bounces", "2"],
     ),
-    "eval.zero_shot.heads": ("zero_shot.heads", ["--vit", "v", "--data", "d", "--out", "o", "--draws", "2"]),
+    "eval.zero_shot.heads": (
+        "zero_shot.heads",
+        ["--model", "timm/v", "--data", "d", "--out", "o", "--draws", "2"],
+    ),
     "eval.generate": ("generate", ["--out", "o", "--n", "1", "--arms", "tokenrank:damping=2"]),
     "eval.fidelity": ("fidelity", ["o", "--out", "p"]),
     "eval.sweep": ("sweep", ["--out", "o", "--arms", "none"]),

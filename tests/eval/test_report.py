@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from eval import report
-from eval.metrics.interval import Interval
 from eval.streams import results_only
+from tokenrank_guidance.interval import Interval
 
 
 def test_a_report_says_where_it_came_from():
@@ -35,7 +35,7 @@ def test_what_json_cannot_hold():
         "s": {2, 1},
     }
     assert report.plain(value) == {"1": 0.5, "n": None, "a": [1.0, None], "t": 2, "s": [1, 2]}
-    assert report.plain(Interval(1.0, float("nan"), 2.0, 3))["low"] is None
+    assert report.plain(Interval(1.0, float("nan"), 2.0, 3))["ci"] == [None, 2.0]
     assert report.plain([True, None, "x"]) == [True, None, "x"]
 
 

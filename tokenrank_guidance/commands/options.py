@@ -7,7 +7,7 @@ help and mistakes are there at once.
 from __future__ import annotations
 
 import math
-from argparse import ArgumentParser, ArgumentTypeError, Namespace, _ArgumentGroup
+from argparse import ArgumentParser, ArgumentTypeError, _ArgumentGroup
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -135,7 +135,7 @@ def add_device_arguments(group: ArgumentParser | _ArgumentGroup) -> None:
     group.add_argument("--dtype", choices=DTYPES, default="float32", help="the model's; default: %(default)s")
 
 
-def refuse_without_effect(arguments: Namespace, names: Iterable[str], why: str) -> None:
+def refuse_without_effect(arguments: object, names: Iterable[str], why: str) -> None:
     """ValueError for options that were given (are neither None nor False) but would change nothing."""
     values = ((name, getattr(arguments, name)) for name in names)
     given = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from diffseg.choices import ANCHOR_NAMES, BLIND, MOST_MERGES, PRESET_NAMES, SAMPLED, VOTES
 from tokenrank_guidance.commands.options import (
@@ -63,7 +64,7 @@ def check(arguments: Namespace) -> None:
             )
 
 
-def check_anchor_options(arguments: Namespace, anchors: Sequence[str], random: bool = False) -> None:
+def check_anchor_options(arguments: Any, anchors: Sequence[str], random: bool = False) -> None:
     """ValueError for a damping that no anchors depend on, and a seed that nothing is drawn from.
 
     `random`: whether something beside anchors and noise is drawn.

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from pydantic import Field, Strict
 
-from eval.metrics.confusion import mean_iou
-from eval.metrics.interval import Interval, bootstrap_statistic
+from eval.metrics.confusion import mean_iou, totals
+from eval.metrics.interval import FEWER, bootstrap_statistic
+from eval.report import markdown_table
 from eval.schema import Schema, Share
 from eval.zero_shot.tally import Square
+from tokenrank_guidance.interval import Interval
 
 Json = dict[str, Any]
-DRAWS = 4000
+WITHIN = "_within_layers"
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +65,15 @@ class HeadsResult:
     layers: Int[np.ndarray, " heads"]
     pictures: Sequence[Picture]
 
+    @classmethod
+    def of(cls, maps: Sequence[str], records: Sequence[Json]) -> HeadsResult:
+        """From what `Measured` describes; ValueError for pictures of different layers."""
+        if any(record["layers"] != records[0]["layers"] for record in records):
+            raise ValueError("the journal is damaged: its pictures have different layers")
+        names, heads = zip(*records[0]["layers"], strict=True)
+        layers = np.repeat(np.arange(len(names)), heads)
+        return cls(maps, names, layers, [Picture.of(record) for record in records])
+
     @property
     def n(self) -> int:
         return len(self.pictures)
@@ -73,7 +85,7 @@ class HeadsResult:
 
     def miou(self, index: int) -> Float[np.ndarray, " heads"]:
         """Of each head's map, counts pooled over pictures."""
-        return mean_iou(np.stack([picture.confusion[index] for picture in self.pictures]).sum(0))
+        return mean_iou(totals(np.stack([picture.confusion[index] for picture in self.pictures]).sum(0)))
 
     def precision(self, index: int) -> Float[np.ndarray, " heads"]:
         """Mean average precision of each head's map."""
@@ -93,36 +105,62 @@ class HeadsResult:
         def rho(sums: Float[np.ndarray, "draws heads k"]) -> Float[np.ndarray, " draws"]:
             return spearman(adjust(sums[..., 0]), adjust(statistic(sums[..., 1:])))
 
-        return bootstrap_statistic(counts, rho, DRAWS)
+        return bootstrap_statistic(counts, rho, FEWER)
 
-    def over_heads(self, index: int, metric: str, within: bool) -> tuple[float, float]:
-        """The 95 % interval of the same ρ where heads are drawn with replacement instead of pictures."""
+    def over_heads(self, index: int, metric: str, within: bool) -> Interval:
+        """The same ρ with the 95 % interval where heads are drawn with replacement instead of pictures."""
         values = np.stack([self.lambda2, {"miou": self.miou, "map": self.precision}[metric](index)])
         x, y = self._less_layer_mean(values) if within else values
-        drawn = np.random.default_rng(0).integers(len(x), size=(DRAWS, len(x)))
+        drawn = np.random.default_rng(0).integers(len(x), size=(FEWER, len(x)))
         low, high = np.nanquantile(spearman(x[drawn], y[drawn]), [0.025, 0.975])
-        return float(low), float(high)
+        return Interval(float(spearman(x, y)), float(low), float(high), len(x))
+
+    @cached_property
+    def correlations(self) -> list[dict[str, tuple[Interval, Interval]]]:
+        """Of each map, by metric, over all heads and within layers: ρ over pictures, and over heads."""
+        return [
+            {
+                f"spearman_{metric}{suffix}": (
+                    self.correlation(index, metric, within),
+                    self.over_heads(index, metric, within),
+                )
+                for metric in METRICS
+                for within, suffix in ((False, ""), (True, WITHIN))
+            }
+            for index in range(len(self.maps))
+        ]
 
     def to_json(self) -> Json:
-        lambda2 = self.lambda2
+        """`results`, an entry for each map, and the `layers`' names; the n of `…_over_heads` counts heads."""
         rows = [
-            {"map": name, **self._correlations(index), "heads": self._heads(index, lambda2)}
-            for index, name in enumerate(self.maps)
+            {"map": name}
+            | {key: pictures for key, (pictures, _) in found.items()}
+            | {f"{key}_over_heads": heads for key, (_, heads) in found.items()}
+            | {"n": self.n, "heads": self._heads(index)}
+            for index, (name, found) in enumerate(zip(self.maps, self.correlations, strict=True))
         ]
         return {"results": rows, "layers": list(self.names)}
 
-    def _correlations(self, index: int) -> Json:
-        flat: Json = {}
-        for metric in METRICS:
-            for within, suffix in ((False, ""), (True, "_within_layers")):
-                one = self.correlation(index, metric, within)
-                key = f"spearman_{metric}{suffix}"
-                flat |= {key: one.value, f"{key}_ci": [one.low, one.high]}
-                flat[f"{key}_ci_over_heads"] = list(self.over_heads(index, metric, within))
-        return flat
+    def markdown(self) -> str:
+        """A line for each map and correlation."""
+        lines = [
+            {
+                "map": name,
+                "λ2 and": key.removeprefix("spearman_").replace("_", " "),
+                "Spearman's ρ": pictures.value,
+                "95 % over pictures": pictures.ends(),
+                "95 % over heads": heads.ends(),
+                "n": self.n,
+            }
+            for name, found in zip(self.maps, self.correlations, strict=True)
+            for key, (pictures, heads) in found.items()
+        ]
+        return markdown_table(lines, tuple(lines[0]))
 
-    def _heads(self, index: int, lambda2: Float[np.ndarray, " heads"]) -> list[Json]:
-        columns = zip(self.layers.tolist(), lambda2, self.miou(index), self.precision(index), strict=True)
+    def _heads(self, index: int) -> list[Json]:
+        columns = zip(
+            self.layers.tolist(), self.lambda2, self.miou(index), self.precision(index), strict=True
+        )
         return [
             {"layer": layer, "lambda2": float(value), "miou": float(miou), "map": float(precision)}
             for layer, value, miou, precision in columns
@@ -155,7 +193,7 @@ def _precisions(picture: Picture, index: int) -> Float[np.ndarray, "heads 2"]:
 
 
 def _pooled_miou(sums: Float[np.ndarray, "draws heads 4"]) -> Float[np.ndarray, "draws heads"]:
-    return mean_iou(sums.reshape(*sums.shape[:-1], 2, 2))
+    return mean_iou(totals(sums.reshape(*sums.shape[:-1], 2, 2)))
 
 
 def _summed_precision(sums: Float[np.ndarray, "draws heads 1"]) -> Float[np.ndarray, "draws heads"]:

@@ -1,0 +1,162 @@
+"""What every experiment does: measure the images that no journal has, in one process or several, and publish.
+
+An experiment opens its model and data, hands `measure_missing` a function of images and a schema of what that
+gives, and makes a result of the records, which `publish` writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from accelerate import PartialState
+from jaxtyping import Float
+
+from eval.arguments import Running
+from eval.cli import progress, say
+from eval.data import UnreadableImage
+from eval.journal import Journal
+from eval.processes import agreed
+from eval.report import Json, emit, provenance, save_figure, write_text
+from eval.schema import Schema, Unreadable, check_index, validated
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+UNREADABLE = "unreadable"
+JOURNALS = "images-*.jsonl"
+Measure = Callable[[Iterable[int]], Iterator[tuple[int, Json]]]
+
+
+@dataclass(frozen=True)
+class Journals:
+    """One journal of images of `data` for each process, in `folder`; those of another `config` are refused.
+
+    A record is of the `schema` or says why its image cannot be read; `check` raises ValueError for one of the
+    schema that still does not fit.
+    """
+
+    folder: Path
+    data: str
+    config: Mapping[str, object]
+    schema: type[Schema]
+    check: Callable[[Any], object]
+
+    def of(self, process: int) -> Journal:
+        return Journal(self.folder / JOURNALS.replace("*", str(process)), self.config, self._check)
+
+    def records(self) -> dict[int, Json]:
+        """What all processes of this and of earlier runs have finished, by image; ValueError as of `Journal`.
+
+        Not while another process has one open.
+        """
+        done: dict[int, Json] = {}
+        for path in sorted(self.folder.glob(JOURNALS)):
+            with Journal(path, self.config, self._check) as journal:
+                done |= {int(key): record for key, record in journal.done.items()}
+        return done
+
+    def _check(self, key: str, record: Json) -> None:
+        check_index(key)
+        found = validated(Unreadable | self.schema, record)
+        if isinstance(found, self.schema):
+            self.check(found)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The records of all images that could be read, by their index, and the indices of the others."""
+
+    records: Mapping[int, Json]
+    unreadable: Sequence[int]
+
+
+def measure_missing(
+    state: PartialState,
+    journals: Journals,
+    images: Sequence[int],
+    measure: Measure,
+    whole: Callable[[int], bool] = lambda image: True,
+) -> Finished | None:
+    """Measure those of `images` that no journal has, split among the processes; None but in the main one.
+
+    `measure` gives the record of each image, in any order. An image that is in a journal, but for which not
+    `whole(image)`, has lost what is kept beside it, and is measured again. Raises ValueError where no image
+    can be read.
+    """
+
+    def look() -> tuple[list[int], set[int]]:
+        done = journals.records()
+        kept = {i for i in images if i in done and (UNREADABLE in done[i] or whole(i))}
+        return [i for i in images if i not in kept], set(done)
+
+    missing, recorded = agreed(state, look)
+    own = missing[state.process_index :: state.num_processes]
+    with journals.of(state.process_index) as journal:
+        for image, record in measure(progress(own, "images", len(images) - len(missing))):
+            if image not in recorded:
+                journal.add(str(image), record)
+    state.wait_for_everyone()
+    return _finished(journals, images) if state.is_main_process else None
+
+
+def _finished(journals: Journals, images: Sequence[int]) -> Finished:
+    records = journals.records()
+    read = {i: records[i] for i in images if UNREADABLE not in records[i]}
+    if not read:
+        raise ValueError(f"none of the {len(images)} images of {journals.data} can be read")
+    return Finished(read, [i for i in images if i not in read])
+
+
+def one_by_one(measure: Callable[[int], Json]) -> Measure:
+    """Of a function of one image, which may raise UnreadableImage."""
+
+    def measure_each(images: Iterable[int]) -> Iterator[tuple[int, Json]]:
+        for image in images:
+            try:
+                yield image, measure(image)
+            except UnreadableImage as error:
+                yield image, unreadable(error)
+
+    return measure_each
+
+
+def unreadable(error: UnreadableImage) -> Json:
+    """The record of an image that cannot be read, which is said as well."""
+    say(f"warning: {error}")
+    return {UNREADABLE: error.reason}
+
+
+class Result(Protocol):
+    """What became of `n` images."""
+
+    @property
+    def n(self) -> int: ...
+    def to_json(self) -> Json: ...
+    def markdown(self) -> str: ...
+
+
+def publish(
+    asked: Running, config: Json, result: Result, skipped: Json, figures: Mapping[str, Figure | None]
+) -> None:
+    """Write `figures` under their files' names, table.md and, once those are there, the report.
+
+    The report begins with all that was asked for and what results depend on, and is printed, too.
+    """
+    for name, figure in figures.items():
+        if figure is not None:
+            save_figure(figure, asked.out / name)
+    write_text(asked.out / "table.md", result.markdown() + "\n")
+    seed = asked.seed or 0
+    head = provenance(vars(asked) | {"seed": seed} | config, seed, result.n)
+    emit(head | result.to_json() | {"skipped": skipped}, asked.out)
+
+
+def worst_and_best(scores: Float[np.ndarray, " n"], few: int) -> list[tuple[int, str]]:
+    """Positions of the `few` ≥ 1 lowest and the `few` highest scores, each once, with what it is."""
+    order = scores.argsort(kind="stable").tolist()
+    worst, best = order[:few], [i for i in order[-few:] if i not in order[:few]]
+    return [*((i, "worst") for i in worst), *((i, "best") for i in best)]
