@@ -16,8 +16,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from diffseg.anchors import AnchorRequest
     from diffseg.chain import segment_chain, segment_maps, segment_records
+    from diffseg.maps.anchors import AnchorRequest
     from diffseg.pipeline import DiffSeg
     from diffseg.result import Segmentation
     from diffseg.settings import REFERENCE, Settings
@@ -25,7 +25,7 @@ else:
     __getattr__, __dir__ = lazy(
         __name__,
         {
-            "diffseg.anchors": "AnchorRequest",
+            "diffseg.maps.anchors": "AnchorRequest",
             "diffseg.chain": "segment_chain segment_maps segment_records",
             "diffseg.pipeline": "DiffSeg",
             "diffseg.result": "Segmentation",

@@ -8,14 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffseg.aggregate import Grid, ResolutionMap, aggregate, resolution_maps
-from diffseg.anchors import AnchorRequest, choose_anchors
-from diffseg.kl import symmetric_kl
-from diffseg.merge import merge
-from diffseg.metastable import count_regions, merge_to
-from diffseg.refine import kmeans
+from diffseg.maps.aggregate import Grid, ResolutionMap, aggregate, resolution_maps
+from diffseg.maps.anchors import AnchorRequest, choose_anchors
+from diffseg.maps.kl import symmetric_kl
+from diffseg.maps.labels import label_map
+from diffseg.maps.merge import merge
+from diffseg.maps.metastable import count_regions, merge_to
+from diffseg.maps.refine import kmeans
 from diffseg.result import Segmentation
-from diffseg.segment import label_map
 from diffseg.settings import Settings
 from tokenrank_guidance.capture import AttentionRecord
 from tokenrank_guidance.markov import DenseTransition, stationary_distribution

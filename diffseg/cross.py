@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
-from diffseg.aggregate import Grid
+from diffseg.maps.aggregate import Grid
 from tokenrank_guidance.capture import AttentionRecord, is_unwatched
 from tokenrank_guidance.capture.watch import AttentionCall, read_call
 from tokenrank_guidance.errors import CaptureError

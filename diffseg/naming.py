@@ -12,15 +12,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from diffseg.aggregate import Grid
 from diffseg.cross import TextAttention
-from diffseg.denoise import denoiser_pass
-from diffseg.images import Rgb
-from diffseg.label import Vote
+from diffseg.maps.aggregate import Grid
+from diffseg.passes.denoise import denoiser_pass
+from diffseg.passes.images import Rgb
 from diffseg.settings import Settings
-from diffseg.sizes import denoiser_of
+from diffseg.vote import Vote
 from diffseg.words import WORD, Positions, check_words, word_tokens
 from tokenrank_guidance.capture import AttentionRecord, capture
+from tokenrank_guidance.components import denoiser_of
 
 FUNCTION_WORDS = frozenset(
     """a an the of and or with in on at to by for from over under near behind beside its his her their this

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from diffseg.aggregate import ResolutionMeans
 from diffseg.chain import segment_maps
-from diffseg.checks import check_pipeline
-from diffseg.conditions import check_text
-from diffseg.denoise import denoiser_pass
-from diffseg.images import Rgb, read_images
-from diffseg.label import Vote, name_segments
+from diffseg.maps.aggregate import ResolutionMeans
 from diffseg.naming import Naming, word_maps
+from diffseg.passes.checks import check_pipeline
+from diffseg.passes.denoise import denoiser_pass
+from diffseg.passes.images import Rgb, read_images
 from diffseg.result import Segmentation
 from diffseg.settings import Settings, make_settings
-from diffseg.sizes import denoiser_of
+from diffseg.vote import Vote, name_segments
 from tokenrank_guidance.capture import capture
+from tokenrank_guidance.components import denoiser_of
+from tokenrank_guidance.families.registry import words_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ class DiffSeg:
         function words; `vote` is how pixels decide ("majority" or "mean").
         """
         if caption is not None:
-            check_text(self.pipe)
+            words_of(self.pipe)
         read, single = read_images(images)
         namings = self._namings(caption, nouns, vote, len(read))
         results = [self._one(image, naming) for image, naming in zip(read, namings, strict=True)]

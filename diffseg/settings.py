@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import torch
 
-from diffseg.anchors import ANCHORS, AnchorChoice
 from diffseg.choices import MOST_MERGES
+from diffseg.maps.anchors import ANCHORS, AnchorChoice
 from tokenrank_guidance.checks import is_damping, is_number, is_one_of, is_seed, is_whole, names_layers
 
 Threshold = float | tuple[float, ...] | Literal["auto"]
@@ -21,10 +21,10 @@ DTYPES = (torch.float32, torch.float64)
 class Settings:
     """How attention becomes segments.
 
-    anchors: a name in `diffseg.anchors.ANCHORS`, or a function of an `AnchorRequest` to token indices.
+    anchors: a name in `diffseg.maps.anchors.ANCHORS`, or a function of an `AnchorRequest` to token indices.
     num_anchors: any number; where the grid has fewer tokens, every token is an anchor.
     kl_threshold: τ > 0 in nats, for every merge or one for each; "auto" takes the smallest τ that leaves as
-    many segments as the chain has metastable regions (`diffseg.metastable`).
+    many segments as the chain has metastable regions (`diffseg.maps.metastable`).
     merges: how often maps are merged, the first time anchors with all maps.
     timestep: of 1,000 training steps, in [0, 1000); a flow model's σ is its schedule's at that share.
     add_noise: whether the latents get the timestep's noise, drawn from `seed`; DiffSeg adds none.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,8 +18,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from diffseg.conditions import longest_text, supported
-from tokenrank_guidance.errors import UnsupportedError
+from tokenrank_guidance.families.registry import words_of
 
 Positions = list[Int[Tensor, " _"]]  # of different lengths
 Place = tuple[int, int]  # the first character and the one after the last
@@ -31,7 +30,7 @@ WORD = rf"{LETTER}+(?:[-'’]{LETTER}+)*"
 
 
 @dataclass(frozen=True)
-class Reader:
+class TextReader:
     """One tokenizer: its tokens come at `offset` in the text, `limit` of them with the special ones.
 
     `given` makes of a caption what the pipeline gives to the tokenizer.
@@ -64,15 +63,12 @@ class Reader:
         return list(self.tokenizer(text, add_special_tokens=False, verbose=False, **options)[name])
 
 
-def text_readers(pipe: Any) -> list[Reader]:
-    """The tokenizers whose tokens share attention with the image, in order; UnsupportedError without one.
-
-    FLUX's CLIP gives one pooled vector and no tokens; the two CLIPs of SDXL and SD3 share their positions.
-    """
-    family = supported(pipe)
-    if family not in READERS:
-        raise UnsupportedError(f"{type(pipe).__name__} reads no text")
-    return READERS[family](pipe)
+def text_readers(pipe: Any) -> list[TextReader]:
+    """The tokenizers whose tokens share attention with the image, in order; UnsupportedError without one."""
+    return [
+        TextReader(one.tokenizer, one.offset, one.limit, partial(_given, pipe, one.tokenizer))
+        for one in words_of(pipe).tokenizers(pipe)
+    ]
 
 
 def word_tokens(pipe: Any, caption: str, words: Sequence[str]) -> Positions:
@@ -85,7 +81,7 @@ def word_tokens(pipe: Any, caption: str, words: Sequence[str]) -> Positions:
     return [torch.tensor(tokens_of(readers, caption, word)) for word in words]
 
 
-def tokens_of(readers: Sequence[Reader], caption: str, word: str) -> list[int]:
+def tokens_of(readers: Sequence[TextReader], caption: str, word: str) -> list[int]:
     """The same for one word and some of the encoders."""
     found = sorted({i for reader in readers for i in reader.tokens(caption, word)})
     if not found:
@@ -131,7 +127,7 @@ def _not_there(word: str, caption: str) -> ValueError:
     return ValueError(f"{word!r} {how} in the caption {caption!r}")
 
 
-def _by_offsets(reader: Reader, text: str, place: Place) -> list[int]:
+def _by_offsets(reader: TextReader, text: str, place: Place) -> list[int]:
     """Tokens of one place by the characters that they stand for, which fast tokenizers tell."""
     name, asked = "offset_mapping", {"return_offsets_mapping": True}
     read = _overlapping(reader.encoded(text, name, **asked), place)
@@ -145,7 +141,7 @@ def _overlapping(spans: Sequence[Place], place: Place) -> list[int]:
     return [i for i, (first, last) in enumerate(spans) if max(first, place[0]) < min(last, place[1])]
 
 
-def _by_prefixes(reader: Reader, text: str, place: Place) -> list[int]:
+def _by_prefixes(reader: TextReader, text: str, place: Place) -> list[int]:
     """The same for a tokenizer that does not tell: the tokens that the text up to the word's end has more.
 
     That the tokens of both beginnings begin those of the whole text is checked; ValueError where they do not.
@@ -170,18 +166,14 @@ def _alike(a: Sequence[int], b: Sequence[int]) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def _no_token(reader: Reader, text: str, place: Place) -> ValueError:
+def _no_token(reader: TextReader, text: str, place: Place) -> ValueError:
     return ValueError(f"{type(reader.tokenizer).__name__} has no token for {text[slice(*place)]!r}")
 
 
-def _warn_unknown(reader: Reader, word: str) -> None:
+def _warn_unknown(reader: TextReader, word: str) -> None:
     unknown = reader.tokenizer.unk_token_id
     if unknown is not None and unknown in reader.content(reader.given(word), "input_ids"):
         warnings.warn(f"the model does not know all of {word!r}: its map means little", stacklevel=5)
-
-
-def _reader(pipe: Any, tokenizer: Any, limit: int | None, offset: int = 0) -> Reader:
-    return Reader(tokenizer, offset, limit or tokenizer.model_max_length, partial(_given, pipe, tokenizer))
 
 
 def _given(pipe: Any, tokenizer: Any, text: str) -> str:
@@ -190,27 +182,3 @@ def _given(pipe: Any, tokenizer: Any, text: str) -> str:
         return pipe._text_preprocessing(text)[0]
     convert = getattr(pipe, "maybe_convert_prompt", None)
     return text if convert is None else convert(text, tokenizer)
-
-
-def _one_or_two(pipe: Any) -> list[Reader]:
-    both = (pipe.tokenizer, getattr(pipe, "tokenizer_2", None))  # SDXL's refiner has the second alone
-    return [_reader(pipe, one, longest_text(pipe)) for one in both if one is not None]
-
-
-def _sd3(pipe: Any) -> list[Reader]:
-    clip = pipe.tokenizer_max_length
-    found = [_reader(pipe, one, clip) for one in (pipe.tokenizer, pipe.tokenizer_2)]
-    t5 = [_reader(pipe, pipe.tokenizer_3, longest_text(pipe), clip)] if pipe.text_encoder_3 else []
-    return found + t5
-
-
-def _flux(pipe: Any) -> list[Reader]:
-    return [_reader(pipe, pipe.tokenizer_2, longest_text(pipe))]
-
-
-READERS: Mapping[str, Callable[[Any], list[Reader]]] = {
-    "UNet2DConditionModel": _one_or_two,
-    "PixArtTransformer2DModel": _one_or_two,
-    "SD3Transformer2DModel": _sd3,
-    "FluxTransformer2DModel": _flux,
-}

@@ -101,14 +101,14 @@ class Step:
 
     def _common(self, found: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """Both without what but one has: learned sigma after the channels, reference images after tokens."""
-        axes = {self._call.family.channel_axis % found.ndim} | ({1} if found.ndim == 3 else set())
+        axes = {self._call.calling.channel_axis % found.ndim} | ({1} if found.ndim == 3 else set())
         for axis in axes:
             size = min(found.shape[axis], wanted.shape[axis])
             found, wanted = found.narrow(axis, 0, size), wanted.narrow(axis, 0, size)
         return found.to(torch.float32), wanted.to(torch.float32)
 
     def _by_channel(self, tensor: Tensor) -> Float[Tensor, "channels values"]:
-        rows = tensor.movedim(self._call.family.channel_axis, 0).flatten(1)
+        rows = tensor.movedim(self._call.calling.channel_axis, 0).flatten(1)
         return rows[:, :: max(1, rows.shape[1] // VALUES)].to("cpu", torch.float64)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sag.families import Family
 from sag.parts import Parts
+from tokenrank_guidance.families.calling import Calling
 
 Output = Any  # the prediction, a tuple that begins with it, or a diffusers output with a `sample`
 
@@ -63,7 +63,7 @@ class DenoiserCall:
     """
 
     module: nn.Module
-    family: Family
+    calling: Calling
     given: Given
     output: Output
     parts: Parts
@@ -84,7 +84,7 @@ class DenoiserCall:
 
     @property
     def sample(self) -> Float[Tensor, "batch *in"]:
-        return self.inputs[self.family.sample].to(self.raw.device)
+        return self.inputs[self.calling.sample].to(self.raw.device)
 
     @property
     def latents(self) -> Float[Tensor, "images *latent"]:
@@ -97,24 +97,24 @@ class DenoiserCall:
 
     def incoming(self, tensor: Float[Tensor, "any *in"]) -> Float[Tensor, "any *latent"]:
         """A view of the noisy channels of an input."""
-        axis = self.family.channel_axis
+        axis = self.calling.channel_axis
         first = tensor.shape[axis] - self.channels.count if self.channels.last else 0
         return tensor.narrow(axis, first, self.channels.count)
 
     def outgoing(self, tensor: Float[Tensor, "any *out"]) -> Float[Tensor, "any *latent"]:
         """A view of the latent channels of an output."""
-        return tensor.narrow(self.family.channel_axis, 0, self.channels.count)
+        return tensor.narrow(self.calling.channel_axis, 0, self.channels.count)
 
     def signed(self, tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """From the denoiser's sign to the scheduler's, and back."""
-        return tensor if self.family.sign > 0 else -tensor
+        return tensor if self.calling.sign > 0 else -tensor
 
     def repredict(self, degraded: Float[Tensor, "images *latent"]) -> Float[Tensor, "images *latent"]:
         """The prediction for the looked-at rows with their noisy channels replaced, called as before."""
         sample = self.sample[self.rows].clone()
         self.incoming(sample).copy_(degraded)
         given = self.given.rows(self.rows, self.sample.shape[0])
-        given = given.replace(self.module, self.family.sample, sample)
+        given = given.replace(self.module, self.calling.sample, sample)
         return self.signed(self.outgoing(predicted(self.module(*given.args, **given.kwargs))))
 
     def shifted(self, shift: Float[Tensor, "images *latent"]) -> Float[Tensor, "batch *out"]:

@@ -152,4 +152,4 @@ class Contract:
 
 
 def _rescales(caller: Caller, call: DenoiserCall) -> bool:
-    return call.family.renormalises or any(bool(caller.says(name)) for name in RESCALES)
+    return call.calling.renormalises or any(bool(caller.says(name)) for name in RESCALES)

@@ -13,12 +13,12 @@ from sag.caches import OwnCaches
 from sag.call import DenoiserCall
 from sag.contrast import keep_contrast
 from sag.degrade import blur_tokens
-from sag.families import Grid
 from sag.mask import MASKS, score_image
 from sag.noise import NoiseLevel, SamplingStep, noise_level
 from sag.predict import output_slope, predict, renoise
 from tokenrank_guidance.capture import AttentionTap, unwatched
 from tokenrank_guidance.errors import CaptureError
+from tokenrank_guidance.families.tokens import Grid
 
 if TYPE_CHECKING:
     from sag.guidance import SelfAttentionGuidance
@@ -105,7 +105,7 @@ class DegradedPass:
     ) -> Float[Tensor, "images *latent"]:
         """The clean sample with the masked tokens blurred."""
         size, sigma = self.guidance.blur_kernel, self.guidance.blur_sigma
-        return call.family.edit(clean, grid, lambda image: blur_tokens(image, mask, size, sigma))
+        return call.calling.edit(clean, grid, lambda image: blur_tokens(image, mask, size, sigma))
 
     def _rescale(
         self,
@@ -123,7 +123,7 @@ class DegradedPass:
 
         slope = output_slope(level)
         both = torch.cat([clean, clean + shift.to(clean.dtype) / slope])
-        plain, guided = call.family.edit(both, grid, kept).chunk(2)
+        plain, guided = call.calling.edit(both, grid, kept).chunk(2)
         return (slope * (guided - plain)).to(shift.dtype)
 
 

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from sag.caches import refuse_deepcache
 from sag.degraded import GuidedStep
-from sag.families import family_of
 from sag.hook import GuidanceHook
 from sag.noise import noise_formula
-from sag.pipelines import habits_of
 from sag.scorers import ColumnSumScorer, TokenRankScorer
 from sag.settings import Settings
 from tokenrank_guidance.capture import AttentionRecord, AttentionTap
+from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
+from tokenrank_guidance.families.registry import calling_of, guidable
 
 
 @dataclass
@@ -81,8 +81,8 @@ class SelfAttentionGuidance(Settings):
             raise UnsupportedError(
                 f"{type(pipe).__name__} guides by a guider: guide it with sag.TokenRankGuider().guide(pipe)"
             )
-        habits_of(pipe)
-        family_of(denoiser)
+        guidable(pipe)
+        calling_of(denoiser)
         noise_formula(getattr(pipe, "scheduler", None))
         refuse_deepcache(denoiser)
         tap = AttentionTap(denoiser, self.layers)
@@ -150,12 +150,3 @@ def _warn_of_nothing(hook: GuidanceHook) -> None:
             UserWarning,
             stacklevel=2,
         )
-
-
-def denoiser_of(pipe: Any) -> nn.Module:
-    """The pipeline's UNet or transformer, out of `torch.compile`'s wrapper; UnsupportedError without one."""
-    for name in ("unet", "transformer"):
-        module = getattr(pipe, name, None)
-        if isinstance(module, nn.Module):
-            return getattr(module, "_orig_mod", module)
-    raise UnsupportedError(f"{type(pipe).__name__} has no unet and no transformer to guide")

@@ -13,15 +13,17 @@ from torch.utils.hooks import RemovableHandle
 
 from sag.call import Channels, DenoiserCall, Given, Output, predicted
 from sag.degraded import DegradedPass, GuidedStep
-from sag.families import Family, family_of
-from sag.guidance import SelfAttentionGuidance, denoiser_of
+from sag.guidance import SelfAttentionGuidance
 from sag.hook import channels_of
 from sag.noise import SamplingStep, noise_formula, sampling_step
 from sag.parts import Parts
 from sag.settings import Layers
 from tokenrank_guidance.capture import AttentionTap, is_unwatched
 from tokenrank_guidance.checks import is_number
+from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
+from tokenrank_guidance.families.calling import Calling
+from tokenrank_guidance.families.registry import calling_of
 
 if TYPE_CHECKING:
     from diffusers.guiders.classifier_free_guidance import GuiderOutput
@@ -108,7 +110,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
         self._given: Given | None = None
         self._shift: Float[Tensor, "images *latent"] | None = None
         self._last: Float[Tensor, "images *latent"] | None = None
-        self._family: Family | None = None
+        self._calling: Calling | None = None
         self._steps: list[GuidedStep] = []
 
     def bind(self, scheduler: Any) -> TokenRankGuider:
@@ -126,7 +128,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
             raise UnsupportedError(
                 f"{type(pipe).__name__} takes no guider: guide it with SelfAttentionGuidance()(pipe)"
             )
-        family_of(denoiser_of(pipe))
+        calling_of(denoiser_of(pipe))
         noise_formula(getattr(pipe, "scheduler", None))
         pipe.update_components(guider=self.bind(pipe.scheduler))
         return self
@@ -162,8 +164,8 @@ class TokenRankGuider(ClassifierFreeGuidance):
         if not self._enabled or self.guidance.sag_scale == 0:
             return
         denoiser = getattr(denoiser, "_orig_mod", denoiser)
-        self._family = family_of(denoiser)
-        if self._count_prepared != (1 if self._family.prompt_first else self.num_conditions):
+        self._calling = calling_of(denoiser)
+        if self._count_prepared != (1 if self._calling.prompt_first else self.num_conditions):
             return
         step = self._sampling_step()
         if not self.guidance.guides(step.number, step.total):
@@ -183,12 +185,12 @@ class TokenRankGuider(ClassifierFreeGuidance):
         pred_uncond: Float[Tensor, "batch *out"] | None = None,
     ) -> GuiderOutput:
         """Classifier-free guidance of the shifted predictions."""
-        if self._shift is None or self._family is None:
+        if self._shift is None or self._calling is None:
             return super().forward(pred_cond, pred_uncond)
-        conditional = _shifted(pred_cond, self._shift, self._family)
+        conditional = _shifted(pred_cond, self._shift, self._calling)
         if pred_uncond is None:
             return super().forward(conditional)
-        return super().forward(conditional, _shifted(pred_uncond, self._shift, self._family))
+        return super().forward(conditional, _shifted(pred_uncond, self._shift, self._calling))
 
     def _sampling_step(self) -> SamplingStep:
         if self._scheduler is None:
@@ -231,24 +233,24 @@ class TokenRankGuider(ClassifierFreeGuidance):
 
 def _whole_call(module: nn.Module, given: Given, output: Output) -> DenoiserCall:
     """A call of one condition alone, as modular pipelines make it; UnsupportedError for what cannot be."""
-    family, inputs = family_of(module), given.named(module)
-    why = family.refused(module, inputs)
+    calling, inputs = calling_of(module), given.named(module)
+    why = calling.refused(module, inputs)
     if why:
         raise UnsupportedError(f"{type(module).__name__} {why}")
-    channels = channels_of(family, inputs[family.sample], predicted(output))
-    return DenoiserCall(module, family, given, output, Parts(), Channels(channels))
+    channels = channels_of(calling, inputs[calling.sample], predicted(output))
+    return DenoiserCall(module, calling, given, output, Parts(), Channels(channels))
 
 
 def _shifted(
-    prediction: Float[Tensor, "batch *out"], shift: Float[Tensor, "images *latent"], family: Family
+    prediction: Float[Tensor, "batch *out"], shift: Float[Tensor, "images *latent"], calling: Calling
 ) -> Float[Tensor, "batch *out"]:
     """`prediction` with δ on its latent channels: learned sigma follows them.
 
     δ has the tokens of reference images too, which blocks may have cut off the prediction.
     """
-    axis = family.channel_axis
+    axis = calling.channel_axis
     if axis != 1:
         shift = shift[:, : prediction.shape[1]]
     shifted = prediction.clone()
-    shifted.narrow(axis, 0, shift.shape[axis]).add_(shift, alpha=family.sign)
+    shifted.narrow(axis, 0, shift.shape[axis]).add_(shift, alpha=calling.sign)
     return shifted

@@ -14,12 +14,12 @@ from sag.call import Channels, DenoiserCall, Given, Output
 from sag.caller import Caller, running_calls
 from sag.contract import Contract
 from sag.degraded import DegradedPass, GuidedStep
-from sag.families import Family, family_of
 from sag.noise import SamplingStep, sampling_step, scalar_timestep
 from sag.parts import parts_of
-from sag.pipelines import habits_of
 from tokenrank_guidance.capture import AttentionTap, is_unwatched
 from tokenrank_guidance.errors import UnsupportedError
+from tokenrank_guidance.families.calling import Calling
+from tokenrank_guidance.families.registry import calling_of, guidable
 
 if TYPE_CHECKING:
     from sag.guidance import SelfAttentionGuidance
@@ -44,7 +44,7 @@ class GuidanceHook:
         steps: list[GuidedStep],
     ) -> None:
         self.guidance, self.pipe, self.tap, self.steps = guidance, pipe, tap, steps
-        self.family = family_of(tap.model)
+        self.calling = calling_of(tap.model)
         self.strangers = 0
         # Dynamo cannot trace call stacks.
         self._caller: Callable[[nn.Module], Any] = torch.compiler.disable(self._find_caller)
@@ -64,7 +64,7 @@ class GuidanceHook:
         self.strangers += not own
         self.tap.muted = not own
         self._given = given = Given.take(args, kwargs) if own else None
-        if given is not None and self._contract.passed(given.named(module)[self.family.sample]):
+        if given is not None and self._contract.passed(given.named(module)[self.calling.sample]):
             self._contract.give_up()
 
     def __call__(
@@ -77,8 +77,8 @@ class GuidanceHook:
         inputs = given.named(module)
         scheduler = caller.pipe.scheduler
         self._notice_new_run(caller)
-        timestep = scalar_timestep(inputs["timestep"], self.family.timestep_scale)
-        step = sampling_step(scheduler, timestep + self.family.timestep_offset)
+        timestep = scalar_timestep(inputs["timestep"], self.calling.timestep_scale)
+        step = sampling_step(scheduler, timestep + self.calling.timestep_offset)
         self._notice_new_step(step)
         if not self.guidance.guides(step.number, step.total):
             return None
@@ -108,19 +108,19 @@ class GuidanceHook:
                 f"{name} perturbs attention in a part of its batch, by processors that cut guidance's extra "
                 "pass in the same way: guide with it or with this, calling it with pag_scale=0"
             )
-        why = self.family.refused(module, inputs)
+        why = self.calling.refused(module, inputs)
         if why:
             raise UnsupportedError(f"{name} {why}")
-        habits, latents = habits_of(caller.pipe), inputs[self.family.sample]
+        habits, latents = guidable(caller.pipe), inputs[self.calling.sample]
         whole = DenoiserCall(
-            module, self.family, given, output, parts_of(caller, self.family, len(latents)), Channels(0)
+            module, self.calling, given, output, parts_of(caller, self.calling, len(latents)), Channels(0)
         )
-        channels = channels_of(self.family, latents, whole.raw, caller.tensor(habits.sample))
+        channels = channels_of(self.calling, latents, whole.raw, caller.tensor(habits.sample))
         return replace(whole, channels=Channels(channels, habits.noisy_last))
 
     def _notice_new_run(self, caller: Caller) -> None:
         """What tells runs apart is kept, so that nothing later takes its identity."""
-        run = caller.tensor("timesteps") if habits_of(caller.pipe).copies else caller.pipe.scheduler.timesteps
+        run = caller.tensor("timesteps") if guidable(caller.pipe).copies else caller.pipe.scheduler.timesteps
         if self._run is not run:
             self._run = run
             self._contract.close()
@@ -159,12 +159,12 @@ class GuidanceHook:
         return place, shift
 
 
-def channels_of(family: Family, given: Tensor, made: Tensor, latents: Tensor | None = None) -> int:
+def channels_of(calling: Calling, given: Tensor, made: Tensor, latents: Tensor | None = None) -> int:
     """How many channels of an output are the latents': as many as these have, where the pipeline shows them.
 
     Else those that go in and come out: fewer come out than go in beside a picture, more with learned sigma.
     """
-    axis = family.channel_axis
+    axis = calling.channel_axis
     if latents is not None and latents.ndim == given.ndim:
         return min(latents.shape[axis], made.shape[axis])
     return min(given.shape[axis], made.shape[axis])

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sag.caller import Caller
-from sag.families import Family
-from sag.pipelines import Habits, habits_of
 from tokenrank_guidance.errors import UnsupportedError
+from tokenrank_guidance.families.calling import Calling, Habits
+from tokenrank_guidance.families.registry import guidable
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Parts:
         return list(batch.chunk(self.count))
 
 
-def parts_of(caller: Caller | None, family: Family, batch: int) -> Parts:
+def parts_of(caller: Caller | None, calling: Calling, batch: int) -> Parts:
     """The parts of a call with `batch` rows, by the number of images that its pipeline samples.
 
     A pipeline that keeps its latents elsewhere is asked whether it guides classifier-free. Equal rows prove
@@ -56,7 +56,7 @@ def parts_of(caller: Caller | None, family: Family, batch: int) -> Parts:
     """
     if caller is None:
         return Parts()
-    habits = habits_of(caller.pipe)
+    habits = guidable(caller.pipe)
     name = type(caller.pipe).__name__
     count = _count(caller, habits, batch)
     if batch % count:
@@ -66,7 +66,7 @@ def parts_of(caller: Caller | None, family: Family, batch: int) -> Parts:
             f"{name} gave its denoiser each image {count} times, and which of them is without the prompt "
             "is not known here"
         )
-    unconditional = family.unconditional if count == 2 else habits.unconditional or 0
+    unconditional = calling.unconditional if count == 2 else habits.unconditional or 0
     return Parts(count, unconditional if count > 1 else 0, habits.interleaved)
 
 

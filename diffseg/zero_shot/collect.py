@@ -15,8 +15,8 @@ from torch import Tensor
 from diffseg.words import Positions
 from diffseg.zero_shot.options import Options
 from tokenrank_guidance.capture import is_unwatched
-from tokenrank_guidance.capture.denoisers import ADVICE
 from tokenrank_guidance.errors import CaptureError
+from tokenrank_guidance.families.tokens import ADVICE
 
 Heat = Float[Tensor, "concepts gh gw"]
 

@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from diffseg.sizes import denoiser_of
 from diffseg.zero_shot.collect import Heat, Job, LayerMean
 from diffseg.zero_shot.concept_text import ConceptText, encode_concepts
 from diffseg.zero_shot.options import Options
 from tokenrank_guidance.capture import AttentionRecord, capture
+from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import CaptureError
 
 KERNEL = 3

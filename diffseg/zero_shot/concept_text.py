@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffseg.conditions import longest_text, supported
 from diffseg.words import text_readers, tokens_of
 from tokenrank_guidance.errors import UnsupportedError
+from tokenrank_guidance.families.registry import words_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,29 +38,11 @@ def encode_concepts(pipe: Any, concepts: Sequence[str]) -> ConceptText:
     As the published code does it; later tokens of a word count only through what the first has read of them.
     Raises UnsupportedError for a pipeline other than FLUX's and SD3's.
     """
-    family = supported(pipe)
-    if family not in ENCODERS:
+    known = words_of(pipe).concepts
+    if known is None:
         raise UnsupportedError(f"concept-attention needs FLUX or SD3, got {type(pipe).__name__}")
-    encode, time_scale = ENCODERS[family]
     last = text_readers(pipe)[-1:]
-    vectors = [encode(pipe, concept)[0][0, tokens_of(last, concept, concept)[0]] for concept in concepts]
-    return ConceptText(torch.stack(vectors)[None], encode(pipe, "")[1], time_scale)
-
-
-def _flux(pipe: Any, text: str) -> tuple[Tensor, Tensor]:
-    device = getattr(pipe, "_execution_device", pipe.device)
-    tokens, pooled, _ = pipe.encode_prompt(text, None, device=device, max_sequence_length=longest_text(pipe))
-    return tokens, pooled
-
-
-def _sd3(pipe: Any, text: str) -> tuple[Tensor, Tensor]:
-    device = getattr(pipe, "_execution_device", pipe.device)
-    found = pipe.encode_prompt(text, text, text, device=device, do_classifier_free_guidance=False)
-    return found[0], found[2]
-
-
-# FLUX's transformer takes times in [0, 1] and multiplies them by 1,000 itself.
-ENCODERS: Mapping[str, tuple[Callable[[Any, str], tuple[Tensor, Tensor]], float]] = {
-    "FluxTransformer2DModel": (_flux, 1000.0),
-    "SD3Transformer2DModel": (_sd3, 1.0),
-}
+    vectors = [
+        known.encode(pipe, concept)[0][0, tokens_of(last, concept, concept)[0]] for concept in concepts
+    ]
+    return ConceptText(torch.stack(vectors)[None], known.encode(pipe, "")[1], known.time_scale)

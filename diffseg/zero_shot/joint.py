@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from diffseg.sizes import denoiser_of
 from diffseg.zero_shot.chain import Starts, Walks, starts_at
 from diffseg.zero_shot.collect import Heat, Job, LayerMean
 from diffseg.zero_shot.options import Options
 from tokenrank_guidance.capture import AttentionRecord, capture
+from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import CaptureError, UnsupportedError
 
 

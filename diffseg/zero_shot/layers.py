@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffseg.checks import check_pipeline
-from diffseg.conditions import supported
-from diffseg.sizes import denoiser_of
+from diffseg.passes.checks import check_pipeline
 from diffseg.zero_shot.options import Layers, Options
 from tokenrank_guidance.capture.layers import choose_layers
-from tokenrank_guidance.capture.layouts import find_layout
+from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
-
-JOINT = ("FluxTransformer2DModel", "SD3Transformer2DModel")
+from tokenrank_guidance.families.registry import reads_text, tokens_of, words_of
 
 
 def is_joint(pipe: Any) -> bool:
     """Whether image and text share one map."""
-    return supported(pipe) in JOINT
+    return words_of(pipe).joint
 
 
 def check_family(pipe: Any) -> None:
     """Raise UnsupportedError for a pipeline that cannot be called, or whose words no method starts at."""
     check_pipeline(pipe)
-    if not is_joint(pipe) and supported(pipe) != "UNet2DConditionModel":
+    if not reads_text(pipe) or not words_of(pipe).walks:
         raise UnsupportedError(f"{type(pipe).__name__} cannot be segmented by words; FLUX, SD3 and UNets can")
 
 
@@ -62,7 +59,7 @@ def concept_layers(pipe: Any, options: Options) -> tuple[str, ...]:
 def chosen(pipe: Any, layers: Layers) -> tuple[str, ...]:
     """The names of the layers, as `capture` chooses them."""
     model = denoiser_of(pipe)
-    return choose_layers(model, find_layout(model), layers)
+    return choose_layers(model, tokens_of(model), layers)
 
 
 def _is_double(name: str) -> bool:

@@ -12,19 +12,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffseg.conditions import longest_text
-from diffseg.denoise import denoiser_pass
-from diffseg.images import Rgb
+from diffseg.passes.denoise import denoiser_pass
+from diffseg.passes.images import Rgb
 from diffseg.settings import Settings
-from diffseg.sizes import denoiser_of
 from diffseg.zero_shot.collect import Collector, Heat, Job
 from diffseg.zero_shot.options import Options
 from tokenrank_guidance import calls
 from tokenrank_guidance.capture import is_unwatched
+from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
+from tokenrank_guidance.families.registry import habits_of, words_of
 
 PICTURES = ("image", "mask_image", "control_image")
-WITHOUT_PICTURE = ("FluxKontextPipeline",)  # draws without one too
 Wanted = Callable[[Mapping[str, Any]], bool]
 
 
@@ -144,12 +143,12 @@ def arguments_of(pipe: Any, request: Generate) -> dict[str, Any]:
     """What to call the pipeline with; UnsupportedError for what it does not take, and for what it lacks."""
     taken = inspect.signature(pipe.__call__).parameters
     pictures = [name for name in PICTURES if name in taken]
-    if pictures and type(pipe).__name__ not in WITHOUT_PICTURE:
+    if pictures and not habits_of(pipe).draws_alone:
         raise UnsupportedError(
             f"{type(pipe).__name__} cannot draw from a prompt alone, it takes {', '.join(pictures)}; "
             "give the picture to segment"
         )
     arguments = calls.call_arguments(pipe, request.sampling, [calls.Job(request.prompt, request.seed)])
     if "max_sequence_length" in taken:
-        arguments["max_sequence_length"] = longest_text(pipe)
+        arguments["max_sequence_length"] = words_of(pipe).longest(pipe)
     return arguments

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from diffseg.conditions import check_text
-from diffseg.images import Rgb, read_images
+from diffseg.passes.images import Rgb, read_images
 from diffseg.words import caption_of, check_words, word_tokens
 from diffseg.zero_shot.collect import Collector, Job
 from diffseg.zero_shot.concept_attention import ConceptAttention
@@ -17,6 +16,7 @@ from diffseg.zero_shot.passes import Generate, drawing_passes, image_passes
 from diffseg.zero_shot.result import ZeroShot
 from diffseg.zero_shot.unet import UnetWalks
 from tokenrank_guidance.errors import UnsupportedError
+from tokenrank_guidance.families.registry import words_of
 
 WITHOUT_CAPTION = "concept-attention"  # its concepts need not be in the prompt
 SHARED = ("timesteps", "draws", "seed", "resolution")
@@ -87,7 +87,7 @@ def _job(
     pipe: Any, image: Rgb | Generate, concepts: Sequence[str], options: Sequence[Options], caption: str | None
 ) -> tuple[Job, str]:
     """Check what was asked for, before anything runs; also returns the caption."""
-    check_text(pipe)
+    words_of(pipe)
     check_family(pipe)
     words = check_words("concepts", concepts)
     for name in SHARED:

@@ -16,15 +16,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from diffseg.aggregate import Grid
 from diffseg.cross import TextAttention
-from diffseg.sizes import denoiser_of
+from diffseg.maps.aggregate import Grid
 from diffseg.zero_shot.chain import Walks
 from diffseg.zero_shot.collect import Heat, Job, LayerMean
 from diffseg.zero_shot.joint import conditional
 from diffseg.zero_shot.options import Options
 from tokenrank_guidance.capture import AttentionRecord, capture
 from tokenrank_guidance.capture.watch import AttentionCall
+from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
 
 UNET_METHODS = ("bounce", "column", "tokenrank", "daam")

@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diffseg.aggregate import Grid, ResolutionMap, ResolutionMeans
-from diffseg.denoise import denoiser_pass
-from diffseg.images import Rgb, resized, working_size
+from diffseg.maps.aggregate import Grid, ResolutionMap, ResolutionMeans
+from diffseg.passes.denoise import denoiser_pass
+from diffseg.passes.images import Rgb, resized
+from diffseg.passes.sizes import working_size
 from diffseg.settings import Settings
-from diffseg.sizes import denoiser_of
 from tokenrank_guidance.capture import AttentionRecord, capture
+from tokenrank_guidance.components import denoiser_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from diffseg.images import Rgb, read_images
+from diffseg.passes.images import Rgb, read_images
 from diffseg.settings import Settings
 from eval.data import rows
 from eval.metrics.confusion import mean_iou

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffseg.checks import check_pipeline
+from diffseg.passes.checks import check_pipeline
 from diffseg.settings import Settings
 from eval.models import TIMM, is_pipeline, open_pipeline
 from eval.patches import patch_side

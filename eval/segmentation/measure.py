@@ -11,14 +11,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from diffseg.aggregate import Grid, aggregate
-from diffseg.anchors import AnchorRequest, choose_anchors
-from diffseg.images import Rgb
-from diffseg.kl import symmetric_kl
-from diffseg.merge import average, merge_proposals, neighbours
-from diffseg.metastable import count_regions, merge_to
-from diffseg.refine import kmeans
-from diffseg.segment import label_map
+from diffseg.maps.aggregate import Grid, aggregate
+from diffseg.maps.anchors import AnchorRequest, choose_anchors
+from diffseg.maps.kl import symmetric_kl
+from diffseg.maps.labels import label_map
+from diffseg.maps.merge import average, merge_proposals, neighbours
+from diffseg.maps.metastable import count_regions, merge_to
+from diffseg.maps.refine import kmeans
+from diffseg.passes.images import Rgb
 from diffseg.settings import Settings
 from eval.segmentation.arms import Arm
 from eval.segmentation.attention import Attention, Seen

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import Field, Strict
 
-from diffseg.label import pixel_counts
+from diffseg.vote import pixel_counts
 from eval.metrics.confusion import IGNORE
 from eval.metrics.matching import overlap_matrix
 from eval.report import write_whole

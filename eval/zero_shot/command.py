@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from diffseg.sizes import denoiser_of
 from diffseg.zero_shot import heat_maps
 from diffseg.zero_shot.layers import check_family, is_joint
 from diffseg.zero_shot.options import Options
@@ -26,6 +25,7 @@ from eval.zero_shot.options import ZeroShotOptions, captioned, parse
 from eval.zero_shot.pictures import Shown, curve_figure, grid_figure
 from eval.zero_shot.result import ZeroShotResult
 from eval.zero_shot.tally import Measured, Tally, at_size, squared, tally
+from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.tiny.tokenizer import LABELS
 
 if TYPE_CHECKING:

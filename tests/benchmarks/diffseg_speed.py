@@ -20,10 +20,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffseg import Settings, segment_chain
-from diffseg.aggregate import aggregate, resolution_maps
-from diffseg.kl import symmetric_kl
-from diffseg.metastable import count_regions, merge_to
-from diffseg.segment import label_map
+from diffseg.maps.aggregate import aggregate, resolution_maps
+from diffseg.maps.kl import symmetric_kl
+from diffseg.maps.labels import label_map
+from diffseg.maps.metastable import count_regions, merge_to
 from tests.benchmarks.memory import peak_extra_mib
 from tests.diffseg.helpers import record
 from tokenrank_guidance.markov import DenseTransition, stationary_distribution

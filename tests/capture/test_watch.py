@@ -6,8 +6,8 @@ from torch.overrides import _len_torch_function_stack
 
 from tests.capture.helpers import Spy
 from tokenrank_guidance.capture import AttentionRecord
-from tokenrank_guidance.capture.layout import TokenSpans
 from tokenrank_guidance.capture.watch import Watch, read_call
+from tokenrank_guidance.families.tokens import TokenSpans
 
 SPANS = TokenSpans(total=6, grid=(2, 3), image=slice(0, 6))
 

@@ -160,7 +160,7 @@ def test_rows_that_are_no_distribution_are_refused():
 
 
 def test_merging_on_and_on_costs_nothing_once_nothing_changes(monkeypatch):
-    from diffseg import merge
+    from diffseg.maps import merge
 
     generator = torch.Generator().manual_seed(0)
     maps = torch.softmax(4 * torch.randn(64, 64, generator=generator), -1)

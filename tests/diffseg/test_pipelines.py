@@ -4,12 +4,13 @@ import pytest
 import torch
 
 from diffseg import DiffSeg, Settings, segment_records
-from diffseg.denoise import denoiser_pass
-from diffseg.sizes import denoiser_of, native_resolution, size_multiple
+from diffseg.passes.denoise import denoiser_pass
+from diffseg.passes.sizes import size_multiple
 from tests.capture.helpers import hook_counts
 from tests.diffseg.helpers import image
 from tests.tiny_models import PIPELINES, pipeline
 from tokenrank_guidance import UnsupportedError, capture
+from tokenrank_guidance.components import denoiser_of, native_resolution
 from tokenrank_guidance.tiny import load_pipeline
 
 SMALL = {"num_anchors": 32, "resolution": 32}
@@ -136,7 +137,10 @@ def test_too_many_tokens_and_unknown_pipelines_are_named():
         DiffSeg.from_pipe(object())
     pipe = pipeline("dit")
     pipe.transformer = torch.nn.Linear(2, 2)
-    with pytest.raises(UnsupportedError, match="cannot segment with Linear; supported: UNet2DConditionModel"):
+    with pytest.raises(
+        UnsupportedError,
+        match="cannot segment with Linear: how a picture is put into it is not known here; known: UNet2DC",
+    ):
         DiffSeg.from_pipe(pipe)
 
 

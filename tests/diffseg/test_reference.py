@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from diffseg import REFERENCE, segment_records
-from diffseg.aggregate import aggregate, resolution_maps
-from diffseg.anchors import AnchorRequest, choose_anchors
-from diffseg.denoise import denoiser_pass
+from diffseg.maps.aggregate import aggregate, resolution_maps
+from diffseg.maps.anchors import AnchorRequest, choose_anchors
+from diffseg.passes.denoise import denoiser_pass
 from diffseg.settings import make_settings
 from tests.diffseg import oracle
 from tests.diffseg.helpers import image, record

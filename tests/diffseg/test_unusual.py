@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from diffseg import DiffSeg, segment_records
-from diffseg.images import read_images, resized, working_size
+from diffseg.passes.images import read_images, resized
+from diffseg.passes.sizes import working_size
 from diffseg.settings import make_settings
 from tests import tiny_vits
 from tests.diffseg.helpers import image

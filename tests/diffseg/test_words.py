@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from tokenizers import normalizers
 
 from diffseg import DiffSeg, Settings
-from diffseg.conditions import CONDITIONS, WITHOUT_TEXT, supported
-from diffseg.denoise import denoiser_pass
 from diffseg.naming import Naming
-from diffseg.words import READERS, WORD, Reader, caption_of, check_words, places, text_readers, word_tokens
+from diffseg.passes.denoise import denoiser_pass
+from diffseg.words import WORD, TextReader, caption_of, check_words, places, text_readers, word_tokens
 from tests.diffseg.helpers import image
 from tests.diffseg.tiny_tokenizers import MARK, PIECES, Joining, Slow, clip_like, t5_like
 from tests.tiny_models import denoiser, pipeline
 from tokenrank_guidance import UnsupportedError
+from tokenrank_guidance.families.registry import FAMILIES, reads_text
 
 KINDS = {"clip": clip_like, "t5": t5_like, "slow": Slow}
 TOKENIZERS = {kind: build() for kind, build in KINDS.items()}
@@ -25,7 +25,7 @@ COLUMNS = {"sd": 77, "sdxl": 77, "sd3": 77 + 256, "flux": 77, "pixart": 300}  # 
 
 
 def reader_of(tokenizer):
-    return Reader(tokenizer, 0, tokenizer.model_max_length, str)
+    return TextReader(tokenizer, 0, tokenizer.model_max_length, str)
 
 
 def spelled(tokenizer, caption, own):
@@ -91,7 +91,7 @@ def test_positions_are_where_a_plain_loop_over_the_words_puts_them(kind, words, 
     ):  # its mark of white space stands for no character of the word, but where it is put in first
         alone = tokenizer.convert_tokens_to_ids(MARK)
         expected = [i for i in expected if read[i] != alone or i == 0]
-    assert Reader(tokenizer, 0, 64, str).tokens(" ".join(words), word) == expected
+    assert TextReader(tokenizer, 0, 64, str).tokens(" ".join(words), word) == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -238,8 +238,11 @@ def test_pixart_reads_small_letters():
 
 @pytest.mark.parametrize("name", COLUMNS)
 def test_every_family_that_reads_text_has_readers(name):
-    assert supported(pipeline(name)) in READERS
-    assert {*CONDITIONS} - {*READERS} == {*WITHOUT_TEXT}
+    assert reads_text(pipeline(name))
+    assert [str(one) for one in FAMILIES if one.picture and not one.words] == [
+        "UNet2DModel",
+        "DiTTransformer2DModel",
+    ]
 
 
 def test_pipelines_without_text_have_no_readers():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffseg.images import read_images
+from diffseg.passes.images import read_images
 from eval.data import UnreadableImage, open_images
 from eval.data.decode import decode_mask
 from eval.fidelity import open_generated

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffseg.images import read_images
+from diffseg.passes.images import read_images
 from eval.data.decode import decode_mask
 from tests.eval.data.pictures import encoded, index_mask, plain
 from tokenrank_guidance.files.pictures import FORMATS, SUFFIXES, decode_image, open_picture

@@ -5,11 +5,11 @@ import torch
 
 from sag import SelfAttentionGuidance
 from sag.contrast import keep_contrast
-from sag.families import family_of
 from sag.noise import NoiseLevel, noise_level, sampling_step, scalar_timestep
 from sag.predict import output_slope, predict
 from tests.matrix.check import seen
 from tests.tiny_models import ARGUMENTS, Call, denoiser, pipeline, run
+from tokenrank_guidance.families.registry import calling_of
 
 STEPS = 4
 
@@ -62,14 +62,14 @@ def test_the_slope_takes_a_change_of_the_clean_sample_to_the_outputs(prediction)
 
 def clean_image(pipe, call, output, grid):
     """The image that an output stands for: x̂₀, unpacked to (batch, channels, height, width)."""
-    family = family_of(denoiser(pipe))
-    timestep = scalar_timestep(call.inputs["timestep"], family.timestep_scale) + family.timestep_offset
+    calling = calling_of(denoiser(pipe))
+    timestep = scalar_timestep(call.inputs["timestep"], calling.timestep_scale) + calling.timestep_offset
     level = noise_level(pipe.scheduler, sampling_step(pipe.scheduler, timestep))
-    sample = call.inputs[family.sample]
-    channels = min(sample.shape[family.channel_axis], output.shape[family.channel_axis])
+    sample = call.inputs[calling.sample]
+    channels = min(sample.shape[calling.channel_axis], output.shape[calling.channel_axis])
     kept = []
-    clean, _ = predict(sample, output.narrow(family.channel_axis, 0, channels), level)
-    family.edit(clean, grid, lambda image: kept.append(image) or image)
+    clean, _ = predict(sample, output.narrow(calling.channel_axis, 0, channels), level)
+    calling.edit(clean, grid, lambda image: kept.append(image) or image)
     return kept[0]
 
 

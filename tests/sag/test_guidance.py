@@ -88,7 +88,7 @@ def test_disabling_twice_or_never_enabled_does_nothing():
 
 
 def test_a_pipeline_without_a_denoiser_is_refused():
-    with pytest.raises(UnsupportedError, match="dict has no unet and no transformer to guide"):
+    with pytest.raises(UnsupportedError, match="dict has neither a unet nor a transformer"):
         SelfAttentionGuidance().enable({})
 
 
@@ -104,7 +104,7 @@ class Pipe:
 def test_an_unknown_denoiser_is_refused():
     with pytest.raises(
         UnsupportedError,
-        match="cannot guide OtherDenoiser: how it is called is not known here; known denoisers: UNet2D",
+        match="cannot guide OtherDenoiser: how it is called is not known here; known: UNet2D",
     ):
         SelfAttentionGuidance().enable(Pipe(OtherDenoiser()))
 

@@ -13,13 +13,13 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 
 from sag import SelfAttentionGuidance, TokenRankGuider
-from sag.families import FAMILIES
 from tests.matrix.building import IMAGE, MASK, variant
 from tests.matrix.later import PICTURE, with_controlnet
 from tests.sag.helpers import count_calls, recorded, traces
 from tests.tiny_dit_pipelines import short_prompts as short_templates
 from tests.tiny_models import ARGUMENTS, NEGATIVE, PROMPT, Call, denoiser, pipeline
 from tokenrank_guidance import UnsupportedError
+from tokenrank_guidance.families.registry import family_of
 
 BLOCKS = {"qwen": m.QwenImageAutoBlocks, "flux2-klein": m.Flux2KleinBaseAutoBlocks}
 WITHOUT = {"flux": m.FluxAutoBlocks, "flux2": m.Flux2AutoBlocks}
@@ -253,7 +253,7 @@ def test_every_modular_pipeline_of_diffusers_is_guided_or_refused():
             scheduler=d.FlowMatchEulerDiscreteScheduler(),
             update_components=lambda guider: None,
         )
-        if takes and cls.__name__ in FAMILIES:
+        if takes and family_of(network) is not None:
             TokenRankGuider().guide(pipe)
             guided.add(name)
             continue

@@ -5,19 +5,19 @@ from difflib import get_close_matches
 
 from torch import nn
 
-from tokenrank_guidance.capture.layout import Layout
+from tokenrank_guidance.families.tokens import Tokens
 
 Layers = str | int | Sequence[str | int]
 
 
-def choose_layers(model: nn.Module, layout: Layout, layers: Layers) -> tuple[str, ...]:
+def choose_layers(model: nn.Module, tokens: Tokens, layers: Layers) -> tuple[str, ...]:
     """Names of the chosen self-attention modules, each once, in the order asked for.
 
     `layers` is "auto" (the family's default), "all", an exact module name, an index into the self-attention
     layers in running order (negative from the end), or a sequence of names and indices. Raises ValueError for
     anything else, for a name that is no attention layer (with the closest ones) and for cross-attention.
     """
-    kinds = layout.attention(model)
+    kinds = tokens.attention(model)
     names = [name for name, is_self in kinds.items() if is_self]
     if not names:
         raise ValueError(f"{type(model).__name__} has no self-attention layer")
@@ -26,12 +26,12 @@ def choose_layers(model: nn.Module, layout: Layout, layers: Layers) -> tuple[str
     asked = [layers] if isinstance(layers, str | int) else list(layers)
     if not asked:
         raise ValueError("layers is empty: use 'auto', 'all', module names or indices")
-    return tuple(dict.fromkeys(_choose(choice, names, kinds, layout) for choice in asked))
+    return tuple(dict.fromkeys(_choose(choice, names, kinds, tokens) for choice in asked))
 
 
-def _choose(choice: str | int, names: Sequence[str], kinds: Mapping[str, bool], layout: Layout) -> str:
+def _choose(choice: str | int, names: Sequence[str], kinds: Mapping[str, bool], tokens: Tokens) -> str:
     if choice == "auto":
-        return layout.auto(names)
+        return tokens.auto(names)
     if isinstance(choice, str):
         return _named(choice, names, kinds)
     if not isinstance(choice, int) or isinstance(choice, bool):

@@ -12,12 +12,12 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from tokenrank_guidance.capture.layers import Layers, choose_layers
-from tokenrank_guidance.capture.layout import ForwardPass
-from tokenrank_guidance.capture.layouts import find_layout
 from tokenrank_guidance.capture.record import AttentionRecord
 from tokenrank_guidance.capture.unwatched import is_unwatched
 from tokenrank_guidance.capture.watch import Watch
 from tokenrank_guidance.errors import CaptureError
+from tokenrank_guidance.families.registry import tokens_of
+from tokenrank_guidance.families.tokens import ForwardPass
 
 COMPILED = (
     "Compiled graphs cannot be seen into, whether compiled before or while capture or guidance is on: "
@@ -49,9 +49,9 @@ class AttentionTap:
         if keep is not None and keep < 1:
             raise ValueError(f"keep must be at least 1, or None for no bound, got {keep}")
         self.model: nn.Module = getattr(model, "_orig_mod", model)  # torch.compile's wrapper
-        self._layout = find_layout(self.model)
-        self.layers = choose_layers(self.model, self._layout, layers)
-        self._sources = {layer: self._layout.source(self.model, layer) for layer in self.layers}
+        self._tokens = tokens_of(self.model)
+        self.layers = choose_layers(self.model, self._tokens, layers)
+        self._sources = {layer: self._tokens.source(self.model, layer) for layer in self.layers}
         self._keep, self._reduce, self._detach = keep, reduce, detach
         self._handles: list[RemovableHandle] = []
         self._watches: dict[int, Watch] = {}
@@ -119,7 +119,7 @@ class AttentionTap:
         """Raise CaptureError, saying why and what to do, if there is no record or a layer ran unseen."""
         if self._blind:
             reasons = "; ".join(f"{layer} {reason}" for layer, reason in self._blind.items())
-            raise CaptureError(f"attention was not seen: {reasons}. {self._layout.advice}. {COMPILED}")
+            raise CaptureError(f"attention was not seen: {reasons}. {self._tokens.advice}. {COMPILED}")
         if not self._taken:
             ran = "ran without reaching" if self._ran else "was not seen to run, nor"
             raise CaptureError(f"nothing was captured: the model {ran} {', '.join(self.layers)}. {COMPILED}")
@@ -152,7 +152,7 @@ class AttentionTap:
         inputs = {**dict(zip(names, args, strict=False)), **kwargs}
         spans = self._watch().spans
         for layer in layers:
-            spans[layer] = self._layout.spans(ForwardPass(self.model, module, layer, inputs))
+            spans[layer] = self._tokens.spans(ForwardPass(self.model, module, layer, inputs))
 
     def _enter(self, layer: str, module: nn.Module, args: tuple[Any, ...]) -> None:
         if not self._blocked():

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode, _push_mode
 
-from tokenrank_guidance.capture.layout import TokenSpans
 from tokenrank_guidance.capture.record import AttentionRecord
+from tokenrank_guidance.families.tokens import TokenSpans
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from diffseg.images import Rgb, read_images
+from diffseg.passes.images import Rgb, read_images
 from diffseg.words import caption_of
 from diffseg.zero_shot import Generate, Options, ZeroShot, heat_maps
 from diffseg.zero_shot.layers import is_joint

@@ -10,10 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diffseg.checks import check_pipeline
-from diffseg.denoise import denoiser_pass
+from diffseg.passes.checks import check_pipeline
+from diffseg.passes.denoise import denoiser_pass
 from diffseg.settings import Settings
-from diffseg.sizes import denoiser_of
 from diffseg.words import word_tokens
 from diffseg.zero_shot.chain import starts_at
 from diffseg.zero_shot.joint import conditional
@@ -27,6 +26,7 @@ from eval.zero_shot.heads.measure import LayerHeads, mean_of, read_layer
 from eval.zero_shot.heads.options import HeadsOptions, refuse_noise
 from eval.zero_shot.options import CAPTION, captioned
 from tokenrank_guidance.capture import AttentionRecord, capture
+from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
 
 EMBEDDED_RESOLUTION, VIT_RESOLUTION = 128, 224

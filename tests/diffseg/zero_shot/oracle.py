@@ -2,10 +2,10 @@
 
 import torch
 
-from diffseg.denoise import denoiser_pass
+from diffseg.passes.denoise import denoiser_pass
 from diffseg.settings import Settings
-from diffseg.sizes import denoiser_of
 from tokenrank_guidance.capture import capture
+from tokenrank_guidance.components import denoiser_of
 
 
 def dense_maps(record):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import FluxTransformer2DModel
 
-from diffseg.denoise import denoiser_pass
+from diffseg.passes.denoise import denoiser_pass
 from diffseg.settings import Settings
 from diffseg.zero_shot import segment
 from diffseg.zero_shot.concept_text import encode_concepts
@@ -114,7 +114,7 @@ def test_a_concept_is_encoded_alone_by_its_first_token():
 
 
 def test_the_models_output_is_untouched():
-    from diffseg.sizes import denoiser_of
+    from tokenrank_guidance.components import denoiser_of
 
     pipe, outputs = pipeline("flux"), []
     handle = denoiser_of(pipe).register_forward_hook(lambda m, a, out: outputs.append(out[0]))

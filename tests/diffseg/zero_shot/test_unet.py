@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from diffseg.cross import TextAttention
-from diffseg.denoise import denoiser_pass
+from diffseg.passes.denoise import denoiser_pass
 from diffseg.settings import Settings
 from diffseg.zero_shot import segment
 from tests.diffseg.helpers import image

@@ -142,7 +142,9 @@ def test_refusals():
         Masking("drop", (0.5, 1.0))
     with pytest.raises(ValueError, match=r"fractions: got \(0.0,\)"):
         Masking(fractions=(0.0,))
-    with pytest.raises(UnsupportedError, match="no token layout is known for Linear"):
+    with pytest.raises(
+        UnsupportedError, match="cannot capture Linear: where its tokens are is not known here"
+    ):
         masking_ablation(torch.nn.Linear(2, 2), [batch()])
     with pytest.raises(ValueError, match="has no class token"):
         masking_ablation(tiny_vits.build("siglip_classifier"), [batch()], ("cls_attention",))

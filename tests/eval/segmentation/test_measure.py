@@ -22,7 +22,7 @@ class Counted:
     model = torch.nn.Identity()
 
     def __init__(self, settings):
-        from diffseg.aggregate import resolution_maps
+        from diffseg.maps.aggregate import resolution_maps
 
         self.settings, self.calls = settings, 0
         self.maps = resolution_maps(

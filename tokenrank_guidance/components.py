@@ -1,0 +1,54 @@
+"""The networks of a pipeline, and what their configurations say of its pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from tokenrank_guidance.errors import UnsupportedError
+
+
+def denoiser_of(pipe: Any) -> nn.Module:
+    """The pipeline's UNet or transformer, out of `torch.compile`'s wrapper; UnsupportedError without one."""
+    for name in ("unet", "transformer"):
+        module = getattr(pipe, name, None)
+        if isinstance(module, nn.Module):
+            return getattr(module, "_orig_mod", module)
+    raise UnsupportedError(f"{type(pipe).__name__} has neither a unet nor a transformer")
+
+
+def config_of(pipe: Any) -> Mapping[str, Any]:
+    """The denoiser's configuration."""
+    model: Any = denoiser_of(pipe)
+    return model.config
+
+
+def autoencoder_of(pipe: Any) -> Any | None:
+    """The autoencoder of `pipe`, None where it denoises pixels."""
+    return getattr(pipe, "vae", None) or getattr(pipe, "vqvae", None)
+
+
+def pixels_per_latent(pipe: Any) -> int:
+    """How many pixels a side of a latent stands for."""
+    vae = autoencoder_of(pipe)
+    return 1 if vae is None else 2 ** (len(vae.config.block_out_channels) - 1)
+
+
+def native_resolution(pipe: Any) -> int:
+    """√(pixels) of the images that the pipeline draws when it is not asked for a size."""
+    default: Any = getattr(pipe, "default_sample_size", None)
+    sample: Any = config_of(pipe).get("sample_size")
+    side = default if default is not None else sample
+    if side is None:
+        raise ValueError(f"{type(pipe).__name__} does not tell its size; pass resolution")
+    if not isinstance(side, int):
+        side = round(math.sqrt(side[0] * side[1]))
+    return side * pixels_per_latent(pipe)
+
+
+def execution_device(pipe: Any) -> Any:
+    """Where the pipeline computes, which is not where its weights lie if these are offloaded."""
+    return getattr(pipe, "_execution_device", pipe.device)

@@ -1,0 +1,74 @@
+"""How samplers call a denoiser, and how pipelines lay out what they give it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tokenrank_guidance.families.tokens import Grid
+
+Inputs = Mapping[str, Any]
+Edit = Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b c h w"]]
+
+
+def edit_image(sample: Float[Tensor, "b c h w"], grid: Grid, edit: Edit) -> Float[Tensor, "b c h w"]:
+    """Latents that are an image already."""
+    return edit(sample)
+
+
+def no_reason(denoiser: nn.Module, inputs: Inputs) -> str:
+    """Every call can be guided."""
+    return ""
+
+
+@dataclass(frozen=True)
+class Calling:
+    """How a denoiser class is called.
+
+    `sample` is the name of its first argument; `channel_axis` holds the latent channels in input and output;
+    its timestep argument times `timestep_scale` plus `timestep_offset` is the scheduler's, which is given its
+    output times `sign`. Where a batch holds both halves of classifier-free guidance, `unconditional` (0 or 1)
+    is the half without the prompt; `prompt_first`, whether its pipelines make two calls instead, the prompt's
+    first. `edit` applies a function of latent images to a sample. `refused` tells, of (denoiser, inputs by
+    name), why a call cannot be guided, empty where it can. `renormalises`: its pipelines give each token or
+    row what classifier-free guidance made of it the length that it had under the prompt.
+    """
+
+    sample: str = "hidden_states"
+    unconditional: int = 0
+    prompt_first: bool = False
+    channel_axis: int = 1
+    timestep_scale: float = 1.0
+    timestep_offset: float = 0.0
+    sign: Literal[1, -1] = 1
+    edit: Callable[[Tensor, Grid, Edit], Tensor] = edit_image
+    refused: Callable[[nn.Module, Inputs], str] = no_reason
+    renormalises: bool = False
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How a pipeline calls its denoiser, where its class alone tells.
+
+    `sample` is the local variable with what its scheduler steps, one row an image. Its batch holds parts of
+    these rows one after the other, or row by row where `interleaved`; `unconditional` is the part without the
+    prompt where there are three or more. The noisy channels come first, or last where `noisy_last`. Every run
+    sets its scheduler's timesteps anew, which tells runs apart; one that `copies` schedulers within a run has
+    its timesteps in the local variable of that name.
+    `mask`: beside the latents its denoiser may take a mask, a number for each of the "latents" or "pixels",
+    and the latents of the masked picture. `draws_alone`: it draws without the picture that it takes, too.
+    `refused` says why it cannot be guided, empty where it can.
+    """
+
+    sample: str = "latents"
+    interleaved: bool = False
+    unconditional: int | None = None
+    noisy_last: bool = False
+    copies: bool = False
+    mask: Literal["", "latents", "pixels"] = ""
+    draws_alone: bool = False
+    refused: str = ""

@@ -1,0 +1,128 @@
+"""FLUX and FLUX 2: text and image tokens share one map, the text's first, the image's in squares of 2×2."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from tokenrank_guidance.components import config_of, execution_device
+from tokenrank_guidance.families.calling import Habits
+from tokenrank_guidance.families.calling import Inputs as Call
+from tokenrank_guidance.families.family import Family
+from tokenrank_guidance.families.packed import PACKED, SIDE, packed
+from tokenrank_guidance.families.picture import Inputs, Picture, PicturePass, longest_text
+from tokenrank_guidance.families.tokens import ForwardPass, Grid, Tokens, TokenSpans, middle_layer, processed
+from tokenrank_guidance.families.words import Concepts, TextTokens, Words, text_tokens
+
+LAYERS = processed("transformer_blocks", "single_transformer_blocks")
+
+
+def _spans(call: ForwardPass) -> TokenSpans:
+    text = call.inputs["encoder_hidden_states"].shape[1]
+    count, grid = _image(call.inputs["img_ids"])
+    total = text + call.inputs["hidden_states"].shape[1]
+    return TokenSpans(total, grid, slice(text, text + count), slice(0, text))
+
+
+# Reading positions waits for the GPU, and a pipeline gives the same tensor at every step.
+_images: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+
+def _image(ids: Shaped[Tensor, "..."]) -> tuple[int, Grid | None]:
+    """Number of generated image tokens and their grid, read once per version of `img_ids`."""
+    if ids.is_inference():  # such tensors do not count their versions
+        return _read_image(ids)
+    if ids not in _images or _images[ids][0] != ids._version:
+        _images[ids] = (ids._version, _read_image(ids))
+    return _images[ids][1]
+
+
+def _read_image(ids: Shaped[Tensor, "..."]) -> tuple[int, Grid | None]:
+    """Columns are (image, row, column, ...); reference images (Kontext) follow under another image number."""
+    rows = (ids[0] if ids.ndim == 3 else ids).cpu().long()
+    count = int((rows[:, 0] == rows[0, 0]).cumprod(0).sum())
+    spread = rows[:count, 1:3].amax(0) - rows[:count, 1:3].amin(0) + 1
+    height, width = spread.tolist()
+    return count, (height, width) if height * width == count else None
+
+
+def _longest(pipe: Any) -> int | None:
+    """T5's own limit may be below the pipeline's."""
+    asked = longest_text(pipe)
+    return None if asked is None else min(asked, pipe.tokenizer_2.model_max_length)
+
+
+def _inputs(call: PicturePass) -> Inputs:
+    """Packed latents, positions of tokens; guidance-distilled models at guidance 1.
+
+    For Fill the image and a mask of zeros follow, which keeps all of it.
+    """
+    pipe, (height, width) = call.pipe, call.latents.shape[-2:]
+    text, pooled, text_ids = pipe.encode_prompt(
+        call.caption, device=call.device, max_sequence_length=_longest(pipe)
+    )
+    tokens = packed(call.latents)
+    if call.mask:
+        empty = tokens.new_zeros(*tokens.shape[:2], call.mask)
+        tokens = torch.cat([tokens, packed(call.image), empty], -1)
+    distilled = config_of(pipe).get("guidance_embeds", False)
+    return {
+        "hidden_states": tokens,
+        "timestep": call.times(1 / 1000),
+        "encoder_hidden_states": text,
+        "pooled_projections": pooled,
+        "txt_ids": text_ids,
+        "img_ids": _positions(height // SIDE, width // SIDE).to(call.device, call.latents.dtype),
+        "guidance": call.numbers(1.0)[0] if distilled else None,
+    }
+
+
+def _positions(height: int, width: int) -> Shaped[Tensor, "n 3"]:
+    """(image, row, column) of each token."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack([torch.zeros_like(rows), rows, columns], -1).flatten(0, 1)
+
+
+def _t5(pipe: Any) -> list[TextTokens]:
+    """CLIP gives one pooled vector and no tokens."""
+    return [text_tokens(pipe.tokenizer_2, _longest(pipe))]
+
+
+def _concept(pipe: Any, text: str) -> tuple[Float[Tensor, "1 n dim"], Float[Tensor, "1 pooled"]]:
+    device = execution_device(pipe)
+    tokens, pooled, _ = pipe.encode_prompt(text, None, device=device, max_sequence_length=_longest(pipe))
+    return tokens, pooled
+
+
+def _cached_keys(denoiser: nn.Module, inputs: Call) -> str:
+    if inputs.get("kv_cache_mode") is None:
+        return ""
+    return (
+        "caches keys of its reference images, so no call holds the whole map; "
+        "use Flux2KleinPipeline with the same weights"
+    )
+
+
+FLUX = Family(
+    models=("FluxTransformer2DModel",),
+    tokens=Tokens(_spans, LAYERS),
+    calling=PACKED,
+    picture=Picture(_inputs),
+    words=Words(_t5, _longest, joint=True, concepts=Concepts(_concept, time_scale=1000.0)),
+    packing=SIDE,
+    pipelines={
+        "FluxFillPipeline": Habits(mask="pixels"),
+        "FluxKontextPipeline": Habits(draws_alone=True),
+    },
+)
+FLUX2 = Family(
+    models=("Flux2Transformer2DModel",),
+    tokens=Tokens(_spans, LAYERS, middle_layer),
+    calling=replace(PACKED, refused=_cached_keys),
+)
+FAMILIES = (FLUX, FLUX2)
