@@ -26,7 +26,7 @@ from eval.segmentation.scenes import Scene, Scenes, open_scenes
 from eval.segmentation.store import (
     Described,
     ImageRecord,
-    Segmented,
+    Measured,
     Segments,
     overlaps_of,
     recorded,
@@ -81,7 +81,7 @@ def main(argv: Sequence[str]) -> None:
     task = open_task(asked, device_of(state, asked.device))
     images = rows(task.scenes, asked.rows, asked.limit)
     keys = [arm.key for arm in task.measure.arms]
-    journals = Journals(asked.out, asked.data, task.config, Segmented, lambda found: found.check(keys))
+    journals = Journals(asked.out, asked.data, task.config, Measured, lambda found: found.check(keys))
     finished = measure_missing(state, journals, images, one_by_one(task.record), task.whole)
     if finished is not None:
         result = task.result(finished.records)

@@ -27,7 +27,7 @@ ClassIndex = Annotated[int, Field(ge=0, lt=IGNORE)]
 Overlap = Int[np.ndarray, "segments classes"]
 
 
-class SegmentedArm(Schema):
+class MeasuredArm(Schema):
     """One arm of a picture; each class is a `ClassTally`."""
 
     classes: list[Annotated[tuple[ClassIndex, Count, Count, Count, Share], Strict(False)]]
@@ -36,11 +36,11 @@ class SegmentedArm(Schema):
     seconds: float
 
 
-class Segmented(Schema):
+class Measured(Schema):
     """A finished picture in the journal."""
 
     attention: float
-    arms: dict[str, SegmentedArm]
+    arms: dict[str, MeasuredArm]
 
     def check(self, arms: Sequence[str]) -> None:
         """ValueError without one of them."""
@@ -76,7 +76,7 @@ def overlaps_of(outcome: Outcome, truth: Int[np.ndarray, "h w"]) -> list[Overlap
 
 
 def recorded(arms: Sequence[Arm], outcome: Outcome, overlaps: Sequence[Overlap]) -> Json:
-    """A measured picture as `Segmented` describes it."""
+    """A measured picture as `Measured` describes it."""
     entries = {
         arm.key: {
             "classes": [astuple(one) for one in matched_per_image(overlap)],
