@@ -11,16 +11,13 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from diffseg.result import Segmentation
-from tokenrank_guidance.commands.tiles import fitted, font, heat
+from tokenrank_guidance.drawing import edges, fitted, font, heat, stretched
 
 Colour = tuple[int, int, int]
 CELL, GAP, MARGIN, TITLE, LINE = 420, 14, 20, 34, 20
 INK, GREY, MARK = (20, 20, 20), (110, 110, 110), (86, 180, 233)
 MOST_LABELS = 256
-ENDS = (
-    0.005,
-    0.995,
-)  # quantiles of the scores that are black and brightest; outliers are clipped
+ENDS = (0.005, 0.995)  # quantiles of the scores that are black and brightest; outliers are clipped
 
 
 def colours(count: int) -> list[Colour]:
@@ -87,19 +84,12 @@ def _segments(image: Image.Image, result: Segmentation, cell: tuple[int, int]) -
     palette = np.array(colours(len(result)), dtype=np.float32)
     grey = np.asarray(fitted(image, cell).convert("L"), dtype=np.float32)[..., None]
     mixed = 0.58 * palette[shown] + 0.42 * grey
-    mixed[_edges(shown)] = 255
+    mixed[edges(shown)] = 255
     panel = Image.fromarray(mixed.round().astype(np.uint8))
     for segment, name in enumerate(result.names or ()):
         if name is not None and (shown == segment).any():
             _write(panel, name, _deepest(shown == segment))
     return panel
-
-
-def _edges(labels: np.ndarray) -> np.ndarray:
-    edges = np.zeros(labels.shape, dtype=bool)
-    edges[:, 1:] |= labels[:, 1:] != labels[:, :-1]
-    edges[1:] |= labels[1:] != labels[:-1]
-    return edges
 
 
 def _deepest(mask: np.ndarray) -> tuple[int, int]:
@@ -124,9 +114,7 @@ def _write(panel: Image.Image, text: str, place: tuple[int, int]) -> None:
 
 
 def _rank(result: Segmentation, cell: tuple[int, int]) -> Image.Image:
-    scores = result.scores.cpu().numpy()
-    low, high = np.quantile(scores, ENDS)
-    panel = heat((scores - low) / max(high - low, 1e-6), cell)
+    panel = heat(stretched(result.scores.cpu().numpy(), ENDS, 1e-6), cell)
     draw = ImageDraw.Draw(panel)
     height, width = result.grid
     radius = max(1.5, min(3.5, 0.28 * min(cell[0] / width, cell[1] / height)))

@@ -13,9 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
-from eval.cli import at_least, existing, folder, named, positive, say, words
 from eval.data.choice import Which
-from tokenrank_guidance.commands.options import add_device_arguments, layer
+from tokenrank_guidance.messages import say
+from tokenrank_guidance.option_groups import add_device_arguments
+from tokenrank_guidance.options import at_least, existing, folder, layer, named, positive, words
 
 Layers = str | tuple[str | int, ...]
 STEPS = 1000  # of training, that timesteps are counted in

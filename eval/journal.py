@@ -10,9 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from eval.report import plain
 from eval.schema import Schema, validated
 from tokenrank_guidance.files.reading import parse_json
+from tokenrank_guidance.report import plain
 
 Json = dict[str, Any]
 Check = Callable[[str, Json], object]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tokenrank_guidance.commands.models import Model
+    from tokenrank_guidance.pipelines import Model
 
 TIMM = "timm/"
 PIPELINE = ("model_index.json", "training.json")  # in a folder: a pipeline's, a miniature's
@@ -37,7 +37,8 @@ def is_pipeline(name: str) -> bool:
 
 def open_pipeline(name: str, device: str, dtype: str) -> Model:
     """The pipeline, without bars of its own; errors as of `load_model`."""
-    from tokenrank_guidance.commands.models import DTYPES, load_model
+    from tokenrank_guidance.devices import DTYPES
+    from tokenrank_guidance.pipelines import load_model
 
     model = load_model(name, device, DTYPES[dtype])
     model.pipe.set_progress_bar_config(disable=True)

@@ -9,7 +9,7 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from tokenrank_guidance.commands.models import usable_device
+from tokenrank_guidance.devices import usable_device
 
 PATIENCE = timedelta(days=30)  # torch's own 10 to 30 minutes end a run whose processes are not equally fast
 

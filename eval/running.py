@@ -16,12 +16,14 @@ from accelerate import PartialState
 from jaxtyping import Float
 
 from eval.arguments import Running
-from eval.cli import progress, say
 from eval.data import UnreadableImage
 from eval.journal import Journal
 from eval.processes import agreed
-from eval.report import Json, emit, provenance, save_figure, write_text
+from eval.report import provenance, save_figure
 from eval.schema import Schema, Unreadable, check_index, validated
+from tokenrank_guidance.files.writing import write_text
+from tokenrank_guidance.messages import progress, say
+from tokenrank_guidance.report import Json, emit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -78,7 +78,7 @@ def call_arguments(pipe: DiffusionPipeline, sampling: Sampling, jobs: Sequence[J
     does not fit into memory, too.
     """
     size = _size(pipe, sampling)
-    check_size(pipe, sampling, len(jobs))
+    check_size(pipe, sampling.height, sampling.width, len(jobs))
     return {
         **{name: value for name, value in AS_ASKED.items() if name in _accepted(pipe)},
         "num_inference_steps": sampling.steps,

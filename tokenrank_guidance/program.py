@@ -1,4 +1,6 @@
-"""What every program of this project shares: arguments, exit codes, and mistakes in one line."""
+"""What every program of this project shares: its parser, exit codes, mistakes in one line, and stdout kept
+for results.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +8,20 @@ import argparse
 import codecs
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
+from importlib import import_module
 from io import TextIOWrapper
 from traceback import clear_frames
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
-from tokenrank_guidance.commands.messages import say
 from tokenrank_guidance.errors import TokenRankError
+from tokenrank_guidance.messages import one_line_warnings, say
 
 MISTAKES = (TokenRankError, ValueError, OSError, ImportError, FloatingPointError)
-INTERRUPTED = 130
+FAILED, INTERRUPTED = 2, 130  # exit codes: argparse's own, and a shell's of Ctrl-C
+RESUMES = "interrupted: the same command resumes where this one stopped"
 LONGEST = 2000  # characters of a line: some messages quote what was given, whatever that is
 # What torch says, in a plain RuntimeError, of an allocation that failed, or whose size it could not count.
 OUT_OF_MEMORY = (
@@ -25,6 +31,7 @@ OUT_OF_MEMORY = (
     "_ALLOC_FAILED",
     "Storage size calculation overflowed",
 )
+_results: ContextVar[TextIO | None] = ContextVar("results", default=None)
 
 
 class Parser(argparse.ArgumentParser):
@@ -54,18 +61,38 @@ def parser_of(prog: str, description: str | None) -> Parser:
     return parser
 
 
-def ended(work: Callable[[], object], failed: int, interrupted: str) -> int:
-    """Do `work` and return the exit code.
+def program(package: str, argv: Sequence[str] | None = None) -> int:
+    """`python -m PACKAGE`: `parse` of its `options`, then `main` of its `command`; the exit code as of `run`.
 
-    0; `failed` after a mistake or for want of memory, which one line on stderr explains; 130 after Ctrl-C,
-    with the line `interrupted`. What is nobody's mistake is raised.
+    Arguments are read before anything heavy is imported; `main` reads them again, which costs nothing.
     """
+    given = sys.argv[1:] if argv is None else argv
+
+    def work() -> None:
+        import_module(f"{package}.options").parse(given)
+        _quietly(lambda: import_module(f"{package}.command").main(given))
+
+    return ended(work, RESUMES)
+
+
+def run(main: Callable[[Sequence[str]], object], argv: Sequence[str] | None = None) -> int:
+    """Call `main(argv)`, in which only `results_stream` is stdout; the exit code as of `ended`."""
+    return ended(lambda: _quietly(lambda: main(sys.argv[1:] if argv is None else argv)), RESUMES)
+
+
+def ended(work: Callable[[], object], interrupted: str) -> int:
+    """Do `work`, with warnings in one line each, and return the exit code.
+
+    0; 2 after a mistake or for want of memory, which one line on stderr explains; 130 after Ctrl-C, with the
+    line `interrupted`. What is nobody's mistake is raised.
+    """
+    escape_on_stdout()
     try:
-        work()
+        with one_line_warnings():
+            work()
     except KeyboardInterrupt as interrupt:
-        clear_frames(
-            interrupt.__traceback__
-        )  # they may hold a bar, which would be drawn again below the line
+        # A frame may hold a bar, which would be drawn again below the line.
+        clear_frames(interrupt.__traceback__)
         say(interrupted)
         return INTERRUPTED
     except Exception as error:
@@ -74,7 +101,7 @@ def ended(work: Callable[[], object], failed: int, interrupted: str) -> int:
             raise
         clear_frames(error.__traceback__)
         say(f"error: {line}")
-        return failed
+        return FAILED
     return 0
 
 
@@ -94,6 +121,30 @@ def is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
+
+
+@contextmanager
+def results_only() -> Iterator[None]:
+    """In the block `results_stream` is stdout, and whatever is printed goes to stderr."""
+    token = _results.set(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _results.reset(token)
+
+
+def results_stream() -> TextIO:
+    """The stdout that a program was started with."""
+    return _results.get() or sys.stdout
+
+
+def _quietly(work: Callable[[], object]) -> None:
+    with results_only():
+        from tokenrank_guidance.quiet import quiet_libraries  # brings the libraries
+
+        with quiet_libraries():
+            work()
 
 
 def escape_on_stdout() -> None:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tokenrank_guidance.errors import UnsupportedError
+from tokenrank_guidance.families.registry import family_of
 from tokenrank_guidance.memory import check_memory
 
-if TYPE_CHECKING:
-    from tokenrank_guidance.calls import Sampling
 
+def check_size(pipe: Any, height: int | None, width: int | None, images: int) -> None:
+    """UnsupportedError for sides that `pipe` has no whole tokens for, and for `images` that do not fit.
 
-def check_size(pipe: Any, sampling: Sampling, images: int) -> None:
-    """UnsupportedError for sides that `pipe` has no whole tokens for, and for `images` that do not fit."""
+    A side that is None is the pipeline's own.
+    """
     step = size_step(pipe)
-    for name, side in (("height", sampling.height), ("width", sampling.width)):
+    for name, side in (("height", height), ("width", width)):
         if side is not None and side % step:
             nearest = max(step, round(side / step) * step)
             raise UnsupportedError(
                 f"{name} is {side}; {type(pipe).__name__} draws multiples of {step}, such as {nearest}"
             )
     native = _native_side(pipe)
-    check_pass(pipe, sampling.height or native, sampling.width or native, images)
+    check_pass(pipe, height or native, width or native, images)
 
 
 def check_pass(pipe: Any, height: int, width: int, images: int = 1) -> None:
@@ -53,14 +54,14 @@ def held_bytes(pipe: Any, height: int, width: int, images: int) -> int:
 
 
 def _patch(pipe: Any) -> int:
-    """FLUX packs 2×2 latent pixels into a token, which its transformer's patch_size of 1 does not tell."""
+    """What pipelines pack into a token, too, which the transformer's patch_size does not tell."""
     transformer = getattr(pipe, "transformer", None)
     if transformer is None:
         return 1
-    if any(base.__name__ == "FluxTransformer2DModel" for base in type(transformer).__mro__):
-        return 2
+    family = family_of(transformer)
+    packing = 1 if family is None else family.packing
     patch = getattr(transformer.config, "patch_size", 1)
-    return patch if isinstance(patch, int) and patch > 0 else 1
+    return packing * (patch if isinstance(patch, int) and patch > 0 else 1)
 
 
 def _native_side(pipe: Any) -> int:

@@ -7,10 +7,10 @@ from collections.abc import Collection
 from typing import Any
 
 from diffseg.passes.channels import latent_channels, mask_channels
-from diffseg.passes.noise import is_flow
 from tokenrank_guidance.components import autoencoder_of, config_of, denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.families.registry import picture_of, reads_text
+from tokenrank_guidance.schedulers import is_flow
 
 GIVEN = {"prompt", "prompt_2", "prompt_3", "device", "num_images_per_prompt", "do_classifier_free_guidance"}
 IP_ADAPTER = "MultiIPAdapterImageProjection"

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tokenrank_guidance.schedulers import is_flow
+
 STEPS = 1000
 
 
@@ -38,13 +40,6 @@ def image_noise(scheduler: Any, timestep: int, tokens: int) -> ImageNoise:
     step = int(share * total)
     signal = scheduler.alphas_cumprod[step].item()
     return ImageNoise(math.sqrt(signal), math.sqrt(1 - signal), step)
-
-
-def is_flow(scheduler: Any) -> bool:
-    """Whether the scheduler is one of rectified flow."""
-    config = scheduler.config
-    asked = config.get("use_flow_sigmas", False) or config.get("prediction_type") == "flow_prediction"
-    return asked or type(scheduler).__name__.startswith("FlowMatch")
 
 
 def noised(

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-from eval.data.digest import file_digest, joint_digest
 from eval.data.listing import list_pictures
 from eval.data.source import ImageSource, Table
+from tokenrank_guidance.files.digest import file_digest, joint_digest
 from tokenrank_guidance.files.pictures import SUFFIXES
 from tokenrank_guidance.files.reading import read_file
 

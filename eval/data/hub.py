@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.data.columns import Columns, find_columns, spelt
-from eval.data.digest import file_digest, joint_digest
 from eval.data.source import ImageSource, Table
 from tokenrank_guidance.files.cells import image_bytes
+from tokenrank_guidance.files.digest import file_digest, joint_digest
 
 if TYPE_CHECKING:
     from datasets import Dataset

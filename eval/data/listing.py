@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from eval.cli import say
 from tokenrank_guidance.files.limits import IMAGES, LINKS
 from tokenrank_guidance.files.pictures import SUFFIXES
 from tokenrank_guidance.files.reading import lies_in
+from tokenrank_guidance.messages import say
 
 
 def list_pictures(root: Path) -> list[Path]:

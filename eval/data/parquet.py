@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eval.data.columns import Columns, find_columns, spelt
-from eval.data.digest import file_digest, joint_digest
 from eval.data.source import ImageSource, Table
 from tokenrank_guidance.files.cells import image_bytes
+from tokenrank_guidance.files.digest import file_digest, joint_digest
 from tokenrank_guidance.files.limits import IMAGES
 from tokenrank_guidance.files.reading import parse_json
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
-from eval.cli import say
-from eval.data.digest import joint_digest
 from eval.fidelity.extractor import BATCH, Extractor, Features
 from eval.fidelity.images import Uniform
-from eval.report import write_whole
+from tokenrank_guidance.files.digest import joint_digest
 from tokenrank_guidance.files.tensors import load_tensors, save_tensors
+from tokenrank_guidance.files.writing import write_whole
+from tokenrank_guidance.messages import say
 
 
 def features_of(images: Any, extractor: Extractor, folder: Path) -> Features:

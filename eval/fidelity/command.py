@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eval.cli import say
 from eval.fidelity.extractor import STAND_IN
 from eval.fidelity.images import open_generated
 from eval.fidelity.measure import Measured, measure
 from eval.fidelity.options import parse
 from eval.fidelity.resampling import Estimate
-from eval.report import check_writable, emit, markdown_table, provenance, write_text
+from eval.report import markdown_table, provenance
+from tokenrank_guidance.files.writing import check_writable, write_text
+from tokenrank_guidance.messages import say
+from tokenrank_guidance.report import emit
 
 
 def main(argv: Sequence[str]) -> None:

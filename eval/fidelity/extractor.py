@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from eval.data.digest import joint_digest
 from eval.fidelity.choices import DOWNLOADED, INCEPTION, VIT, WITHOUT_WEIGHTS, unknown_extractor
 from eval.metrics.frechet import check_inception, fetched_inception
 from eval.metrics.vit_extractor import load_classifier, register_vit_extractor
+from tokenrank_guidance.files.digest import joint_digest
 
 STAND_IN = (
     "Fréchet-ViT, KID-ViT and the like are computed on an ImageNet ViT's features, not on Inception's: they "

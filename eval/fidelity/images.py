@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from eval.data import ImageSource, UnreadableImage
-from eval.data.digest import file_digest, joint_digest
 from eval.data.listing import list_pictures
 from eval.generate.store import JOURNALS, MANIFEST, images_of, read_manifest
+from tokenrank_guidance.files.digest import file_digest, joint_digest
 from tokenrank_guidance.files.pictures import SUFFIXES, decode_image
 from tokenrank_guidance.files.reading import read_file
 

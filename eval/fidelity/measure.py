@@ -9,7 +9,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from eval.cli import progress, say
 from eval.fidelity.cache import features_of
 from eval.fidelity.choices import NATIVE
 from eval.fidelity.extractor import STAND_IN, Extractor, Features
@@ -19,8 +18,9 @@ from eval.fidelity.metrics import Accuracy, Frechet, Kernel, Metric, PrecisionRe
 from eval.fidelity.plan import accuracy_of, class_of, plan, square_side
 from eval.fidelity.reference import Real, read_reference
 from eval.fidelity.resampling import Estimate, compare, compare_accuracy, estimate, estimate_accuracy
-from eval.report import check_writable
+from tokenrank_guidance.files.writing import check_writable
 from tokenrank_guidance.interval import difference
+from tokenrank_guidance.messages import progress, say
 
 Json = dict[str, Any]
 Pair = tuple[Generated, Generated]

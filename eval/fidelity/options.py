@@ -5,7 +5,6 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 
-from eval.cli import at_least, existing, file, folder, named, names, parser_of, positive
 from eval.fidelity.choices import (
     INCEPTION,
     METRICS,
@@ -13,7 +12,9 @@ from eval.fidelity.choices import (
     WITHOUT_WEIGHTS,
     unknown_extractor,
 )
-from tokenrank_guidance.commands.options import refuse_without_effect
+from tokenrank_guidance.option_groups import refuse_without_effect
+from tokenrank_guidance.options import at_least, existing, file, folder, named, names, positive
+from tokenrank_guidance.program import parser_of
 
 DESCRIPTION = (
     "Measures the arms that eval.generate drew, or folders of images, by torch-fidelity. Every figure has a "

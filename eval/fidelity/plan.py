@@ -15,7 +15,7 @@ from eval.fidelity.metrics import METRICS, Accuracy
 from eval.fidelity.reference import SHIPPED, STATISTICS, find_reference
 from eval.fidelity.statistics import Gaussian
 from eval.labels import match_labels
-from tokenrank_guidance.commands.models import usable_device
+from tokenrank_guidance.devices import usable_device
 from tokenrank_guidance.memory import check_square
 
 NEEDS_IMAGES, NEEDS_REFERENCE = ("kid", "prc"), ("fid", "kid", "prc")

@@ -16,13 +16,16 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from eval.cli import existing, file, folder, named, parser_of, positive, run, say
 from eval.data import open_images
 from eval.fidelity.cache import features_of
 from eval.fidelity.extractor import VIT, Extractor, open_extractor
 from eval.fidelity.images import Reference
 from eval.fidelity.statistics import Gaussian, gaussian_of
-from eval.report import emit, provenance
+from eval.report import provenance
+from tokenrank_guidance.messages import say
+from tokenrank_guidance.options import existing, file, folder, named, positive
+from tokenrank_guidance.program import parser_of, run
+from tokenrank_guidance.report import emit
 
 SHIPPED, STATISTICS = "shipped", ".safetensors"
 FOLDER = Path(__file__).parent / "shipped"

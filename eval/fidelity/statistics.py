@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from eval.report import write_whole
 from tokenrank_guidance.files.reading import parse_json
 from tokenrank_guidance.files.tensors import load_tensors, save_tensors
+from tokenrank_guidance.files.writing import write_whole
 
 KIND = "fidelity statistics 1"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from sag.settings import Settings as Guidance
-from tokenrank_guidance.commands.options import finite, layer
+from tokenrank_guidance.options import finite, layer
 
 if TYPE_CHECKING:
     from sag.guidance import SelfAttentionGuidance

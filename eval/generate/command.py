@@ -12,7 +12,6 @@ import numpy as np
 from accelerate import PartialState
 from tqdm import tqdm
 
-from eval.cli import say
 from eval.generate.arms import Arm
 from eval.generate.draw import Drawing
 from eval.generate.options import parse
@@ -20,7 +19,9 @@ from eval.generate.store import ArmStore, micro_batches
 from eval.generate.task import Task, open_task
 from eval.metrics.interval import bootstrap_mean
 from eval.processes import agreed, join_processes
-from eval.report import emit, provenance
+from eval.report import provenance
+from tokenrank_guidance.messages import say
+from tokenrank_guidance.report import emit
 
 Json = dict[str, Any]
 

@@ -15,9 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from eval.generate.arms import NONE, PAG, PAG_DEFAULTS, Arm
-from sag.guidance import SelfAttentionGuidance, denoiser_of
+from sag.guidance import SelfAttentionGuidance
 from sag.settings import Layers
 from tokenrank_guidance.calls import Arguments, Job, Sampling, call_arguments, finite_pictures
+from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.quiet import quiet_libraries
 

@@ -6,10 +6,11 @@ import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
-from eval.cli import at_least, finite, folder, named, parser_of, positive
 from eval.generate.arms import parse_arms
 from eval.generate.choices import CLASSES, EMPTY, FORMATS, MOST
-from tokenrank_guidance.commands.options import ABOVE_SEEDS, MOST_STEPS, add_model_arguments, between
+from tokenrank_guidance.option_groups import MOST_STEPS, add_model_arguments
+from tokenrank_guidance.options import ABOVE_SEEDS, at_least, between, finite, folder, named, positive
+from tokenrank_guidance.program import parser_of
 
 DESCRIPTION = (
     "Draws the same prompts from the same seeds with each arm: OUT/ARM/000/000123.png, with a manifest. "

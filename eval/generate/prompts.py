@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.cli import say
-from eval.data.digest import joint_digest
 from eval.generate.choices import CLASSES, EMPTY
 from tokenrank_guidance.calls import Job
+from tokenrank_guidance.files.digest import joint_digest
 from tokenrank_guidance.files.lines import read_lines
+from tokenrank_guidance.messages import say
 from tokenrank_guidance.tiny.tokenizer import LABELS, TEMPLATES
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +11,15 @@ from typing import Annotated, Any, Literal
 from PIL import Image
 from pydantic import Field
 
-from eval.cli import say
-from eval.data.digest import file_digest
 from eval.generate.choices import MOST
 from eval.generate.draw import Drawn
 from eval.journal import Journal, check_settings
-from eval.report import check_writable, write_json, write_whole
 from eval.schema import Count, Schema, check_index, validated
+from tokenrank_guidance.files.digest import bytes_digest, file_digest
 from tokenrank_guidance.files.reading import read_json
+from tokenrank_guidance.files.writing import check_writable, write_whole
+from tokenrank_guidance.messages import say
+from tokenrank_guidance.report import write_json
 
 Json = dict[str, Any]
 MANIFEST, JOURNALS = "manifest.json", "batches-*.jsonl"
@@ -88,7 +88,7 @@ class ArmStore:
         not noted.
         """
         files = [self._encoded(image) for image in drawn.images]
-        hashes = [hashlib.sha256(data).hexdigest() for data in files]
+        hashes = [bytes_digest(data) for data in files]
         before = earlier.get(batch.start)
         if before is not None and before["sha256"] != hashes:
             raise ValueError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,18 @@ import torch
 from accelerate import PartialState
 from torch import nn
 
-from eval.cli import say
-from eval.data.digest import joint_digest
 from eval.generate.arms import Arm
 from eval.generate.draw import Drawing
 from eval.generate.prompts import Prompts, read_prompts
 from eval.generate.store import ArmStore
 from eval.processes import device_of
-from eval.weights import tensors_digest
 from tokenrank_guidance.calls import Sampling
-from tokenrank_guidance.commands.models import DTYPES, load_model
-from tokenrank_guidance.commands.schedulers import exchange_scheduler
+from tokenrank_guidance.devices import DTYPES
+from tokenrank_guidance.files.digest import joint_digest, tensors_digest
+from tokenrank_guidance.messages import say
+from tokenrank_guidance.pipelines import load_model
+from tokenrank_guidance.report import versions
+from tokenrank_guidance.schedulers import exchange_scheduler
 from tokenrank_guidance.sizes import check_size
 
 Json = dict[str, Any]
@@ -51,7 +51,7 @@ class Task:
     def drawings(self, arms: tuple[Arm, ...]) -> dict[Arm, Drawing]:
         """One per arm, all of them checked before the first image is drawn."""
         drawings = {arm: Drawing.of(self.pipe, self.sampling, arm) for arm in arms}
-        check_size(self.pipe, self.sampling, self.settings["batch_size"])
+        check_size(self.pipe, self.sampling.height, self.sampling.width, self.settings["batch_size"])
         for drawing in drawings.values():
             drawing.check(self.prompts.jobs(range(len(self.prompts.texts)), 0))
         return drawings
@@ -89,7 +89,7 @@ def _settings(arguments: Namespace, pipe: Any, prompts: Prompts, sampling: Sampl
         "device": pipe.device.type,
         "threads": arguments.threads if pipe.device.type == "cpu" else None,
         "format": arguments.format,
-        "versions": {package: version(package) for package in PACKAGES},
+        "versions": versions(PACKAGES),
     }
 
 

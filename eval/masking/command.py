@@ -25,9 +25,9 @@ from eval.masking.tokens import Shown, tokens_figure
 from eval.metrics.frechet import check_inception
 from eval.patches import patch_side
 from eval.processes import device_of, join_processes
-from eval.report import Json
 from eval.running import Journals, measure_missing, publish, unreadable
-from eval.weights import weights_digest
+from tokenrank_guidance.files.digest import weights_digest
+from tokenrank_guidance.report import Json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval import arguments
-from eval.cli import existing, fractions, parser_of, positive, words
 from eval.masking.choices import FRACTIONS, MASKS, OF_NO_LAYER, RANDOM, SCORER_NAMES, unknown_scorer
-from tokenrank_guidance.commands.options import refuse_without_effect
+from tokenrank_guidance.option_groups import refuse_without_effect
+from tokenrank_guidance.options import existing, fractions, positive, words
+from tokenrank_guidance.program import parser_of
 
 if TYPE_CHECKING:
     from eval.masking.measure import Masking

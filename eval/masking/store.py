@@ -10,9 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eval.masking.measure import Outcome
-from eval.report import Json, write_whole
 from eval.schema import Count, Schema, Share
 from tokenrank_guidance.files.tensors import load_tensors, save_tensors
+from tokenrank_guidance.files.writing import write_whole
+from tokenrank_guidance.report import Json
 
 DIGITS = 6
 

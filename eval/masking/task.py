@@ -23,7 +23,7 @@ from eval.masking.ranking import Order
 from eval.masking.scorers import find_scorers
 from eval.preprocess import Preprocessing
 from eval.schema import Schema
-from tokenrank_guidance.commands.models import DTYPES, warn_of_slow_numbers
+from tokenrank_guidance.devices import DTYPES, warn_of_slow_numbers
 from tokenrank_guidance.memory import check_square
 
 

@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from eval.data.digest import file_digest
 from eval.metrics.vit_extractor import register_vit_extractor
+from tokenrank_guidance.files.digest import file_digest
 
 # Of weights-inception-2015-12-05-6726825d.pth in torch-fidelity's release 0.2.0; pytorch-fid publishes the
 # same file as pt_inception-2015-12-05-6726825d.pth.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from tokenrank_guidance.files.digest import tensors_digest
 from tokenrank_guidance.files.pretrained import load_part, load_weights
 
 LAYERS = ("features", "logits")
@@ -98,8 +98,4 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _fingerprint(model: Any, processor: Any) -> str:
-    digest = hashlib.sha256(processor.to_json_string().encode())
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
+    return tensors_digest(model.state_dict().items(), processor.to_json_string().encode())[:16]

@@ -12,7 +12,6 @@ from eval.data import rows
 from eval.metrics.confusion import mean_iou
 from eval.metrics.matching import match_segments
 from eval.processes import device_of, join_processes
-from eval.report import Json
 from eval.running import Journals, measure_missing, one_by_one, publish, worst_and_best
 from eval.segmentation.arms import Arm
 from eval.segmentation.classes import Classes, name_classes
@@ -32,7 +31,8 @@ from eval.segmentation.store import (
     recorded,
 )
 from eval.segmentation.tally import ClassTally, counts, matched_per_image
-from eval.weights import weights_digest
+from tokenrank_guidance.files.digest import weights_digest
+from tokenrank_guidance.report import Json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -19,7 +19,7 @@ from eval.patches import patch_side
 from eval.preprocess import of_processor, of_timm
 from eval.segmentation.attention import Attention, PipeAttention, VitAttention
 from eval.segmentation.options import SegmentationOptions, refuse_noise
-from tokenrank_guidance.commands.models import DTYPES, warn_of_slow_numbers
+from tokenrank_guidance.devices import DTYPES, warn_of_slow_numbers
 from tokenrank_guidance.files.pretrained import load_part, load_timm, load_weights
 from tokenrank_guidance.memory import check_square
 from tokenrank_guidance.quiet import quiet_libraries

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffseg.choices import ANCHOR_NAMES, MOST_MERGES, PRESET_NAMES
+from diffseg.choices import ANCHOR_NAMES, MOST_MERGES, PRESET_NAMES, check_anchor_options
 from eval import arguments
-from eval.cli import existing, finite, names, parser_of, positive, words
 from eval.models import is_vision_transformer
 from eval.segmentation.arms import MEASURES, Arm, Threshold, best_thresholds, chosen_arms, grid_of_arms
-from tokenrank_guidance.commands.options import between, damping, refuse_without_effect
-from tokenrank_guidance.commands.segment_options import check_anchor_options
+from tokenrank_guidance.option_groups import refuse_without_effect
+from tokenrank_guidance.options import between, damping, existing, finite, names, positive, words
+from tokenrank_guidance.program import parser_of
 
 if TYPE_CHECKING:
     from diffseg.settings import Settings

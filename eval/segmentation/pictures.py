@@ -13,6 +13,7 @@ from PIL import Image
 from diffseg.picture import colours
 from eval.metrics.confusion import IGNORE
 from eval.metrics.matching import UNMATCHED
+from tokenrank_guidance.drawing import edges
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,10 +80,7 @@ def _mixed(
 ) -> Float[np.ndarray, "h w 3"]:
     grey = np.asarray(one.image.convert("L"))[..., None] / 255
     mixed = SHARE * palette[labels] + (1 - SHARE) * grey
-    edges = np.zeros(labels.shape, dtype=bool)
-    edges[:, 1:] |= labels[:, 1:] != labels[:, :-1]
-    edges[1:] |= labels[1:] != labels[:-1]
-    mixed[edges] = 1
+    mixed[edges(labels)] = 1
     return mixed
 
 

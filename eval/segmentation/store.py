@@ -15,12 +15,12 @@ from pydantic import Field, Strict
 from diffseg.vote import pixel_counts
 from eval.metrics.confusion import IGNORE
 from eval.metrics.matching import overlap_matrix
-from eval.report import write_whole
 from eval.schema import Count, Schema, Share, check_arms
 from eval.segmentation.arms import Arm
 from eval.segmentation.measure import Outcome
 from eval.segmentation.tally import ClassTally, matched_per_image
 from tokenrank_guidance.files.tensors import load_tensors, save_tensors
+from tokenrank_guidance.files.writing import write_whole
 
 Json = dict[str, Any]
 ClassIndex = Annotated[int, Field(ge=0, lt=IGNORE)]

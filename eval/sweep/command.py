@@ -10,7 +10,6 @@ from typing import Any
 
 from accelerate import PartialState
 
-from eval.cli import say
 from eval.fidelity.command import table
 from eval.fidelity.extractor import STAND_IN
 from eval.fidelity.images import open_generated
@@ -21,9 +20,12 @@ from eval.generate.arms import NONE, Arm
 from eval.generate.command import generate
 from eval.generate.task import Task, open_task
 from eval.processes import agreed, join_processes
-from eval.report import check_writable, emit, provenance, save_figure, write_text
+from eval.report import provenance, save_figure
 from eval.sweep.figures import sweep_figure
 from eval.sweep.options import candidates, parse
+from tokenrank_guidance.files.writing import check_writable, write_text
+from tokenrank_guidance.messages import say
+from tokenrank_guidance.report import emit
 
 Json = dict[str, Any]
 LOWER = ("fid", "frechet", "kid")

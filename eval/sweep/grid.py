@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 from eval.generate.arms import Arm, parse_arm
-from tokenrank_guidance.commands.options import finite
+from tokenrank_guidance.options import finite
 
 Windows = tuple[tuple[float, float], ...]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 
-from eval.cli import at_least, folder, named, parser_of, positive
 from eval.fidelity.options import add_measuring_arguments, check_measuring
 from eval.generate.arms import NONE, Arm, parse_arms
 from eval.generate.options import add_drawing_arguments
 from eval.sweep.grid import Grid, numbers, windows, words
+from tokenrank_guidance.options import at_least, folder, named, positive
+from tokenrank_guidance.program import parser_of
 
 DESCRIPTION = (
     "Tries guidance settings on one range of seeds, chooses the best of each arm there, and reports the "

@@ -16,9 +16,7 @@ from diffseg.zero_shot.options import Options
 from eval.data import rows
 from eval.models import open_pipeline
 from eval.processes import device_of, join_processes
-from eval.report import Json
 from eval.running import Journals, measure_missing, one_by_one, publish, worst_and_best
-from eval.weights import weights_digest
 from eval.zero_shot.arms import JOINT_ARMS, UNET_ARMS, Arm, curve_arms, named_arms
 from eval.zero_shot.objects import Labelled, Objects, open_objects
 from eval.zero_shot.options import ZeroShotOptions, captioned, parse
@@ -26,6 +24,8 @@ from eval.zero_shot.pictures import Shown, curve_figure, grid_figure
 from eval.zero_shot.result import ZeroShotResult
 from eval.zero_shot.tally import Measured, Tally, at_size, squared, tally
 from tokenrank_guidance.components import denoiser_of
+from tokenrank_guidance.files.digest import weights_digest
+from tokenrank_guidance.report import Json
 from tokenrank_guidance.tiny.tokenizer import LABELS
 
 if TYPE_CHECKING:

@@ -28,10 +28,10 @@ from PIL import Image
 
 from eval.data import ImageSource, open_images
 from eval.data.decode import decode_mask
-from eval.data.digest import file_digest, joint_digest
 from eval.data.folder import FolderImages
 from eval.data.source import Table
 from eval.metrics.confusion import IGNORE
+from tokenrank_guidance.files.digest import file_digest, joint_digest
 from tokenrank_guidance.files.limits import PIXELS
 from tokenrank_guidance.files.lines import read_lines
 from tokenrank_guidance.files.reading import open_regular, read_file

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from diffseg.zero_shot.options import BACKGROUND, MOST_BOUNCES, MOST_DRAWS, Options, make_options
 from eval import arguments
-from eval.cli import finite, names, parser_of, words
 from eval.zero_shot.arms import ARMS, DIRECTIONS
-from tokenrank_guidance.commands.options import between, refuse_without_effect
+from tokenrank_guidance.option_groups import refuse_without_effect
+from tokenrank_guidance.options import between, finite, names, words
+from tokenrank_guidance.program import parser_of
 
 CAPTION = "a {name}"
 PLACE = "{name}"

@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 from eval.metrics.interval import bootstrap_mean
 from sag import SelfAttentionGuidance
-from sag.guidance import denoiser_of
 from tokenrank_guidance.calls import Sampling, call_arguments, jobs_for
+from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.tiny.loader import load_pipeline
 
 PROMPTS = ("a photo of a church", "a photo of a French horn")

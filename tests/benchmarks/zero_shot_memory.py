@@ -26,7 +26,7 @@ from diffseg.zero_shot.collect import Job
 from diffseg.zero_shot.joint import JointWalks
 from diffseg.zero_shot.options import Options
 from tests.benchmarks.memory import peak_extra_mib
-from tokenrank_guidance.commands.models import DTYPES
+from tokenrank_guidance.devices import DTYPES
 
 DOUBLE, SINGLE = 19, 38
 READ = 20  # layers that are read by default: double blocks 9 to 18, single ones 28 to 37

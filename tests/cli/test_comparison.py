@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from tokenrank_guidance.calls import Job
-from tokenrank_guidance.commands.arms import Arm
-from tokenrank_guidance.commands.comparison import Comparison
-from tokenrank_guidance.commands.overlap import StepMasks
-from tokenrank_guidance.commands.tiles import COLOURS, contact_sheet, distance, token_tile
+from tokenrank_guidance.cli.arms import Arm
+from tokenrank_guidance.cli.comparison import Comparison
+from tokenrank_guidance.cli.overlap import StepMasks
+from tokenrank_guidance.cli.tiles import COLOURS, distance, token_tile
 
 
 def noise(count: int, size: tuple[int, int], seed: int) -> list[Image.Image]:
@@ -81,10 +81,3 @@ def test_tile_is_coloured_where_its_arm_blurs_and_dotted_where_only_the_other_do
 def test_distance_is_a_fraction_of_the_range():
     black, white = Image.new("RGB", (2, 3)), Image.new("RGB", (2, 3), "white")
     assert np.array_equal(distance(black, white), np.ones((3, 2)))
-
-
-def test_contact_sheet_keeps_pixels():
-    images = noise(3, (5, 4), 0)
-    sheet = contact_sheet(images, columns=2)
-    assert sheet.size == (12, 10)
-    assert np.array_equal(np.asarray(sheet)[6:10, 0:5], np.asarray(images[2]))

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from diffseg.zero_shot import Generate, segment
-from tokenrank_guidance.commands import explain
-from tokenrank_guidance.commands.models import load_model
+from tokenrank_guidance.cli import explain
+from tokenrank_guidance.pipelines import load_model
 
 FAST = ("--device", "cpu", "--draws", 1)
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tokenrank_guidance.cli import main
-from tokenrank_guidance.commands import arms, models
+from tokenrank_guidance import pipelines
+from tokenrank_guidance.cli import arms, main
 
 VALUES = {
     "steps": ["0", "-3", "2.5", "many"],
@@ -34,7 +34,7 @@ def no_sampling(monkeypatch):
     def fail(*_):
         raise AssertionError("the mistake came to light too late")
 
-    monkeypatch.setattr(models, "load_model", fail)
+    monkeypatch.setattr(pipelines, "load_model", fail)
     monkeypatch.setattr(arms.Study, "draw", fail)
 
 

@@ -5,7 +5,7 @@ import torch
 
 from sag import ColumnSumScorer, SelfAttentionGuidance
 from tests.tiny_models import Call, pipeline, run
-from tokenrank_guidance.commands.overlap import (
+from tokenrank_guidance.cli.overlap import (
     PairedScorer,
     StepMasks,
     bootstrap_interval,

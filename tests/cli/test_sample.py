@@ -10,9 +10,9 @@ from PIL import Image
 
 from sag import SelfAttentionGuidance
 from sag.mask import MASKS
+from tokenrank_guidance import pipelines
 from tokenrank_guidance.calls import Job, Sampling, call_arguments
-from tokenrank_guidance.commands import models
-from tokenrank_guidance.commands.models import load_model
+from tokenrank_guidance.pipelines import load_model
 from tokenrank_guidance.tiny.loader import load_folder
 
 QUICK = ("--steps", 3, "--device", "cpu")
@@ -30,9 +30,9 @@ def generators(*seeds):
 @pytest.fixture
 def embedded(monkeypatch, model):
     """As if the untrained tiny-flux were shipped."""
-    monkeypatch.setattr(models, "available_models", lambda: ("tiny-flux",))
+    monkeypatch.setattr(pipelines, "available_models", lambda: ("tiny-flux",))
     folder = Path(model("tiny-flux"))
-    monkeypatch.setattr(models, "load_pipeline", lambda name, dtype: load_folder(folder, dtype=dtype))
+    monkeypatch.setattr(pipelines, "load_pipeline", lambda name, dtype: load_folder(folder, dtype=dtype))
 
 
 @pytest.mark.parametrize("guided", [False, True])

@@ -9,7 +9,8 @@ from PIL import Image
 from diffseg import DiffSeg
 from diffseg.picture import colours, label_image, overlay
 from tests.matrix.rows import ROWS
-from tokenrank_guidance.commands.models import DTYPES, load_model
+from tokenrank_guidance.devices import DTYPES
+from tokenrank_guidance.pipelines import load_model
 
 FAST = ("--device", "cpu", "--num-anchors", 32)
 

@@ -8,7 +8,7 @@ from io import StringIO
 import pytest
 
 from eval import arguments
-from eval.cli import program
+from tokenrank_guidance.program import program
 
 EXPERIMENTS = ("masking", "segmentation", "zero_shot", "zero_shot.heads")
 SHARED = ("--model", "--data", "--split", "--rows", "--limit", "--out", "--seed", "--device", "--dtype")

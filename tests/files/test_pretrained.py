@@ -18,8 +18,8 @@ from eval.metrics import frechet, vit_extractor
 from eval.segmentation.loading import load_attention
 from tests import tiny_networks, tiny_vits
 from tests.tiny_models import pipeline
-from tokenrank_guidance.commands.models import load_model
 from tokenrank_guidance.files.pretrained import load_timm
+from tokenrank_guidance.pipelines import load_model
 from tokenrank_guidance.tiny.evaluate.command import Classifier
 
 ATTENTION = {"device": "cpu", "dtype": "float32", "pipe": None}

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from sag import SelfAttentionGuidance
 from sag.call import Given
-from sag.guidance import denoiser_of as denoiser
 from tests.matrix.features import Feature
 from tests.matrix.rows import STEPS, Arguments, Row, run
 from tests.sag.helpers import traces
 from tests.tiny_models import Call
+from tokenrank_guidance.components import denoiser_of as denoiser
 
 SCALE = 0.75
 STOPPED = "stopped by the test"

@@ -21,11 +21,11 @@ from diffusers import FirstBlockCacheConfig, PyramidAttentionBroadcastConfig
 from torch import nn
 
 from sag import SelfAttentionGuidance
-from sag.guidance import denoiser_of as denoiser
 from tests.matrix.beside import WITHOUT_CFG
 from tests.matrix.embeddings import ENCODERS, prompt_embeddings
 from tests.matrix.rows import Arguments, Row
 from tests.tiny_models import Call
+from tokenrank_guidance.components import denoiser_of as denoiser
 
 UNETS = ("sd", "sdxl")
 TEXT = (*UNETS, "sd3", "flux", "pixart")

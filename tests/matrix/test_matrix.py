@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from sag import SelfAttentionGuidance
-from sag.guidance import denoiser_of
 from tests.matrix.cells import GUIDED, REFUSED_FEATURES, REFUSED_ROWS, TRIED, Cell
 from tests.matrix.check import check, prepared
 from tests.matrix.features import FEATURES
@@ -18,6 +17,7 @@ from tests.matrix.table import table
 from tests.sag.helpers import traces
 from tests.tiny_models import Call
 from tokenrank_guidance import CaptureError, UnsupportedError
+from tokenrank_guidance.components import denoiser_of
 
 SAMPLE = {
     ("StableDiffusionControlNet", "CFG, negative prompt"),

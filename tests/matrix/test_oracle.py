@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from sag import SelfAttentionGuidance
-from sag.guidance import denoiser_of
 from tests.matrix.check import prepared, seen
 from tests.matrix.features import FEATURES, cast
 from tests.matrix.rows import ROWS, run
 from tests.sag import oracle
+from tokenrank_guidance.components import denoiser_of
 
 CFG = "CFG, negative prompt"
 CASES = [

@@ -76,5 +76,5 @@ def test_milestones_that_are_none_are_named(given, data, tmp_path, capsys):
 
 
 def test_a_missing_file_is_one_line(tmp_path, capsys):
-    assert main(command(tmp_path / "absent.parquet", tmp_path)) == 1
+    assert main(command(tmp_path / "absent.parquet", tmp_path)) == 2
     assert capsys.readouterr().err.startswith("error: no data file at")

@@ -193,7 +193,7 @@ def test_checkpoint_survives_a_failed_write(tmp_path, monkeypatch):
     state.save(path)
     before = path.read_bytes()
     monkeypatch.setattr(
-        "tokenrank_guidance.tiny.checkpoint.os.replace", lambda *_: (_ for _ in ()).throw(OSError)
+        "tokenrank_guidance.files.writing.os.replace", lambda *_: (_ for _ in ()).throw(OSError)
     )
     with pytest.raises(OSError):  # noqa: PT011 - any will do
         state.save(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tokenrank_guidance.files.tensors import load_tensors, save_tensors
+from tokenrank_guidance.files.writing import write_whole
 
 
 @dataclass
@@ -27,12 +27,9 @@ class TrainingState:
     history: list[list[float]] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
-        """Write every module's and optimizer's tensors to `path` by way of a temporary name."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
+        """Write every module's and optimizer's tensors to `path`."""
         metadata = {"step": str(self.step), "history": json.dumps(self.history)}
-        save_tensors(self._tensors(), temporary, metadata)
-        os.replace(temporary, path)
+        write_whole(path, lambda scratch: save_tensors(self._tensors(), scratch, metadata))
 
     def load(self, path: Path) -> None:
         """Read back what `save` wrote, into the same modules and optimizers; ValueError for another file."""

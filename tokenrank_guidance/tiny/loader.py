@@ -10,16 +10,16 @@ from diffusers import DiffusionPipeline
 from tokenrank_guidance.files.pretrained import load_part, load_weights
 from tokenrank_guidance.files.reading import read_json
 from tokenrank_guidance.tiny.architecture import set_resolution
+from tokenrank_guidance.tiny.choices import NAMES
 from tokenrank_guidance.tiny.tokenizer import CaptionTokenizer
 
 WEIGHTS = Path(__file__).parent / "weights"
 MOST_RESOLUTION = 4096
-PREFERENCE = ("tiny-flux", "tiny-sd")  # the better one first
 
 
 def available_models() -> tuple[str, ...]:
     """Names of the models whose weights are shipped, the better ones first."""
-    return tuple(name for name in PREFERENCE if (WEIGHTS / name / "model_index.json").is_file())
+    return tuple(name for name in NAMES if (WEIGHTS / name / "model_index.json").is_file())
 
 
 def load_pipeline(name: str | None = None, *, dtype: torch.dtype = torch.float32) -> DiffusionPipeline:

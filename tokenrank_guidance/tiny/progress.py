@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from tokenrank_guidance.tiny.checkpoint import TrainingState
-from tokenrank_guidance.tiny.train.options import SEED_STRIDE
+from tokenrank_guidance.tiny.choices import SEED_STRIDE
 
 LOG_EVERY = 50
 SAVE_SECONDS = 120.0

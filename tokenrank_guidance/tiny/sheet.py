@@ -9,23 +9,22 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image, ImageDraw
 
+from tokenrank_guidance.drawing import contact_sheet
 from tokenrank_guidance.tiny.tokenizer import LABELS
 
+MARGIN, GAP = 110, 2
 Sampler = Callable[[DiffusionPipeline, list[str], int], list[Image.Image]]
 
 
 def sample_sheet(pipe: DiffusionPipeline, sample: Sampler, columns: int, seed: int) -> Image.Image:
     """One row of `columns` samples per label, from the same seeds in each row, with the label in front."""
-    rows = []
-    for label in LABELS:
-        rows.append(sample(pipe, [f"a photo of a {label}"] * columns, seed))
-    side, margin = rows[0][0].width, 110
-    sheet = Image.new("RGB", (margin + columns * (side + 2), len(rows) * (side + 2)), "white")
+    drawn = [image for label in LABELS for image in sample(pipe, [f"a photo of a {label}"] * columns, seed)]
+    samples, step = contact_sheet(drawn, columns, GAP), drawn[0].height + GAP
+    sheet = Image.new("RGB", (MARGIN + samples.width + GAP, samples.height + GAP), "white")
+    sheet.paste(samples, (MARGIN, 0))
     draw = ImageDraw.Draw(sheet)
-    for i, (label, images) in enumerate(zip(LABELS, rows, strict=True)):
-        draw.text((4, i * (side + 2) + side // 2 - 6), label, fill="black")
-        for j, image in enumerate(images):
-            sheet.paste(image, (margin + j * (side + 2), i * (side + 2)))
+    for i, label in enumerate(LABELS):
+        draw.text((4, i * step + (step - GAP) // 2 - 6), label, fill="black")
     return sheet
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from eval.cli import program
+from tokenrank_guidance.program import program
 
 if __name__ == "__main__":
     sys.exit(program("eval.zero_shot.heads"))

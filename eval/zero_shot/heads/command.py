@@ -9,15 +9,15 @@ import numpy as np
 
 from eval.data import rows
 from eval.processes import device_of, join_processes
-from eval.report import Json
 from eval.running import Journals, measure_missing, one_by_one, publish
-from eval.weights import weights_digest
 from eval.zero_shot.heads.figure import heads_figure
 from eval.zero_shot.heads.options import HeadsOptions, parse
 from eval.zero_shot.heads.readers import HeadsReader, open_reader
 from eval.zero_shot.heads.result import HeadsResult, Measured, Picture
 from eval.zero_shot.objects import Labelled, open_objects
 from eval.zero_shot.tally import squared, tally
+from tokenrank_guidance.files.digest import weights_digest
+from tokenrank_guidance.report import Json
 
 
 def main(argv: Sequence[str]) -> None:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from diffseg.zero_shot.options import Options, make_options
 from eval import arguments
-from eval.cli import names, parser_of
 from eval.models import is_vision_transformer
 from eval.zero_shot.heads.choices import MAPS
 from eval.zero_shot.options import CAPTION, add_noising, template
-from tokenrank_guidance.commands.options import refuse_without_effect
+from tokenrank_guidance.option_groups import refuse_without_effect
+from tokenrank_guidance.options import names
+from tokenrank_guidance.program import parser_of
 
 OF_NOISE = ("timesteps", "draws", "seed")
 RENAMED = {"--pipe": "--model", "--vit": "--model"}

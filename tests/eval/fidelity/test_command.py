@@ -5,12 +5,12 @@ import json
 import pytest
 from PIL import Image
 
-from eval.cli import run
 from eval.fidelity import cache, reference
 from eval.fidelity.command import main
 from eval.fidelity.statistics import Gaussian
 from tests.eval.fidelity.conftest import loaded, noise
 from tests.eval.generate.test_generate import largest_file
+from tokenrank_guidance.program import run
 
 
 @pytest.fixture
@@ -90,13 +90,13 @@ def test_statistics_stand_for_the_images(measured, arm, real, classifier, tmp_pa
     value = report["results"][0]["metrics"]["frechet_vit"]["value"]
     assert value == pytest.approx(from_images["frechet_vit"]["value"], rel=1e-4)
     assert "kid needs the reference's images" in measured(
-        folder, "--reference", out, "--metrics", "kid", code=1
+        folder, "--reference", out, "--metrics", "kid", code=2
     )
     other = Gaussian.load(out)
     Gaussian(other.mean, other.covariance, {**other.about, "extractor": "vit-x"}).save(out)
-    assert "extractor vit-x" in measured(folder, "--reference", out, code=1)
+    assert "extractor vit-x" in measured(folder, "--reference", out, code=2)
     Gaussian(other.mean, other.covariance, {**other.about, "side": 64}).save(out)
-    assert "64 pixels; expected 16" in measured(folder, "--reference", out, code=1)
+    assert "64 pixels; expected 16" in measured(folder, "--reference", out, code=2)
 
 
 def test_each_metric_says_how_many_images_it_takes(measured, arm, real):
@@ -108,17 +108,17 @@ def test_each_metric_says_how_many_images_it_takes(measured, arm, real):
         "prc is left out: it needs at least 4 images of each arm, got 3",
     ]
     options = ("--reference", real, "--metrics", "prc")
-    assert "metric prc needs at least 4 images" in measured(few, *options, code=1)
-    mistake = measured(arm(n=12), "--metrics", "isc", code=1)
+    assert "metric prc needs at least 4 images" in measured(few, *options, code=2)
+    mistake = measured(arm(n=12), "--metrics", "isc", code=2)
     assert "metric isc needs at least 20 images of each arm, got 12" in mistake
     for path in sorted(real.iterdir())[3:]:
         path.unlink()
-    mistake = measured(arm(n=12), "--reference", real, code=1)
+    mistake = measured(arm(n=12), "--reference", real, code=2)
     assert "metric prc needs a reference of at least 4 images, got 3" in mistake
 
 
 def test_one_folder_twice_and_folders_of_one_name(measured, real, tmp_path):
-    assert f"{real} is given more than once" in measured(real, real, code=1)
+    assert f"{real} is given more than once" in measured(real, real, code=2)
     for name in ("a/x/real", "b/x/real"):
         (tmp_path / name).mkdir(parents=True)
         for i in range(20):
@@ -133,13 +133,13 @@ def test_what_cannot_be_written_is_said_before_features_are_computed(
 ):
     monkeypatch.setattr("eval.fidelity.extractor.Extractor.__call__", None)
     (tmp_path / "file").write_text("x")
-    assert "cannot write" in measured(arm(), option, tmp_path / "file", code=1)
+    assert "cannot write" in measured(arm(), option, tmp_path / "file", code=2)
 
 
 def test_a_full_disk_while_features_are_kept_is_one_line(measured, arm, tmp_path):
     folder = arm()
     with largest_file(1500):
-        mistake = measured(folder, "--metrics", "accuracy", code=1)
+        mistake = measured(folder, "--metrics", "accuracy", code=2)
     assert "cannot write" in mistake and ".safetensors" in mistake and "File too large" in mistake
     measured(folder)
 
@@ -152,13 +152,13 @@ def test_extrapolation_is_reported(measured, arm, real):
 def test_an_unreadable_image_is_named(measured, arm):
     folder = arm()
     (folder / "000" / "000007.png").write_bytes(b"nothing")
-    assert "000007.png cannot be read" in measured(folder, code=1)
+    assert "000007.png cannot be read" in measured(folder, code=2)
 
 
 def test_an_unreadable_image_of_a_folder_or_of_the_reference_is_named(measured, arm, real):
     (real / "07.png").write_bytes(b"nothing")
-    assert "07.png cannot be read (it is no image of a known format)" in measured(real, code=1)
-    mistake = measured(arm(), "--reference", real, code=1)
+    assert "07.png cannot be read (it is no image of a known format)" in measured(real, code=2)
+    mistake = measured(arm(), "--reference", real, code=2)
     assert "the reference real: image 7 (" in mistake and "07.png) cannot be read: it is no image" in mistake
     noise(7, side=24).save(real / "07.png")
     measured(arm(), "--reference", real)
@@ -184,8 +184,8 @@ def test_a_disk_that_is_full_is_one_line(measured, arm, monkeypatch):
 
     folder = arm()
     with monkeypatch.context() as patched:
-        patched.setattr("eval.report.os.replace", full)
-        mistake = measured(folder, code=1)
+        patched.setattr("tokenrank_guidance.files.writing.os.replace", full)
+        mistake = measured(folder, code=2)
     assert "cannot write" in mistake and "No space left on device" in mistake
     measured(folder)
 
@@ -193,16 +193,16 @@ def test_a_disk_that_is_full_is_one_line(measured, arm, monkeypatch):
 def test_an_unfinished_arm_is_refused(measured, arm, tmp_path):
     folder = arm()
     (folder / "000" / "000007.png").unlink()
-    assert "lacks 1 images, as 000007.png" in measured(folder, code=1)
+    assert "lacks 1 images, as 000007.png" in measured(folder, code=2)
     (folder / "manifest.json").unlink()
     (folder / "batches-0.jsonl").write_text("")
-    assert "not complete" in measured(folder, code=1)
+    assert "not complete" in measured(folder, code=2)
 
 
 def test_images_of_several_sizes_are_refused(measured, tmp_path):
     for i in range(20):
         noise(i, side=16 + (i > 0)).save(tmp_path / f"{i:02d}.png")
-    assert "image 1 is 17×17, the first 16×16" in measured(tmp_path, "--metrics", "isc", code=1)
+    assert "image 1 is 17×17, the first 16×16" in measured(tmp_path, "--metrics", "isc", code=2)
 
 
 @pytest.mark.parametrize(
@@ -222,19 +222,19 @@ def test_images_of_several_sizes_are_refused(measured, tmp_path):
     ],
 )
 def test_mistakes_are_one_line(measured, arm, options, words):
-    assert words in measured(arm(), *options, code=1)
+    assert words in measured(arm(), *options, code=2)
 
 
 def test_a_folder_without_images_is_one_line(measured, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert "no image" in measured(tmp_path / "empty", code=1)
-    assert "no folder" in measured(tmp_path / "missing", code=1)
+    assert "no image" in measured(tmp_path / "empty", code=2)
+    assert "no folder" in measured(tmp_path / "missing", code=2)
 
 
 def test_inception_with_other_weights_is_refused(measured, arm, tmp_path):
     (tmp_path / "weights.pth").write_bytes(b"pickle")
     options = ("--extractor", "inception", "--inception", tmp_path / "weights.pth")
-    assert "is not torch-fidelity's Inception" in measured(arm(), *options, code=1)
+    assert "is not torch-fidelity's Inception" in measured(arm(), *options, code=2)
 
 
 def test_real_images_are_cropped_and_resampled():

@@ -8,8 +8,6 @@ import torch_fidelity
 from torch import nn
 from torch_fidelity import feature_extractor_inceptionv3 as inception
 
-from eval.cli import run
-from eval.data.digest import file_digest
 from eval.fidelity.cache import features_of
 from eval.fidelity.command import main
 from eval.fidelity.extractor import open_extractor
@@ -17,6 +15,8 @@ from eval.fidelity.images import open_generated
 from eval.fidelity.metrics import Frechet, Kernel, PrecisionRecall, Score
 from eval.fidelity.statistics import gaussian_of
 from eval.metrics import frechet
+from tokenrank_guidance.files.digest import file_digest
+from tokenrank_guidance.program import run
 
 N = 24
 

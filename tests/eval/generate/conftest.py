@@ -9,9 +9,9 @@ import torch
 from accelerate import PartialState
 from PIL import Image
 
-from eval.cli import run
 from eval.generate.command import main
 from tests.tiny_models import pipeline
+from tokenrank_guidance.program import run
 from tokenrank_guidance.tiny.architecture import build_pipeline
 
 

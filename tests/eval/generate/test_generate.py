@@ -71,7 +71,7 @@ def test_cost_counts_what_the_denoiser_was_given(draw):
 
 def test_image_is_of_its_own_seed_and_prompt(draw, tmp_path):
     draw("--arms", "none", "--n", 4, "--batch-size", 2, "--seed", 16)
-    draw("--arms", "none", "--n", 2, "--batch-size", 2, "--seed", 18, "--prompts", tmp_path / "p.txt", code=1)
+    draw("--arms", "none", "--n", 2, "--batch-size", 2, "--seed", 18, "--prompts", tmp_path / "p.txt", code=2)
     (tmp_path / "p.txt").write_text("a photo of a boat\na photo of a car\n")
     draw(
         *("--arms", "none", "--n", 2, "--batch-size", 2, "--seed", 18, "--prompts", tmp_path / "p.txt"),
@@ -179,7 +179,7 @@ def test_a_damaged_file_of_the_arm_is_one_line_that_says_what_to_do(draw, tmp_pa
     path = tmp_path / "out" / "none" / name
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new, 1))
-    mistake = draw("--arms", "none", "--n", 2, "--batch-size", 2, code=1)
+    mistake = draw("--arms", "none", "--n", 2, "--batch-size", 2, code=2)
     assert str(path) in mistake and "is damaged: " in mistake and "remove " in mistake
     if name == "manifest.json":
         with pytest.raises(ValueError, match="is damaged"):
@@ -197,7 +197,7 @@ def test_another_batch_size_differs_by_rounding_at_most(draw, tmp_path):
 def test_other_settings_are_refused_and_nothing_is_touched(draw, tmp_path):
     draw(*ARMS)
     before = images(tmp_path / "out")
-    mistake = draw(*ARMS, "--cfg", 2, code=1)
+    mistake = draw(*ARMS, "--cfg", 2, code=2)
     assert "cfg was 4.0, is 2.0" in mistake and "other settings" in mistake
     assert images(tmp_path / "out") == before
 
@@ -207,7 +207,7 @@ def test_a_full_disk_is_one_line(draw, tmp_path, monkeypatch):
         raise OSError(f"cannot write {path}: No space left on device")
 
     monkeypatch.setattr(store, "write_whole", full)
-    assert "No space left" in draw(*ARMS, code=1)
+    assert "No space left" in draw(*ARMS, code=2)
     monkeypatch.undo()
     draw(*ARMS)
     assert len(images(tmp_path / "out")) == 15
@@ -228,7 +228,7 @@ def largest_file(size):
 def test_a_write_that_the_system_refuses_is_one_line_and_loses_nothing(draw, tmp_path, size, name):
     draw("--arms", "none", "--n", 5, "--batch-size", 2)
     with largest_file(size):
-        mistake = draw("--arms", "none", "--n", 5, "--batch-size", 2, out=tmp_path / "full", code=1)
+        mistake = draw("--arms", "none", "--n", 5, "--batch-size", 2, out=tmp_path / "full", code=2)
     assert mistake.startswith("error: ") and "File too large" in mistake and name in mistake
     assert not list((tmp_path / "full").rglob("manifest.json"))
     draw("--arms", "none", "--n", 5, "--batch-size", 2, out=tmp_path / "full")
@@ -261,7 +261,7 @@ class Disk(NamedTuple):
 def test_a_disk_that_is_full_is_one_line_and_loses_nothing(draw, disk, tmp_path, drawn):
     draw(*ARMS)
     drawn.clear()
-    assert "No space left on device" in draw(*ARMS, out=disk.folder / "out", code=1)
+    assert "No space left on device" in draw(*ARMS, out=disk.folder / "out", code=2)
     before, first = images(disk.folder / "out"), list(drawn)
     assert 0 < len(before) < 15
     assert disk.grow()
@@ -278,7 +278,7 @@ def test_a_folder_drawn_with_another_default_is_refused(draw, tmp_path):
     written["settings"]["guidance"]["rescale"] = 0.0
     manifest.write_text(json.dumps(written))
     before = images(tmp_path / "out")
-    mistake = draw(*ARMS, code=1)
+    mistake = draw(*ARMS, code=2)
     assert "has results of other settings (guidance.rescale was 0.0, is 1.0)" in mistake
     assert images(tmp_path / "out") == before
 
@@ -288,10 +288,10 @@ def test_a_manifest_of_other_settings_is_refused_and_nothing_is_touched(draw, tm
     folder = tmp_path / "out" / "sag"
     (folder / "batches-0.jsonl").unlink()
     before = images(tmp_path / "out")
-    mistake = draw(*ARMS[2:], "--arms", "sag", "--cfg", 2, code=1)
+    mistake = draw(*ARMS[2:], "--arms", "sag", "--cfg", 2, code=2)
     assert "manifest.json has results of other settings (cfg was 4.0, is 2.0)" in mistake
     (folder / "manifest.json").write_text('{"n": 5')
-    assert "manifest.json is damaged" in draw(*ARMS, code=1)
+    assert "manifest.json is damaged" in draw(*ARMS, code=2)
     assert images(tmp_path / "out") == before
 
 
@@ -311,7 +311,7 @@ def test_a_folder_where_another_run_is_at_work_is_refused(draw, tmp_path):
     draw("--arms", "none", "--n", 2, "--batch-size", 2)
     with (tmp_path / "out" / "none" / "batches-0.jsonl").open("ab") as journal:
         fcntl.flock(journal, fcntl.LOCK_EX)
-        assert "in use by another process" in draw("--arms", "none", "--n", 3, "--batch-size", 2, code=1)
+        assert "in use by another process" in draw("--arms", "none", "--n", 3, "--batch-size", 2, code=2)
 
 
 def test_what_a_killed_run_was_writing_is_removed(draw, tmp_path):
@@ -329,17 +329,17 @@ ABSENT = [("sdxl", "pag:layers=nowhere"), ("sdxl", "sag:layers=99"), ("tiny-flux
 def test_no_arm_is_drawn_where_another_ones_layer_is_not_there(draw, tmp_path, drawn, name, arm):
     layer = arm.partition("=")[2]
     options = ("--prompts", "empty", "--height", 32, "--width", 32)
-    assert layer in draw("--arms", f"none,{arm}", "--n", 1, *options, name=name, code=1)
+    assert layer in draw("--arms", f"none,{arm}", "--n", 1, *options, name=name, code=2)
     assert drawn == [] and not list((tmp_path / "out").rglob("*.png"))
 
 
 def test_no_arm_is_drawn_where_another_one_has_other_settings(draw, tmp_path, drawn):
     draw("--arms", "sag", "--n", 1, "--batch-size", 1)
     drawn.clear()
-    mistake = draw("--arms", "none,sag", "--n", 1, "--batch-size", 1, "--cfg", 2, code=1)
+    mistake = draw("--arms", "none,sag", "--n", 1, "--batch-size", 1, "--cfg", 2, code=2)
     assert "other settings (cfg was 4.0, is 2.0)" in mistake and drawn == []
     (tmp_path / "file").write_text("x")
-    assert "cannot write" in draw("--arms", "none", "--n", 1, out=tmp_path / "file", code=1)
+    assert "cannot write" in draw("--arms", "none", "--n", 1, out=tmp_path / "file", code=2)
     assert drawn == []
 
 
@@ -347,7 +347,7 @@ def test_pag_where_diffusers_has_it_and_a_reason_elsewhere(draw):
     size = ("--height", 32, "--width", 32, "--prompts", "empty")
     (row,) = draw("--arms", "pag:scale=2", "--n", 2, *size, name="sdxl")["results"]
     assert row["cost"]["denoiser_evaluations"] == 6
-    mistake = draw("--arms", "none,pag", "--n", 2, code=1)
+    mistake = draw("--arms", "none,pag", "--n", 2, code=2)
     assert "no PAG for FluxPipeline" in mistake
 
 
@@ -368,12 +368,12 @@ def test_pag_where_diffusers_has_it_and_a_reason_elsewhere(draw):
 )
 def test_mistakes_are_one_line(draw, tmp_path, options, words):
     given = ("--n", 2) if "--n" not in options else ()
-    assert words in draw(*given, *options, code=1)
+    assert words in draw(*given, *options, code=2)
     assert not list((tmp_path / "out").rglob("*.png"))
 
 
 def test_a_model_without_classes_wants_prompts(draw):
-    assert "--prompts FILE" in draw("--n", 2, name="sdxl", code=1)
+    assert "--prompts FILE" in draw("--n", 2, name="sdxl", code=2)
 
 
 def test_micro_batches_are_aligned_with_the_index():

@@ -8,10 +8,10 @@ from eval.masking import Masking, MaskingResult, masking_ablation
 from eval.masking.arms import Arm, Ranker, choose_arms, fixed_arms
 from eval.masking.floor import image_seed
 from eval.masking.scorers import SCORERS
-from eval.report import plain
 from tests import tiny_vits
 from tokenrank_guidance import capture
 from tokenrank_guidance.errors import UnsupportedError
+from tokenrank_guidance.report import plain
 
 FRACTIONS = (0.25, 0.5, 1.0)
 SCORER_NAMES = ("random", "cls_attention", "tokenrank")

@@ -10,9 +10,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from transformers import ViTImageProcessor
 
-from eval.cli import run
 from eval.masking.command import main
 from tests import tiny_vits
+from tokenrank_guidance.program import run
 
 NAMES = ["red", "green", "blue", "grey", "black"]
 PROCESSOR = ViTImageProcessor(size={"height": 32, "width": 32})
@@ -54,7 +54,7 @@ def report(capsys) -> dict:
 
 
 def mistake(capsys, argv: list[str]) -> str:
-    assert run(main, argv) == 1
+    assert run(main, argv) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     lines = captured.err.strip().splitlines()

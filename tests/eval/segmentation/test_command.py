@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import save_file
 from transformers import ViTImageProcessor
 
-from eval.cli import run
 from eval.segmentation.command import main
 from tests import tiny_vits
 from tests.eval.squares import write_squares
 from tests.matrix.rows import ROWS
 from tests.tiny_models import pipeline
+from tokenrank_guidance.program import run
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def report(capsys) -> dict:
 
 
 def mistake(capsys, argv: list[str]) -> str:
-    assert run(main, argv) == 1
+    assert run(main, argv) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     lines = captured.err.strip().splitlines()

@@ -2,11 +2,11 @@
 
 import pytest
 
-from eval.report import plain
 from eval.segmentation.arms import grid_of_arms
 from eval.segmentation.result import SegmentationResult
 from eval.segmentation.store import ImageRecord
 from eval.segmentation.tally import ClassTally
+from tokenrank_guidance.report import plain
 
 
 def record(right, seconds=1.0):

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from eval.cli import run
 from eval.fidelity.images import Generated
 from eval.fidelity.measure import Measured
 from eval.fidelity.resampling import Estimate
@@ -21,6 +20,7 @@ from eval.sweep.figures import sweep_figure
 from eval.sweep.grid import Grid, windows
 from eval.sweep.options import parse
 from tests.eval.fidelity.conftest import noise
+from tokenrank_guidance.program import run
 from tokenrank_guidance.tiny.architecture import build_pipeline
 
 BASE = parse_arm("tokenrank:heads=lambda2")
@@ -176,7 +176,7 @@ def test_everything_is_checked_before_the_first_image(
     given = {"--out": tmp_path / "out", "--extractor": f"vit:{classifier}", "--choose-n": few}
     common = {"--model": model, "--device": "cpu", "--report-n": "40", "--steps": "2"}
     argv = [str(part) for pair in (given | common).items() for part in pair]
-    assert run(main, [*argv, *(ours.get(option, option) for option in options)]) == 1
+    assert run(main, [*argv, *(ours.get(option, option) for option in options)]) == 2
     captured = capsys.readouterr()
     assert words in captured.err.strip().splitlines()[-1] and captured.out == ""
     assert not list(tmp_path.rglob("*.jsonl"))

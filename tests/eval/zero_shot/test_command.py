@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from eval.cli import run
 from eval.zero_shot import command
 from eval.zero_shot.command import main
 from tests.eval.squares import write_squares
 from tests.matrix.rows import ROWS
 from tests.tiny_models import pipeline
+from tokenrank_guidance.program import run
 from tokenrank_guidance.tiny.architecture import build_pipeline
 from tokenrank_guidance.tiny.export import export_pipeline
 
@@ -41,7 +41,7 @@ def report(capsys) -> dict:
 
 
 def mistake(capsys, argv: list[str]) -> str:
-    assert run(main, argv) == 1
+    assert run(main, argv) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     last = captured.err.strip().splitlines()[-1]

@@ -7,7 +7,6 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from eval.cli import run
 from eval.metrics.confusion import mean_iou, totals
 from eval.zero_shot.heads import HeadsResult, Picture, command, read_layer
 from eval.zero_shot.heads.command import main
@@ -19,6 +18,7 @@ from tests.tiny_models import pipeline
 from tests.tiny_vits import build
 from tokenrank_guidance import CaptureError
 from tokenrank_guidance.capture import AttentionRecord
+from tokenrank_guidance.program import run
 
 HEADS = 6
 
@@ -178,7 +178,7 @@ def test_resumes_without_repeating(models, data, tmp_path, capsys, monkeypatch):
 
 def test_mistakes(models, data, tmp_path, capsys):
     def of(model, *more):
-        assert run(main, arguments(models / model, data, tmp_path / "out", *more)) == 1
+        assert run(main, arguments(models / model, data, tmp_path / "out", *more)) == 2
         captured = capsys.readouterr()
         assert captured.out == "" and "Traceback" not in captured.err
         return captured.err.strip().splitlines()[-1]

@@ -10,11 +10,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import diffusers
 import numpy as np
 import torch
 import torch.nn.functional as F
-import transformers
 from diffusers import DiffusionPipeline
 from jaxtyping import Float, Int
 from PIL import Image
@@ -22,8 +20,9 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-from tokenrank_guidance.commands.output import RESULT, staged
 from tokenrank_guidance.files.pretrained import load_part, load_weights
+from tokenrank_guidance.files.writing import RESULT, staged
+from tokenrank_guidance.report import versions
 from tokenrank_guidance.tiny.dataset import pictures, read_rows, resize
 from tokenrank_guidance.tiny.loader import load_folder, load_pipeline
 from tokenrank_guidance.tiny.sampling import sample_images
@@ -137,9 +136,8 @@ def evaluate(
 
 def _report(results: dict[str, object], options: argparse.Namespace) -> str:
     config = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
-    versions = {module.__name__: module.__version__ for module in (torch, diffusers, transformers)}
-    versions["python"] = platform.python_version()
-    return json.dumps({"results": results, "config": config, "versions": versions}, indent=1) + "\n"
+    installed = versions(("torch", "diffusers", "transformers")) | {"python": platform.python_version()}
+    return json.dumps({"results": results, "config": config, "versions": installed}, indent=1) + "\n"
 
 
 def run(options: argparse.Namespace) -> str:

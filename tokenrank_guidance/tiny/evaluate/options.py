@@ -6,11 +6,9 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from tokenrank_guidance.commands.messages import one_line_warnings
-from tokenrank_guidance.commands.options import ABOVE_SEEDS, at_least, file, finite, folder, named
-from tokenrank_guidance.program import ended, escape_on_stdout, parser_of
+from tokenrank_guidance.options import ABOVE_SEEDS, at_least, file, finite, folder, named
+from tokenrank_guidance.program import ended, parser_of
 
-FAILED = 2
 DESCRIPTION = (
     "An ImageNet classifier, restricted to the ten Imagenette classes, names samples of an embedded model. "
     "Prints JSON, and with --out keeps it there as result.json."
@@ -19,18 +17,16 @@ DESCRIPTION = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate as the arguments say; the exit code is 0, 2 after a mistake, 130 after Ctrl-C."""
-    escape_on_stdout()
     given = sys.argv[1:] if argv is None else argv
-    return ended(lambda: _work(given), FAILED, "interrupted: nothing was written")
+    return ended(lambda: _work(given), "interrupted: nothing was written")
 
 
 def _work(argv: Sequence[str]) -> None:
     options = parse(argv)
-    with one_line_warnings():
-        from tokenrank_guidance.tiny.evaluate.command import run
+    from tokenrank_guidance.tiny.evaluate.command import run
 
-        sys.stdout.write(run(options))
-        sys.stdout.flush()
+    sys.stdout.write(run(options))
+    sys.stdout.flush()
 
 
 def parse(argv: Sequence[str]) -> Namespace:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,14 @@ from diffusers import AutoencoderTiny, DiffusionPipeline
 from safetensors.torch import save
 from torch import nn
 
-from tokenrank_guidance.commands.models import usable_device
+from tokenrank_guidance.devices import usable_device
+from tokenrank_guidance.files.digest import bytes_digest
 from tokenrank_guidance.files.tensors import load_tensors, save_tensors
+from tokenrank_guidance.files.writing import write_whole
 from tokenrank_guidance.tiny.architecture import build_pipeline
 from tokenrank_guidance.tiny.autoencoder import train_autoencoder
 from tokenrank_guidance.tiny.checkpoint import TrainingState
+from tokenrank_guidance.tiny.choices import AUTOENCODER_BATCH
 from tokenrank_guidance.tiny.dataset import LabelledImages, load_images
 from tokenrank_guidance.tiny.denoiser import encode_views, train_denoiser
 from tokenrank_guidance.tiny.export import export_pipeline
@@ -25,7 +27,6 @@ from tokenrank_guidance.tiny.objective import Objective, RectifiedFlow, VPredict
 from tokenrank_guidance.tiny.progress import Schedule
 from tokenrank_guidance.tiny.sampling import sample_images
 from tokenrank_guidance.tiny.sheet import loss_curve, sample_sheet
-from tokenrank_guidance.tiny.train.options import AUTOENCODER_BATCH
 
 OBJECTIVES: dict[str, Callable[[Any], Objective]] = {"tiny-flux": RectifiedFlow, "tiny-sd": VPrediction}
 FINAL_COLUMNS = 8  # samples of each label
@@ -60,12 +61,11 @@ def cached_latents(
 ) -> torch.Tensor:
     """`encode_views`, kept beside the checkpoints under a digest of the autoencoder's weights."""
     weights = {name: value.cpu().contiguous() for name, value in vae.state_dict().items()}
-    digest = hashlib.sha256(save(weights)).hexdigest()[:12]
+    digest = bytes_digest(save(weights))[:12]
     path = folder / f"latents-{digest}.safetensors"
     if not path.exists():
         latents = encode_views(vae, images, options.resolution, options.seed, options.device)
-        save_tensors({"latents": latents}, path.with_suffix(".tmp"))
-        path.with_suffix(".tmp").replace(path)
+        write_whole(path, lambda scratch: save_tensors({"latents": latents}, scratch))
     return load_tensors(path)[0]["latents"]
 
 

@@ -7,24 +7,12 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from tokenrank_guidance.commands.messages import one_line_warnings
-from tokenrank_guidance.commands.options import (
-    ABOVE_SEEDS,
-    at_least,
-    between,
-    file,
-    folder,
-    named,
-    positive_number,
-    refuse_without_effect,
-)
-from tokenrank_guidance.program import ended, escape_on_stdout, parser_of
+from tokenrank_guidance.option_groups import refuse_without_effect
+from tokenrank_guidance.options import ABOVE_SEEDS, at_least, between, file, folder, named, positive_number
+from tokenrank_guidance.program import ended, parser_of
+from tokenrank_guidance.tiny.choices import AUTOENCODER_BATCH, NAMES, SEED_STRIDE
 
-REFUSED, FAILED = 2, 1
-AUTOENCODER_BATCH = 32
 INTERRUPTED = "interrupted: the same command goes on from the last checkpoint"
-NAMES = ("tiny-flux", "tiny-sd")
-SEED_STRIDE = 1_000_003  # a step's random numbers are seeded by SEED_STRIDE * seed + step
 DESCRIPTION = (
     "Train an embedded model: first the autoencoder, then the denoiser on its latents. Both stages resume "
     "from their checkpoints, which lie outside the repository; ask for more --images to go on training."
@@ -32,19 +20,16 @@ DESCRIPTION = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train; the exit code is 0, 2 for wrong arguments, 1 for a failure, 130 after Ctrl-C."""
-    escape_on_stdout()
-    read: list[Namespace] = []
+    """Train as the arguments say; the exit code is 0, 2 after a mistake, 130 after Ctrl-C."""
     given = sys.argv[1:] if argv is None else argv
-    refused = ended(lambda: read.append(parse(given)), REFUSED, INTERRUPTED)
-    return refused or ended(lambda: _work(read[0]), FAILED, INTERRUPTED)
+    return ended(lambda: _work(given), INTERRUPTED)
 
 
-def _work(options: Namespace) -> None:
-    with one_line_warnings():
-        from tokenrank_guidance.tiny.train.command import train
+def _work(argv: Sequence[str]) -> None:
+    options = parse(argv)
+    from tokenrank_guidance.tiny.train.command import train
 
-        train(options)
+    train(options)
 
 
 def parse(argv: Sequence[str]) -> Namespace:

@@ -13,9 +13,10 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from sag.guidance import SelfAttentionGuidance, denoiser_of
+from sag.guidance import SelfAttentionGuidance
 from tokenrank_guidance.calls import Job, Sampling, call_arguments, finite_pictures
-from tokenrank_guidance.commands.overlap import StepMasks, intersection_over_union, join, paired_scorer
+from tokenrank_guidance.cli.overlap import StepMasks, intersection_over_union, join, paired_scorer
+from tokenrank_guidance.components import denoiser_of
 
 
 @dataclass(frozen=True)

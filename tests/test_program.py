@@ -1,14 +1,19 @@
-"""Exit codes, one line per mistake, and the arguments that programs share."""
+"""Exit codes, one line per mistake, and stdout kept for results."""
 
+import io
 import json
+import sys
 import warnings
-from argparse import ArgumentTypeError
 
+import numpy as np
 import pytest
+import torch
 
-from eval.cli import Parser, existing, fractions, names, positive, progress, run
-from eval.report import emit
 from tokenrank_guidance.errors import TokenRankError
+from tokenrank_guidance.messages import progress
+from tokenrank_guidance.options import positive
+from tokenrank_guidance.program import Parser, ended, escape_on_stdout, is_out_of_memory, run
+from tokenrank_guidance.report import emit
 
 
 def raising(error):
@@ -35,7 +40,7 @@ def test_results_on_stdout_and_the_rest_on_stderr(tmp_path, capsys):
     "error", [ValueError("a\nb"), TokenRankError("a b"), OSError("a b"), ImportError("a b")]
 )
 def test_mistakes_are_one_line(error, capsys):
-    assert run(raising(error), []) == 1
+    assert run(raising(error), []) == 2
     assert tuple(capsys.readouterr()) == ("", "error: a b\n")
 
 
@@ -52,34 +57,10 @@ def test_other_errors_are_not_hidden():
 def test_a_wrong_argument(capsys):
     parser = Parser(prog="x")
     parser.add_argument("--n", type=positive)
-    assert run(lambda argv: parser.parse_args(argv), ["--n", "0"]) == 1
+    assert run(lambda argv: parser.parse_args(argv), ["--n", "0"]) == 2
     assert capsys.readouterr().err == (
         "error: argument --n: expected a whole number ≥ 1, got '0' (see x --help)\n"
     )
-
-
-def test_fractions():
-    assert fractions(".1,0.25,1") == (0.1, 0.25, 1.0)
-    assert fractions(".1:.9:.1") == (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-    assert fractions("0:1:.5") == (0.0, 0.5, 1.0)
-    for text in ("", "x", ".2,.1", ".1,.1", "-.1,.2", ".5,1.5", "nan", ".1:.9", ".1:.9:0", ".9:.1:.1"):
-        with pytest.raises(ArgumentTypeError, match="expected rising fractions"):
-            fractions(text)
-
-
-def test_names():
-    parse = names(["a", "b", "c"])
-    assert parse("c, a,c") == ("c", "a")
-    assert parse("all") == ("a", "b", "c")
-    for text, wrong in (("a,x", "got x"), (" ,", "got nothing")):
-        with pytest.raises(ArgumentTypeError, match=f"{wrong}; expected some of a, b, c, or all"):
-            parse(text)
-
-
-def test_existing(tmp_path):
-    assert existing(str(tmp_path)) == tmp_path
-    with pytest.raises(ArgumentTypeError, match="there is no file or folder"):
-        existing(str(tmp_path / "x"))
 
 
 def test_progress_counts_what_was_done_before(capsys):
@@ -99,3 +80,39 @@ def test_no_bar_is_left_below_the_last_line(error, capsys):
     bar, line = capsys.readouterr().err.rsplit("\r", 1)[-1].split("\n", 1)
     assert "1/3" in bar
     assert line.startswith(("error: odd", "interrupted")) and line.count("\n") == 1
+
+
+def test_a_letter_that_stdout_lacks_becomes_an_escape_that_json_knows(monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    escape_on_stdout()
+    print(json.dumps({"prompt": "é √ 😀 \udcff"}, ensure_ascii=False), flush=True)
+    assert json.loads(raw.getvalue()) == {"prompt": "é √ 😀 \udcff"}
+
+
+ALLOCATIONS = {
+    "torch, of the CPU": "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory",
+    "torch, of a GPU": "CUDA out of memory. Tried to allocate 2.00 GiB",
+    "torch, uncountable": "Storage size calculation overflowed with sizes=[1, 99999999999999999]",
+}
+
+
+@pytest.mark.parametrize("text", ALLOCATIONS.values(), ids=ALLOCATIONS)
+def test_an_allocation_that_fails_is_one_line(text, capsys):
+    def work():
+        raise RuntimeError(f"{text}\nException raised from nowhere")
+
+    assert ended(work, "") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: not enough memory: ") and said.count("\n") == 1
+
+
+def test_real_failures_to_allocate_are_known_as_such():
+    for allocate in (lambda: torch.empty(2**60, dtype=torch.int8), lambda: np.empty(2**60, np.int8)):
+        with pytest.raises((RuntimeError, MemoryError)) as caught:
+            allocate()
+        assert is_out_of_memory(caught.value)
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**62, 2**62)
+    assert is_out_of_memory(caught.value)
+    assert not is_out_of_memory(RuntimeError("shape mismatch"))

@@ -6,10 +6,9 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from sag.settings import HEAD_WEIGHTS, MASK_KINDS, Settings
-from tokenrank_guidance.commands.options import (
+from tokenrank_guidance.option_groups import MOST_STEPS, add_model_arguments, refuse_without_effect
+from tokenrank_guidance.options import (
     ABOVE_SEEDS,
-    MOST_STEPS,
-    add_model_arguments,
     at_least,
     between,
     damping,
@@ -18,7 +17,6 @@ from tokenrank_guidance.commands.options import (
     folder,
     layer,
     positive_number,
-    refuse_without_effect,
 )
 
 MOST = 10_000  # of a prompt; all are held for the sheets. `eval.generate` draws more, and resumes

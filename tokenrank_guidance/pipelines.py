@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from argparse import Namespace
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -13,15 +11,13 @@ from diffusers import DiffusionPipeline
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from tokenrank_guidance.commands import options
-from tokenrank_guidance.commands.messages import say
-from tokenrank_guidance.commands.schedulers import exchange_scheduler
+from tokenrank_guidance.devices import DTYPES, usable_device, warn_of_slow_numbers
 from tokenrank_guidance.files.pretrained import load_weights
+from tokenrank_guidance.messages import say
+from tokenrank_guidance.schedulers import exchange_scheduler
 from tokenrank_guidance.tiny.loader import available_models, load_folder, load_pipeline
 
-DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in options.DTYPES}
 EMBEDDED_CFG = 4.0
-SIDE, SLOW = 192, 3.0  # of the product by which numbers are timed; how many times float32 is slow
 
 
 @dataclass(frozen=True)
@@ -66,42 +62,6 @@ def load_model(name: str | None, device: str, dtype: torch.dtype) -> Model:
     else:
         pipe = _pretrained(name, dtype)
     return Model(name, pipe.to(device), embedded)
-
-
-@cache
-def warn_of_slow_numbers(dtype: torch.dtype, device: str) -> None:
-    """Say, once, if a CPU has no instructions for `dtype`: it then converts every number, back and forth.
-
-    Measured on one small product, as no question to torch tells it on every kind of CPU: some 0.1 s.
-    """
-    if device != "cpu" or dtype == torch.float32:
-        return
-    ratio = _seconds(dtype) / _seconds(torch.float32)
-    if ratio > SLOW:
-        say(
-            f"warning: this CPU has no instructions for {str(dtype).removeprefix('torch.')} (a product takes "
-            f"{ratio:.0f} times as long as in float32): leave --dtype out, or take a GPU"
-        )
-
-
-def _seconds(dtype: torch.dtype) -> float:
-    matrix, best = torch.ones(SIDE, SIDE, dtype=dtype), float("inf")
-    for _ in range(3):
-        started = time.perf_counter()
-        torch.mm(matrix, matrix)
-        best = min(best, time.perf_counter() - started)
-    return best
-
-
-def usable_device(name: str) -> str:
-    """`name`, or for "auto" the GPU where there is one; ValueError for a device that does not work here."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=name).tolist()
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
-    return name
 
 
 def _pretrained(name: str, dtype: torch.dtype) -> DiffusionPipeline:

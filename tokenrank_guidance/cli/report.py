@@ -5,22 +5,14 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from importlib.metadata import version
-from typing import Any
 
 from sag.guidance import SelfAttentionGuidance
 from sag.settings import Settings
 from tokenrank_guidance.calls import Job
-from tokenrank_guidance.commands.arms import Arm, Study
-from tokenrank_guidance.commands.models import Model
-from tokenrank_guidance.commands.overlap import LEVEL, bootstrap_interval
-
-Json = dict[str, Any]
-PACKAGES = ("tokenrank-guidance", "torch", "diffusers", "transformers")
-
-
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in PACKAGES}
+from tokenrank_guidance.cli.arms import Arm, Study
+from tokenrank_guidance.cli.overlap import LEVEL, bootstrap_interval
+from tokenrank_guidance.pipelines import Model
+from tokenrank_guidance.report import Json, versions
 
 
 def sample_report(
@@ -46,7 +38,7 @@ def sample_report(
         "config": given | resolved,
         "seed": arguments.seed,
         "n": len(study.jobs),
-        "versions": _versions(),
+        "versions": versions(),
         "arms": {name: _arm_report(arm, study.jobs, files[name]) for name, arm in drawn.items()},
     }
 

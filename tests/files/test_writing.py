@@ -1,11 +1,12 @@
 """Files appear together or not at all."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from tokenrank_guidance.commands.output import staged, staged_file
+from tokenrank_guidance.files.writing import check_writable, staged, staged_file, write_text, write_whole
 
 
 def write_and_fail(folder: Path, error: type[BaseException]) -> None:
@@ -90,3 +91,44 @@ def test_what_a_killed_run_has_left_is_swept(tmp_path, write):
     with write(tmp_path) as scratch:
         (scratch / "x").write_text("new")
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "x.json"
+    write_text(path, '{"x": 1}')
+
+    def half(scratch):
+        scratch.write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(path, half)
+    assert json.loads(path.read_text()) == {"x": 1}
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_files_are_as_public_as_any_other(tmp_path):
+    write_text(tmp_path / "a", "ü")
+    (tmp_path / "b").write_text("ü")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OSError, match=r"cannot write .*file/x\.json"):
+        write_text(tmp_path / "file" / "x.json", "{}")
+
+
+def test_writing_one_file_sweeps_nothing(tmp_path):
+    """Other processes write beside it, and a folder of thousands is not looked through each time."""
+    (tmp_path / ".tokenrank-other").mkdir()
+    write_text(tmp_path / "x", "new")
+    assert {path.name for path in tmp_path.iterdir()} == {".tokenrank-other", "x"}
+
+
+def test_a_folder_is_made_or_said_to_be_unwritable(tmp_path):
+    check_writable(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OSError, match="cannot write to"):
+        check_writable(tmp_path / "file" / "folder")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,14 +10,15 @@ from PIL import Image
 
 from sag.guidance import SelfAttentionGuidance
 from tokenrank_guidance.calls import Sampling, jobs_for
-from tokenrank_guidance.commands.arms import Arm, Study
-from tokenrank_guidance.commands.comparison import Comparison
-from tokenrank_guidance.commands.messages import say
-from tokenrank_guidance.commands.models import Model, open_model
-from tokenrank_guidance.commands.output import RESULT, staged, staged_file
-from tokenrank_guidance.commands.report import Json, sample_report
-from tokenrank_guidance.commands.sample_options import ARMS, images_of_each, one_picture, settings_of
-from tokenrank_guidance.commands.tiles import contact_sheet
+from tokenrank_guidance.cli.arms import Arm, Study
+from tokenrank_guidance.cli.comparison import Comparison
+from tokenrank_guidance.cli.report import sample_report
+from tokenrank_guidance.cli.sample_options import ARMS, images_of_each, one_picture, settings_of
+from tokenrank_guidance.drawing import contact_sheet
+from tokenrank_guidance.files.writing import staged, staged_file, write_result
+from tokenrank_guidance.messages import say
+from tokenrank_guidance.pipelines import Model, open_model
+from tokenrank_guidance.report import Json
 
 EMBEDDED_PROMPTS = tuple(
     f"a photo of a {label}" for label in ("church", "parachute", "garbage truck", "golf ball")
@@ -48,7 +48,7 @@ def run(arguments: Namespace) -> Json:
         pictures = [*sheets, *(name for arm in arms for name in names[arm])]
         result["files"] = [str(folder / name) for name in pictures]
         if not single:
-            (scratch / RESULT).write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
+            write_result(scratch, result)
     say(f"picture: {folder / pictures[0]}")
     return result
 

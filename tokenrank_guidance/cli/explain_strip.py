@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from diffseg.zero_shot import Options, ZeroShot
-from tokenrank_guidance.commands.tiles import Size, fitted, font, heat
+from tokenrank_guidance.drawing import Size, edges, fitted, font, heat, stretched
 
 CELL, GAP, MARGIN, HEADER, LINE = 150, 10, 16, 44, 20
 LEAST_STEP = 124  # what the titles take
@@ -86,8 +86,7 @@ def _panels(
 
 def _map(values: Float[np.ndarray, "gh gw"], cell: Size) -> Image.Image:
     """On the grid of tokens, smoothly enlarged."""
-    low, high = np.quantile(values, ENDS)
-    scaled = Image.fromarray(((values - low) / max(high - low, 1e-12)).astype(np.float32))
+    scaled = Image.fromarray(stretched(values, ENDS).astype(np.float32))
     return heat(np.asarray(scaled.resize(cell, Image.Resampling.BILINEAR)), cell)
 
 
@@ -97,12 +96,5 @@ def _masked(image: Image.Image, mask: Bool[np.ndarray, "h w"], cell: Size) -> Im
     sharp = np.asarray(fitted(image, cell))
     pale = np.asarray(fitted(image, cell).convert("L").convert("RGB")) * 0.35 + 0.65 * 255
     pixels = np.where(shown[..., None], sharp, pale)
-    pixels[_edges(shown)] = EDGE
+    pixels[edges(shown)] = EDGE
     return Image.fromarray(pixels.round().astype(np.uint8))
-
-
-def _edges(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    edges = np.zeros(mask.shape, dtype=bool)
-    edges[:, 1:] |= mask[:, 1:] != mask[:, :-1]
-    edges[1:] |= mask[1:] != mask[:-1]
-    return edges

@@ -1,4 +1,4 @@
-"""Writing results so that they are there completely or not at all."""
+"""Writing files so that they are there whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,22 +23,58 @@ def staged(folder: Path) -> Iterator[Path]:
     for nothing are removed. Raises OSError at once, before the block, where `folder` cannot be written or
     another run is writing it.
     """
-    with _made(folder), _locked(folder), _scratch(folder) as scratch:
-        yield scratch
-        earlier = _listed(folder)
-        (folder / RESULT).unlink(missing_ok=True)
-        for path in earlier:
-            path.unlink(missing_ok=True)
-        for path in sorted(scratch.iterdir(), key=lambda path: path.name == RESULT):
-            os.replace(path, folder / path.name)
+    with _made(folder), _locked(folder):
+        _sweep(folder)
+        with _scratch(folder) as scratch:
+            yield scratch
+            earlier = _listed(folder)
+            (folder / RESULT).unlink(missing_ok=True)
+            for path in earlier:
+                path.unlink(missing_ok=True)
+            for path in sorted(scratch.iterdir(), key=lambda path: path.name == RESULT):
+                os.replace(path, folder / path.name)
 
 
 @contextmanager
 def staged_file(path: Path) -> Iterator[Path]:
     """As `staged`, for one file in a folder that is not this run's own: nothing beside it is touched."""
-    with _made(path.parent), _scratch(path.parent) as scratch:
-        yield scratch
-        os.replace(scratch / path.name, path)
+    with _made(path.parent):
+        _sweep(path.parent)
+        with _scratch(path.parent) as scratch:
+            yield scratch
+            os.replace(scratch / path.name, path)
+
+
+def write_result(folder: Path, result: Mapping[str, object]) -> None:
+    """Write `result.json` into a scratch folder of `staged`; ValueError for a number that is not finite."""
+    (folder / RESULT).write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a scratch file of the same name, then put it in place of `path`.
+
+    Folders that are missing are made. Raises OSError, naming `path`, where that cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _scratch(path.parent) as scratch:
+            write(scratch / path.name)
+            os.replace(scratch / path.name, path)
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file (UTF-8), whole or not at all."""
+    write_whole(path, lambda scratch: scratch.write_text(text, encoding="utf-8"))
+
+
+def check_writable(folder: Path) -> None:
+    """OSError now, before hours of work, for a folder that cannot be written or made."""
+    with _named(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _scratch(folder):
+            pass
 
 
 @contextmanager
@@ -74,14 +110,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """A temporary folder inside `folder`, on the same file system, so that moving out of it is atomic.
-
-    It is locked as long as its process lives: what killed runs have left is not, and is removed.
-    """
-    for left in folder.glob(f"{SCRATCH}*"):
-        with suppress(OSError), _opened(left) as number:
-            if _lock(number):
-                shutil.rmtree(left, ignore_errors=True)
+    """A temporary folder inside `folder`, on the same file system, so that moving out of it is atomic."""
     with _named(folder):
         scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=folder))
     try:
@@ -90,6 +119,14 @@ def _scratch(folder: Path) -> Iterator[Path]:
             yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed runs have left: a scratch folder is locked as long as its process lives."""
+    for left in folder.glob(f"{SCRATCH}*"):
+        with suppress(OSError), _opened(left) as number:
+            if _lock(number):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager

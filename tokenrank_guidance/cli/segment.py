@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from argparse import Namespace
-from importlib.metadata import version
 
 import torch
 
 from diffseg import DiffSeg, Segmentation
 from diffseg.choices import VOTES
 from diffseg.picture import colours, label_image, overlay
-from tokenrank_guidance.commands.messages import say
-from tokenrank_guidance.commands.models import Model, open_model
-from tokenrank_guidance.commands.output import RESULT, staged
-from tokenrank_guidance.commands.report import PACKAGES, Json
 from tokenrank_guidance.files.pictures import open_picture
+from tokenrank_guidance.files.writing import staged, write_result
+from tokenrank_guidance.messages import say
+from tokenrank_guidance.pipelines import Model, open_model
+from tokenrank_guidance.report import Json, versions
 
 OVERLAY, LABELS = "overlay.png", "labels.png"
 EMBEDDED_RESOLUTION = 256  # at their 64 px the embedded models have 8×8 tokens, too few to see anything in
@@ -36,7 +34,7 @@ def run(arguments: Namespace) -> Json:
         label_image(found.labels).save(scratch / LABELS, "PNG", optimize=True)
         overlay(image, found, _caption(segmenter, model)).save(scratch / OVERLAY, "PNG", optimize=True)
         result = _report(arguments, segmenter, model, found) | {"seconds": round(seconds, 3)}
-        (scratch / RESULT).write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
+        write_result(scratch, result)
     say(f"picture: {arguments.out / OVERLAY}")
     return result
 
@@ -79,7 +77,7 @@ def _report(arguments: Namespace, segmenter: DiffSeg, model: Model, found: Segme
         },
         "seed": segmenter.settings.seed,
         "n": 1,
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": versions(),
         "width": width,
         "height": height,
         "grid": list(found.grid),

@@ -33,7 +33,7 @@ def exchange_scheduler(pipe: DiffusionPipeline, name: str) -> None:
 
     Raises UnsupportedError where one is made for rectified flow and the other is not.
     """
-    flow = _is_flow(pipe.scheduler)
+    flow = is_flow(pipe.scheduler)
     if flow != (name in FLOW):
         kind = "a rectified-flow model" if flow else "a noise-predicting model"
         fitting = ", ".join(known for known in SCHEDULERS if (known in FLOW) == flow)
@@ -46,7 +46,8 @@ def exchange_scheduler(pipe: DiffusionPipeline, name: str) -> None:
     pipe.scheduler = getattr(diffusers, class_name).from_config(pipe.scheduler.config, **options)
 
 
-def _is_flow(scheduler: Any) -> bool:
+def is_flow(scheduler: Any) -> bool:
+    """Whether the scheduler is one of rectified flow."""
     config = scheduler.config
     asked = config.get("use_flow_sigmas", False) or config.get("prediction_type") == "flow_prediction"
     return asked or type(scheduler).__name__.startswith("FlowMatch")

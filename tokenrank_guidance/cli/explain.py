@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from argparse import Namespace
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +16,13 @@ from diffseg.words import caption_of
 from diffseg.zero_shot import Generate, Options, ZeroShot, heat_maps
 from diffseg.zero_shot.layers import is_joint
 from diffseg.zero_shot.options import make_options
-from tokenrank_guidance.commands.explain_options import CHANGES, STEPS
-from tokenrank_guidance.commands.explain_strip import Column, mask_image, strip
-from tokenrank_guidance.commands.messages import say
-from tokenrank_guidance.commands.models import Model, open_model
-from tokenrank_guidance.commands.output import RESULT, staged
-from tokenrank_guidance.commands.report import PACKAGES, Json
+from tokenrank_guidance.cli.explain_options import CHANGES, STEPS
+from tokenrank_guidance.cli.explain_strip import Column, mask_image, strip
 from tokenrank_guidance.files.pictures import open_picture
+from tokenrank_guidance.files.writing import staged, write_result
+from tokenrank_guidance.messages import say
+from tokenrank_guidance.pipelines import Model, open_model
+from tokenrank_guidance.report import Json, versions
 
 STRIP, DRAWN, MASK = "explain.png", "image.png", "mask-{:02d}.png"
 EMBEDDED_RESOLUTION = 128  # 16×16 tokens; at their own 64 px they have 8×8
@@ -45,7 +43,7 @@ def run(arguments: Namespace) -> Json:
         texts = (f"{_count(options.n)}, > its mean", _caption(arguments, model, options))
         files = _write(scratch, image, columns, found, texts)
         result = _report(arguments, model, options, found[-1], files) | {"seconds": round(seconds, 3)}
-        (scratch / RESULT).write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
+        write_result(scratch, result)
     say(f"picture: {arguments.out / STRIP}")
     return result
 
@@ -134,7 +132,7 @@ def _report(arguments: Namespace, model: Model, options: Options, found: ZeroSho
         "config": given | paths | resolved,
         "seed": options.seed,
         "n": 1,
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": versions(),
         "width": width,
         "height": height,
         "grid": list(found.heats.shape[-2:]),

@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from tokenrank_guidance.calls import Job
-from tokenrank_guidance.commands.arms import Arm
-from tokenrank_guidance.commands.overlap import bootstrap_interval
-from tokenrank_guidance.commands.tiles import COLOURS, NAMES, distance, fitted, font, heat, token_tile
+from tokenrank_guidance.cli.arms import Arm
+from tokenrank_guidance.cli.overlap import bootstrap_interval
+from tokenrank_guidance.cli.tiles import COLOURS, NAMES, distance, token_tile
+from tokenrank_guidance.drawing import fitted, font, heat
 
 CELL, TILE, TILES = 192, 64, 6
 GAP, TILE_GAP, MARGIN, COLUMN_GAP = 10, 2, 24, 26

@@ -1,4 +1,8 @@
-"""The `tokenrank` program: finds the command, prints its result, turns mistakes into one line each."""
+"""The `tokenrank` program: finds the command, prints its result, turns mistakes into one line each.
+
+A command is a module with `run(arguments) -> result`; `NAME_options` beside it has `add_arguments(parser)`
+and `check(arguments)`, and imports nothing heavy: the one brings torch, the other is light.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +10,16 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from importlib import import_module
 from types import ModuleType
 
-from tokenrank_guidance.commands.messages import one_line_warnings
-from tokenrank_guidance.program import ended, escape_on_stdout, parser_of
+from tokenrank_guidance.program import ended, parser_of, results_only
 
-COMMANDS_IN = "tokenrank_guidance.commands"
-# Each is a module of that package, with its options in another: the one is light, the other brings torch.
 COMMANDS = {
     "sample": "Draw images from a diffusion model without guidance, with SAG or with TokenRank.",
     "segment": "Split an image into segments by a diffusion model's attention, with anchors by TokenRank.",
     "explain": "Show where attention leads from a word, bounce by bounce.",
 }
-FAILED = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,15 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns the exit code: 0, 2 after a mistake that one line on stderr explains, 130 after Ctrl-C.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    return ended(lambda: _run(argv), FAILED, "interrupted: nothing was written")
+    return ended(lambda: _run(argv), "interrupted: nothing was written")
 
 
 def _run(argv: Sequence[str]) -> None:
-    escape_on_stdout()
-    with one_line_warnings():
-        arguments = _arguments(argv)
-        with redirect_stdout(sys.stderr):  # whatever a library prints is not the result
-            result = import_module(f"{COMMANDS_IN}.{arguments.command}").run(arguments)
+    arguments = _arguments(argv)
+    with results_only():
+        result = import_module(f"{__name__}.{arguments.command}").run(arguments)
     print(json.dumps(result, indent=2, allow_nan=False), flush=True)
 
 
@@ -55,4 +52,4 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _options(command: str) -> ModuleType:
-    return import_module(f"{COMMANDS_IN}.{command}_options")
+    return import_module(f"{__name__}.{command}_options")

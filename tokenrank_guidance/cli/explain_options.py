@@ -6,17 +6,8 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
 from diffseg.zero_shot.options import MOST_BOUNCES, MOST_DRAWS, Options
-from tokenrank_guidance.commands.options import (
-    MOST_STEPS,
-    add_model_arguments,
-    at_least,
-    between,
-    file,
-    finite,
-    folder,
-    layer,
-    refuse_without_effect,
-)
+from tokenrank_guidance.option_groups import MOST_STEPS, add_model_arguments, refuse_without_effect
+from tokenrank_guidance.options import at_least, between, file, finite, folder, layer
 
 CHANGES = ("direction", "draws", "head_weights", "n", "resolution", "seed")
 STEPS = 24  # of drawing

@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from diffseg.choices import ANCHOR_NAMES, BLIND, MOST_MERGES, PRESET_NAMES, SAMPLED, VOTES
-from tokenrank_guidance.commands.options import (
-    add_model_arguments,
-    at_least,
-    between,
-    damping,
-    file,
-    finite,
-    folder,
-    layer,
-    refuse_without_effect,
-)
+from diffseg.choices import ANCHOR_NAMES, MOST_MERGES, PRESET_NAMES, VOTES, check_anchor_options
+from tokenrank_guidance.option_groups import add_model_arguments, refuse_without_effect
+from tokenrank_guidance.options import at_least, between, damping, file, finite, folder, layer
 
 
 def threshold(text: str) -> float | str:
@@ -62,19 +51,6 @@ def check(arguments: Namespace) -> None:
                 f"kl_threshold: got {tuple(thresholds)}, expected a number > 0, {arguments.merges} of them, "
                 "or 'auto'"
             )
-
-
-def check_anchor_options(arguments: Any, anchors: Sequence[str], random: bool = False) -> None:
-    """ValueError for a damping that no anchors depend on, and a seed that nothing is drawn from.
-
-    `random`: whether something beside anchors and noise is drawn.
-    """
-    if all(name in BLIND for name in anchors):
-        refuse_without_effect(arguments, ["damping"], f"{', '.join(anchors)} anchors ask no TokenRank")
-    if not random and not arguments.add_noise and not any(name in SAMPLED for name in anchors):
-        refuse_without_effect(
-            arguments, ["seed"], f"only --add-noise and --anchors {SAMPLED[0]} draw from it"
-        )
 
 
 def _anchors(arguments: Namespace) -> str:

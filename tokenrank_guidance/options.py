@@ -1,21 +1,20 @@
-"""Options that commands share, and types that check a value; argparse puts its name before their message.
+"""The types of options: each checks a value that was given; argparse puts the option before their message.
 
-Nothing here, nor in any module that describes a command's options, imports more than Python's own library:
+Nothing here, nor in any module that describes a program's options, imports more than Python's own library:
 help and mistakes are there at once.
 """
 
 from __future__ import annotations
 
 import math
-from argparse import ArgumentParser, ArgumentTypeError, _ArgumentGroup
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from pathlib import Path
 
 from tokenrank_guidance.checks import ABOVE_SEEDS, is_damping
-from tokenrank_guidance.commands.schedulers import SCHEDULERS
 
-DTYPES = ("float32", "float16", "bfloat16")
-MOST_STEPS = 10_000
+MOST_FRACTIONS = 1000
 FILES = (".gif", ".jpeg", ".jpg", ".json", ".md", ".pdf", ".png", ".safetensors", ".svg", ".webp")
 
 
@@ -40,6 +39,9 @@ def between(minimum: int, maximum: int) -> Callable[[str], int]:
 def at_least(minimum: int) -> Callable[[str], int]:
     """A parser of whole numbers from `minimum` on that fit into 63 bits, as seeds must."""
     return between(minimum, ABOVE_SEEDS - 1)
+
+
+positive = at_least(1)
 
 
 def finite(text: str) -> float:
@@ -85,9 +87,17 @@ def file(text: str) -> Path:
         OSError,
         ValueError,
         RuntimeError,
-    ) as error:  # too long, a zero byte in it, an unknown user's home
+    ) as error:  # too long, a zero byte, an unknown user's home
         reason = getattr(error, "strerror", None) or error
         raise ArgumentTypeError(f"expected a path, got {text[:80]!r}: {reason}") from None
+    return path
+
+
+def existing(text: str) -> Path:
+    """A file or folder that is there."""
+    path = file(text)
+    if not path.exists():
+        raise ArgumentTypeError(f"there is no file or folder {text}")
     return path
 
 
@@ -107,39 +117,48 @@ def layer(text: str) -> str | int:
         return named(text)
 
 
-def add_model_arguments(parser: ArgumentParser, samples: bool = True) -> None:
-    """Which model, how it samples, if it does, and where it runs."""
-    parser.set_defaults(scheduler=None)
-    group = parser.add_argument_group("model")
-    group.add_argument(
-        "--model",
-        type=named,
-        metavar="NAME|PATH|HUB_ID",
-        help="tiny-flux, tiny-sd, a pipeline's folder or Hub id",
-    )
-    if samples:
-        group.add_argument(
-            "--scheduler",
-            choices=SCHEDULERS,
-            metavar="NAME",
-            help=f"{', '.join(SCHEDULERS)}; the model's own",
+def names(known: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
+    """A parser of comma-separated names from `known`, or "all"; each is taken once, in the given order."""
+    choice = tuple(known)
+
+    def parse(text: str) -> tuple[str, ...]:
+        given = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+        unknown = [name for name in given if name not in choice and name != "all"]
+        if unknown or not given:
+            wrong = ", ".join(unknown) or "nothing"
+            raise ArgumentTypeError(f"got {wrong}; expected some of {', '.join(choice)}, or all")
+        return choice if "all" in given else given
+
+    return parse
+
+
+def words(text: str) -> tuple[str, ...]:
+    """A parser of comma-separated words, at least one; each is taken once, in the given order."""
+    given = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not given:
+        raise ArgumentTypeError(f"got {text!r}; expected one or more, separated by commas")
+    return given
+
+
+def fractions(text: str) -> tuple[float, ...]:
+    """Rising fractions in [0, 1]: a list ".1,.2,.5", or "first:last:step" with both ends, ".1:.9:.1"."""
+    try:
+        values = _stepped(text) if ":" in text else [float(part) for part in text.split(",")]
+    except (ValueError, OverflowError):
+        values = []
+    rising = all(a < b for a, b in pairwise(values))
+    if not values or not rising or not all(0 <= value <= 1 for value in values):
+        raise ArgumentTypeError(f"got {text!r}; expected rising fractions in [0, 1], as .1,.2,.5 or .1:.9:.1")
+    return tuple(values)
+
+
+def _stepped(text: str) -> list[float]:
+    first, last, step = (float(part) for part in text.split(":"))
+    if not step > 0:
+        raise ValueError("a step must be positive")
+    count = int((last - first) / step + 1e-9) + 1
+    if count > MOST_FRACTIONS:
+        raise ArgumentTypeError(
+            f"got {text!r}, which is {count} fractions; expected at most {MOST_FRACTIONS}"
         )
-    add_device_arguments(group)
-
-
-def add_device_arguments(group: ArgumentParser | _ArgumentGroup) -> None:
-    """Where a model runs, and in what numbers."""
-    group.add_argument(
-        "--device", type=named, default="auto", help="cpu, cuda, cuda:1, mps, …; the GPU where there is one"
-    )
-    group.add_argument("--dtype", choices=DTYPES, default="float32", help="the model's; default: %(default)s")
-
-
-def refuse_without_effect(arguments: object, names: Iterable[str], why: str) -> None:
-    """ValueError for options that were given (are neither None nor False) but would change nothing."""
-    values = ((name, getattr(arguments, name)) for name in names)
-    given = [
-        "--" + name.replace("_", "-") for name, value in values if value is not None and value is not False
-    ]
-    if given:
-        raise ValueError(f"{', '.join(given)} would have no effect: {why}")
+    return [round(first + i * step, 10) for i in range(count)]

@@ -6,9 +6,9 @@ from sag import SelfAttentionGuidance
 from sag.noise import SCHEDULERS as GUIDED
 from tests.tiny_models import pipeline
 from tokenrank_guidance.calls import Job, Sampling
-from tokenrank_guidance.commands.arms import Study
-from tokenrank_guidance.commands.schedulers import FLOW, SCHEDULERS, exchange_scheduler
+from tokenrank_guidance.cli.arms import Study
 from tokenrank_guidance.errors import UnsupportedError
+from tokenrank_guidance.schedulers import FLOW, SCHEDULERS, exchange_scheduler
 
 
 def test_names_cover_what_guidance_knows():

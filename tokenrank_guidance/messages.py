@@ -1,9 +1,22 @@
-"""What a command tells its user beside the result."""
+"""What a program tells its user beside the result: lines, warnings and bars on stderr."""
+
+from __future__ import annotations
 
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+Item = TypeVar("Item", covariant=True)
+
+
+class Items(Protocol[Item]):
+    """What has a length and can be gone through."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Item]: ...
 
 
 def say(text: str) -> None:
@@ -22,3 +35,11 @@ def one_line_warnings() -> Iterator[None]:
             warnings.simplefilter("ignore", category)
         warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
         yield
+
+
+def progress(items: Items[Item], what: str, done: int = 0) -> Iterator[Item]:
+    """Go through `items` with a bar on stderr, whose total includes `done`, finished by an earlier run."""
+    from tqdm import tqdm  # not before there is something to wait for
+
+    total = len(items) + done
+    yield from tqdm(items, desc=what, total=total, initial=done, file=sys.stderr, dynamic_ncols=True)

@@ -1,0 +1,50 @@
+"""Options that programs have in common: which model, and where it runs; and what goes with what."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, _ArgumentGroup
+from collections.abc import Iterable
+
+from tokenrank_guidance.options import named
+from tokenrank_guidance.schedulers import SCHEDULERS
+
+DTYPES = ("float32", "float16", "bfloat16")
+MOST_STEPS = 10_000
+
+
+def add_model_arguments(parser: ArgumentParser, samples: bool = True) -> None:
+    """Which model, how it samples, if it does, and where it runs."""
+    parser.set_defaults(scheduler=None)
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        type=named,
+        metavar="NAME|PATH|HUB_ID",
+        help="tiny-flux, tiny-sd, a pipeline's folder or Hub id",
+    )
+    if samples:
+        group.add_argument(
+            "--scheduler",
+            choices=SCHEDULERS,
+            metavar="NAME",
+            help=f"{', '.join(SCHEDULERS)}; the model's own",
+        )
+    add_device_arguments(group)
+
+
+def add_device_arguments(group: ArgumentParser | _ArgumentGroup) -> None:
+    """Where a model runs, and in what numbers."""
+    group.add_argument(
+        "--device", type=named, default="auto", help="cpu, cuda, cuda:1, mps, …; the GPU where there is one"
+    )
+    group.add_argument("--dtype", choices=DTYPES, default="float32", help="the model's; default: %(default)s")
+
+
+def refuse_without_effect(arguments: object, names: Iterable[str], why: str) -> None:
+    """ValueError for options that were given (are neither None nor False) but would change nothing."""
+    values = ((name, getattr(arguments, name)) for name in names)
+    given = [
+        "--" + name.replace("_", "-") for name, value in values if value is not None and value is not False
+    ]
+    if given:
+        raise ValueError(f"{', '.join(given)} would have no effect: {why}")

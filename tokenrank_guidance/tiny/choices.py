@@ -1,0 +1,5 @@
+"""What training has to choose from, and its fixed numbers; nothing here needs torch."""
+
+NAMES = ("tiny-flux", "tiny-sd")  # the better one first
+AUTOENCODER_BATCH = 32
+SEED_STRIDE = 1_000_003  # a step's random numbers are seeded by SEED_STRIDE * seed + step
