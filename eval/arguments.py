@@ -1,113 +1,123 @@
-"""The options that experiments share, spelt alike in all of them, and what they come to.
+"""The options that experiments share, spelt alike in all of them.
 
-An experiment's options are a frozen dataclass that extends `Inputs` and `Running`, and maybe `ObjectNames`.
+An experiment's options are one frozen dataclass, which extends `Inputs`, `Running` and maybe others by fields
+of its own: each is an `option`, what `--its-name` comes to. The class's docstring describes the program.
 Nothing here imports more than Python's own library: help and mistakes are there at once.
 """
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace, _ArgumentGroup
+from argparse import ArgumentTypeError
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
+from inspect import get_annotations
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 from eval.data.choice import Which
 from tokenrank_guidance.messages import say
-from tokenrank_guidance.option_groups import add_device_arguments
+from tokenrank_guidance.option_groups import DTYPES
 from tokenrank_guidance.options import at_least, existing, folder, layer, named, positive, words
+from tokenrank_guidance.program import parser_of
 
 Layers = str | tuple[str | int, ...]
+Options = TypeVar("Options")
 STEPS = 1000  # of training, that timesteps are counted in
+
+
+def option(default: Any = None, **keywords: Any) -> Any:
+    """A field that is an option; the `keywords` are those of argparse's `add_argument`."""
+    return field(default=default, metadata=keywords)
+
+
+def required(**keywords: Any) -> Any:
+    """A field that is an option without a default."""
+    return field(metadata={"required": True, **keywords})
+
+
+def model(takes: str) -> Any:
+    return required(type=named, metavar="NAME|PATH|HUB_ID", help=takes)
+
+
+def data(takes: str) -> Any:
+    return required(type=named, metavar="FILE|FOLDER|DATASET", help=takes)
+
+
+def size(default: str) -> Any:
+    return option(type=positive, metavar="PIXELS", help=f"√(pixels) that the model works at; {default}")
+
+
+def pictures(default: int, shown: str) -> Any:
+    return option(default, type=at_least(0), metavar="N", help=shown)
+
+
+def layers(purpose: str) -> Any:
+    return option(type=layer_names, metavar="LAYERS", help=f"all, auto, or indices and names; {purpose}")
+
+
+def timesteps(default: str) -> Any:
+    return option(type=timestep_list, metavar="LIST", help=f"of {STEPS}; {default}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
     """A model, and which images of a source it sees: of `rows`, the first `limit`."""
 
+    TITLE: ClassVar[str] = "model and data"
+
     model: str
     data: str
-    split: str | None
-    rows: Which
-    limit: int | None
+    split: str | None = option(type=named, help="of the folder or the dataset")
+    rows: Which = option("all", choices=get_args(Which), help="default: %(default)s")
+    limit: int | None = option(type=positive, metavar="N", help="the first N of these rows")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectNames:
     """What the object of each image is called: one word for all, or a file with one a line."""
 
-    concept: str | None
-    names: Path | None
+    TITLE: ClassVar[str] = "objects"
+
+    concept: str | None = option(
+        type=named, metavar="WORD", help="the object's name, where the data have no labels"
+    )
+    names: Path | None = option(
+        type=existing, metavar="FILE", help="the object's name of each picture, one a line"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
     """Where results go, what random choices start from, and where the model runs in what numbers."""
 
-    out: Path
-    seed: int | None
-    device: str
-    dtype: str
+    TITLE: ClassVar[str] = "running"
+
+    out: Path = required(type=folder, metavar="DIR", help="folder for results")
+    seed: int | None = option(type=at_least(0), metavar="N", help="of all that is random; 0")
+    device: str = option("auto", type=named, help="cpu, cuda, cuda:1, mps, …; the GPU where there is one")
+    dtype: str = option("float32", choices=DTYPES, help="the model's; default: %(default)s")
 
 
-def add_inputs(parser: ArgumentParser, model: str, data: str) -> _ArgumentGroup:
-    """`Inputs`; `model` and `data` say what the experiment takes."""
-    group = parser.add_argument_group("model and data")
-    group.add_argument("--model", type=named, required=True, metavar="NAME|PATH|HUB_ID", help=model)
-    group.add_argument("--data", type=named, required=True, metavar="FILE|FOLDER|DATASET", help=data)
-    group.add_argument("--split", type=named, help="of the folder or the dataset")
-    group.add_argument("--rows", choices=get_args(Which), default="all", help="default: %(default)s")
-    group.add_argument("--limit", type=positive, metavar="N", help="the first N of these rows")
-    return group
-
-
-def add_size(group: _ArgumentGroup, default: str) -> None:
-    group.add_argument(
-        "--size", type=positive, metavar="PIXELS", help=f"√(pixels) that the model works at; {default}"
-    )
-
-
-def add_object_names(group: _ArgumentGroup) -> None:
-    """`ObjectNames`."""
-    group.add_argument(
-        "--concept", type=named, metavar="WORD", help="the object's name, where the data have no labels"
-    )
-    group.add_argument(
-        "--names", type=existing, metavar="FILE", help="the object's name of each picture, one a line"
-    )
-
-
-def add_layers(group: _ArgumentGroup, purpose: str) -> None:
-    group.add_argument(
-        "--layers", type=layers, metavar="LAYERS", help=f"all, auto, or indices and names; {purpose}"
-    )
-
-
-def add_timesteps(group: _ArgumentGroup, default: str) -> None:
-    group.add_argument("--timesteps", type=timesteps, metavar="LIST", help=f"of {STEPS}; {default}")
-
-
-def add_running(parser: ArgumentParser, seed: str) -> _ArgumentGroup:
-    """`Running`; `seed` says what is random."""
-    group = parser.add_argument_group("running")
-    group.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder for results")
-    group.add_argument("--seed", type=at_least(0), metavar="N", help=f"of {seed}; 0")
-    add_device_arguments(group)
-    return group
-
-
-def add_pictures(group: _ArgumentGroup, default: int, shown: str) -> None:
-    """How many pictures are drawn; `shown` says which."""
-    group.add_argument("--pictures", type=at_least(0), default=default, metavar="N", help=shown)
-
-
-def read(parser: ArgumentParser, argv: Sequence[str], renamed: Mapping[str, str]) -> Namespace:
-    """Parse the arguments, in which options go by their names of before, too: old and new ones of `renamed`.
+def read(options: type[Options], prog: str, argv: Sequence[str], renamed: Mapping[str, str]) -> Options:
+    """What is asked of a program; old names of options go on working: those of `renamed`, old to new.
 
     Each of those is warned of in one line. Raises ValueError for a mistake, and for two names of one option.
     """
-    given, current = {}, []
+    parser = parser_of(prog, options.__doc__)
+    owners = {name: kind for kind in options.__mro__ for name in get_annotations(kind)}
+    groups = {kind: parser.add_argument_group(kind.TITLE) for kind in reversed(options.__mro__[:-1])}
+    for one in fields(options):  # pyright: ignore[reportArgumentType]  all are dataclasses
+        default = None if one.default is MISSING else one.default
+        group = groups[owners[one.name]]
+        group.add_argument("--" + one.name.replace("_", "-"), default=default, **one.metadata)
+    return options(**vars(parser.parse_args(_current(argv, renamed))))
+
+
+def _current(argv: Sequence[str], renamed: Mapping[str, str]) -> list[str]:
+    """The arguments with options by their new names."""
+    given: dict[str, str] = {}
+    current = []
     for part in argv:
         old, equals, value = part.partition("=")
         new = renamed.get(old, old)
@@ -116,7 +126,7 @@ def read(parser: ArgumentParser, argv: Sequence[str], renamed: Mapping[str, str]
         if new != old:
             _say_renamed(old, new)
         current.append(new + equals + value)
-    return parser.parse_args(current)
+    return current
 
 
 @cache
@@ -130,12 +140,12 @@ def chosen(asked: object, names: Iterable[str]) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(asked, name)) is not None}
 
 
-def layers(text: str) -> Layers:
+def layer_names(text: str) -> Layers:
     """A parser of "all", "auto", or comma-separated indices and names."""
     return text if text in ("all", "auto") else tuple(layer(part) for part in words(text))
 
 
-def timesteps(text: str) -> tuple[int, ...]:
+def timestep_list(text: str) -> tuple[int, ...]:
     """A parser of comma-separated timesteps."""
     parts = words(text)
     if not all(part.isdecimal() and int(part) < STEPS for part in parts):

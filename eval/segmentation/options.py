@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError, _ArgumentGroup
+from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from diffseg.choices import ANCHOR_NAMES, MOST_MERGES, PRESET_NAMES, check_anchor_options
 from eval import arguments
+from eval.arguments import option
 from eval.models import is_vision_transformer
 from eval.segmentation.arms import MEASURES, Arm, Threshold, best_thresholds, chosen_arms, grid_of_arms
 from tokenrank_guidance.option_groups import refuse_without_effect
 from tokenrank_guidance.options import between, damping, existing, finite, names, positive, words
-from tokenrank_guidance.program import parser_of
 
 if TYPE_CHECKING:
     from diffseg.settings import Settings
@@ -23,33 +23,61 @@ DEFAULT_ANCHORS = ("uniform", "tokenrank-grid", "tokenrank-topk", "tokenrank-nms
 CHANGES = ("num_anchors", "merges", "refine", "damping", "layers", "seed")
 MATCHES = ("image", "data-set")
 RENAMED = {"--pipe": "--model", "--vit": "--model", "--timestep": "--timesteps"}
-DESCRIPTION = (
-    "Segments pictures by attention, with anchors on a blind grid and where TokenRank puts them, and "
-    "measures the segments against the masks. Prints JSON; the folder gets report.json, table.md, the "
-    "pictures that went worst and best, and a journal from which an interrupted run resumes."
-)
+
+
+def thresholds(text: str) -> tuple[Threshold, ...]:
+    """A parser of comma-separated positive numbers and "auto"."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    values: list[Threshold] = ["auto" if part == "auto" else finite(part) for part in parts]
+    if not values or any(value != "auto" and value <= 0 for value in values):
+        raise ArgumentTypeError(f"got {text!r}; expected numbers > 0 or auto, as 0.5,1.1,auto")
+    return tuple(dict.fromkeys(values))
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentationOptions(arguments.Inputs, arguments.Running):
-    """What is asked; of the segmentation itself, None is as the preset has it."""
+class SegmentationOptions(arguments.Running, arguments.Inputs):
+    """Segments pictures by attention, with anchors on a blind grid and where TokenRank puts them, and
+    measures the segments against the masks. Prints JSON; the folder gets report.json, table.md, the pictures
+    that went worst and best, and a journal from which an interrupted run resumes.
+    """
 
-    class_names: tuple[str, ...]
-    size: int | None
-    preset: str
-    anchors: tuple[str, ...] | None
-    num_anchors: int | None
-    kl_threshold: tuple[Threshold, ...] | None
-    tau_from: Path | None
-    tau_by: str | None
-    merges: int | None
-    timesteps: tuple[int, ...] | None
-    add_noise: bool
-    refine: str | None
-    damping: float | None
-    layers: arguments.Layers | None
-    match: tuple[str, ...]
-    pictures: int
+    TITLE: ClassVar[str] = "segments; what is left out is as the preset has it"
+
+    model: str = arguments.model(
+        "tiny-flux, tiny-sd, a diffusers pipeline, or a vision transformer of transformers or timm"
+    )
+    data: str = arguments.data(
+        "parquet file with masks, folder of images and masks, coco-stuff27:ROOT or cityscapes:ROOT"
+    )
+    class_names: tuple[str, ...] = option(
+        (), type=words, metavar="NAMES", help="of the masks' values, from 0 on"
+    )
+    size: int | None = arguments.size("256 for tiny-…, 448 for a vision transformer")
+    preset: str = option("default", choices=PRESET_NAMES, help="reference: DiffSeg as published")
+    anchors: tuple[str, ...] | None = option(
+        type=names(ANCHOR_NAMES), metavar="NAMES", help=f"of {', '.join(ANCHOR_NAMES)}"
+    )
+    num_anchors: int | None = option(type=positive, metavar="N", help="256")
+    kl_threshold: tuple[Threshold, ...] | None = option(
+        type=thresholds, metavar="LIST", help="as 0.5,1.1,auto: each is run"
+    )
+    tau_from: Path | None = option(
+        type=existing, metavar="REPORT", help="each anchor choice at its best τ there"
+    )
+    tau_by: str | None = option(choices=MEASURES, help="what is best: miou")
+    merges: int | None = option(type=between(1, MOST_MERGES), metavar="N")
+    timesteps: tuple[int, ...] | None = arguments.timesteps("one; 300")
+    add_noise: bool = option(False, action="store_true", help="add the timestep's noise; DiffSeg adds none")
+    refine: str | None = option(choices=("kmeans",))
+    damping: float | None = option(type=damping, metavar="D", help="of TokenRank")
+    layers: arguments.Layers | None = arguments.layers("the maps that are averaged")
+    match: tuple[str, ...] = option(
+        ("image",),
+        type=names(MATCHES),
+        metavar="NAMES",
+        help="image (DiffSeg's); data-set too: segments of all pictures clustered by their attention keys",
+    )
+    pictures: int = arguments.pictures(3, "worst and best, of each")
 
     @property
     def settings(self) -> Settings:
@@ -82,43 +110,8 @@ class SegmentationOptions(arguments.Inputs, arguments.Running):
 
 
 def parse(argv: Sequence[str]) -> SegmentationOptions:
-    """Read the arguments; ValueError for a mistake."""
-    parser = parser_of("python -m eval.segmentation", DESCRIPTION)
-    group = arguments.add_inputs(
-        parser,
-        "tiny-flux, tiny-sd, a diffusers pipeline, or a vision transformer of transformers or timm",
-        "parquet file with masks, folder of images and masks, coco-stuff27:ROOT or cityscapes:ROOT",
-    )
-    group.add_argument(
-        "--class-names", type=words, default=(), metavar="NAMES", help="of the masks' values, from 0 on"
-    )
-    arguments.add_size(group, "256 for tiny-…, 448 for a vision transformer")
-    _add_segments(parser.add_argument_group("segments", "what is left out is as the preset has it"))
-    group = arguments.add_running(parser, "sampled anchors, noise and clusters")
-    arguments.add_pictures(group, 3, "worst and best, of each")
-    asked = SegmentationOptions(**vars(arguments.read(parser, argv, RENAMED)))
-    _check(asked)
-    return asked
-
-
-def refuse_noise(asked: SegmentationOptions) -> None:
-    """ValueError for options that a vision transformer does not read."""
-    refuse_without_effect(
-        asked, ("timesteps", "add_noise"), "a vision transformer sees pictures without noise"
-    )
-
-
-def thresholds(text: str) -> tuple[Threshold, ...]:
-    """A parser of comma-separated positive numbers and "auto"."""
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    values: list[Threshold] = ["auto" if part == "auto" else finite(part) for part in parts]
-    if not values or any(value != "auto" and value <= 0 for value in values):
-        raise ArgumentTypeError(f"got {text!r}; expected numbers > 0 or auto, as 0.5,1.1,auto")
-    return tuple(dict.fromkeys(values))
-
-
-def _check(asked: SegmentationOptions) -> None:
-    """ValueError for what the arguments cannot be together, and for options without effect."""
+    """Read the arguments; ValueError for a mistake, and for options without effect."""
+    asked = arguments.read(SegmentationOptions, "python -m eval.segmentation", argv, RENAMED)
     check_anchor_options(asked, asked.all_anchors, random="data-set" in asked.match)
     if asked.tau_from is None:
         refuse_without_effect(asked, ["tau_by"], "it says what is best in the report of --tau-from")
@@ -128,31 +121,11 @@ def _check(asked: SegmentationOptions) -> None:
         raise ValueError(f"--timesteps: got {len(asked.timesteps or ())}, and segments are read at one")
     if is_vision_transformer(asked.model):
         refuse_noise(asked)
+    return asked
 
 
-def _add_segments(group: _ArgumentGroup) -> None:
-    group.add_argument(
-        "--preset", choices=PRESET_NAMES, default="default", help="reference: DiffSeg as published"
-    )
-    group.add_argument(
-        "--anchors", type=names(ANCHOR_NAMES), metavar="NAMES", help=f"of {', '.join(ANCHOR_NAMES)}"
-    )
-    group.add_argument("--num-anchors", type=positive, metavar="N", help="256")
-    group.add_argument("--kl-threshold", type=thresholds, metavar="LIST", help="as 0.5,1.1,auto: each is run")
-    group.add_argument(
-        "--tau-from", type=existing, metavar="REPORT", help="each anchor choice at its best τ there"
-    )
-    group.add_argument("--tau-by", choices=MEASURES, help="what is best: miou")
-    group.add_argument("--merges", type=between(1, MOST_MERGES), metavar="N")
-    arguments.add_timesteps(group, "one; 300")
-    group.add_argument("--add-noise", action="store_true", help="add the timestep's noise; DiffSeg adds none")
-    group.add_argument("--refine", choices=("kmeans",))
-    group.add_argument("--damping", type=damping, metavar="D", help="of TokenRank")
-    arguments.add_layers(group, "the maps that are averaged")
-    group.add_argument(
-        "--match",
-        type=names(MATCHES),
-        default=("image",),
-        metavar="NAMES",
-        help="image (DiffSeg's); data-set too: segments of all pictures clustered by their attention keys",
+def refuse_noise(asked: SegmentationOptions) -> None:
+    """ValueError for options that a vision transformer does not read."""
+    refuse_without_effect(
+        asked, ("timesteps", "add_noise"), "a vision transformer sees pictures without noise"
     )

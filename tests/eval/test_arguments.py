@@ -68,12 +68,12 @@ def test_an_old_name_beside_the_new_one_is_refused(capsys):
 
 
 def test_layers_and_timesteps():
-    assert arguments.layers("all") == "all" and arguments.layers("auto") == "auto"
-    assert arguments.layers("1,-1, x.attn ,1") == (1, -1, "x.attn")
-    assert arguments.timesteps("250, 500") == (250, 500)
+    assert arguments.layer_names("all") == "all" and arguments.layer_names("auto") == "auto"
+    assert arguments.layer_names("1,-1, x.attn ,1") == (1, -1, "x.attn")
+    assert arguments.timestep_list("250, 500") == (250, 500)
     for text in ("1000", "-1", "x", "1.5"):
         with pytest.raises(ArgumentTypeError, match="expected timesteps of 1000"):
-            arguments.timesteps(text)
+            arguments.timestep_list(text)
     for asked in ("auto", None):
         given = () if asked is None else ("--layers", asked)
         assert parse("zero_shot", *GIVEN, *given).common.layers == parse("zero_shot", *GIVEN).common.layers
