@@ -18,6 +18,7 @@ from jaxtyping import Float
 from eval.arguments import Running
 from eval.data import UnreadableImage
 from eval.journal import Journal
+from eval.kept import Kept
 from eval.processes import agreed
 from eval.report import provenance, save_figure
 from eval.schema import Schema, Unreadable, check_index, validated
@@ -81,19 +82,19 @@ def measure_missing(
     journals: Journals,
     images: Sequence[int],
     measure: Measure,
-    whole: Callable[[int], bool] = lambda image: True,
+    kept: Kept | None = None,
 ) -> Finished | None:
     """Measure those of `images` that no journal has, split among the processes; None but in the main one.
 
-    `measure` gives the record of each image, in any order. An image that is in a journal, but for which not
-    `whole(image)`, has lost what is kept beside it, and is measured again. Raises ValueError where no image
-    can be read.
+    `measure` gives the record of each image, in any order. An image that is in a journal, but has lost what
+    was `kept` beside it, is measured again. Raises ValueError where no image can be read.
     """
 
     def look() -> tuple[list[int], set[int]]:
         done = journals.records()
-        kept = {i for i in images if i in done and (UNREADABLE in done[i] or whole(i))}
-        return [i for i in images if i not in kept], set(done)
+        read = [i for i in images if i in done and UNREADABLE not in done[i]]
+        lost = {i for i in read if kept is not None and not kept.whole(i)}
+        return [i for i in images if i not in done or i in lost], set(done)
 
     missing, recorded = agreed(state, look)
     own = missing[state.process_index :: state.num_processes]

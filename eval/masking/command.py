@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from eval.data import UnreadableImage
+from eval.kept import Kept
 from eval.masking.fid import fid_curves
 from eval.masking.figures import curves_figure, layers_figure
 from eval.masking.floor import image_seed
@@ -18,7 +19,7 @@ from eval.masking.measure import Masking, Measurement
 from eval.masking.options import parse
 from eval.masking.pixels import Grid
 from eval.masking.result import MaskingResult
-from eval.masking.store import Features, Measured, recorded
+from eval.masking.store import Measured, features_fit, recorded
 from eval.masking.stream import Batch, Stream
 from eval.masking.task import Task, open_task
 from eval.masking.tokens import Shown, tokens_figure
@@ -37,11 +38,11 @@ IMAGES = 8  # captured together, and lost at most when a run is interrupted
 
 @dataclass(frozen=True)
 class Run:
-    """A task's images through a measurement; `features` are where those of Fréchet distances are kept."""
+    """A task's images through a measurement; features for Fréchet distances are `kept`, if there are any."""
 
     task: Task
     measure: Measurement
-    features: Features | None
+    kept: Kept | None
 
     def records(self, images: Iterable[int]) -> Iterator[tuple[int, Json]]:
         """Of images in batches; features go first, so that an image in the journal has them."""
@@ -52,16 +53,14 @@ class Run:
                 continue
             labels, seeds = batch.labels.to(task.device), _seeds(batch, self.measure.masking)
             outcome = self.measure(batch.images.to(task.device, task.dtype), labels, seeds)
-            if self.features is not None and outcome.features is not None:
-                self.features.add(batch.indices, outcome.features)
+            if self.kept is not None and outcome.features is not None:
+                for image, features in zip(batch.indices, outcome.features, strict=True):
+                    self.kept.add(image, {"features": features})
             yield from zip(batch.indices, recorded(outcome), strict=True)
-
-    def whole(self, image: int) -> bool:
-        return self.features is None or self.features.whole(image)
 
     def result(self, records: Mapping[int, Json], patches: int, inception: Path | None) -> MaskingResult:
         """The images of `records` as arrays, and FID by these weights if they are given."""
-        features = None if self.features is None else [self.features.load(i) for i in records]
+        features = None if self.kept is None else [self.kept.load(i)["features"] for i in records]
         return MaskingResult(
             self.task.ranker,
             self.measure.masking,
@@ -82,11 +81,11 @@ def main(argv: Sequence[str]) -> None:
     if asked.inception is not None:
         check_inception(asked.inception)
     shape = (len(task.ranker.arms), 1 + len(masking.fractions))
-    features = Features(asked.out / "features", shape) if masking.frechet else None
-    run = Run(task, Measurement(task.classifier, task.ranker, masking), features)
+    kept = Kept(asked.out / "features", lambda one: features_fit(one, shape)) if masking.frechet else None
+    run = Run(task, Measurement(task.classifier, task.ranker, masking), kept)
     config = settings(task, masking)
     journals = Journals(asked.out, asked.data, config, Measured, lambda found: found.check(shape))
-    finished = measure_missing(state, journals, task.indices, run.records, run.whole)
+    finished = measure_missing(state, journals, task.indices, run.records, kept)
     if finished is not None:
         shown = _shown(run, _one_of_each(task, list(finished.records))[: max(1, asked.pictures)])
         result = run.result(finished.records, shown.places.shape[-1], asked.inception)

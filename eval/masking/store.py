@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 
-from jaxtyping import Float
-from torch import Tensor
-
+from eval.kept import Tensors
 from eval.masking.measure import Outcome
 from eval.schema import Count, Schema, Share
-from tokenrank_guidance.files.tensors import load_tensors, save_tensors
-from tokenrank_guidance.files.writing import write_whole
 from tokenrank_guidance.report import Json
 
 DIGITS = 6
@@ -37,34 +31,9 @@ def recorded(outcome: Outcome) -> Iterator[Json]:
         yield {"rank": rank, "probability": [[round(value, DIGITS) for value in arm] for arm in probability]}
 
 
-@dataclass(frozen=True)
-class Features:
-    """Each image's features, a file each in `folder`; `shape` = (arms, points of the curve)."""
-
-    folder: Path
-    shape: tuple[int, int]
-
-    def whole(self, image: int) -> bool:
-        """Whether they are kept and not damaged."""
-        try:
-            return bool(self.load(image).isfinite().all())
-        except ValueError:
-            return False
-
-    def add(self, images: Sequence[int], features: Float[Tensor, "images arms curve dim"]) -> None:
-        """Keep those of a batch."""
-        for image, own in zip(images, features, strict=True):
-            tensors = {"features": own.contiguous()}
-            write_whole(self._file(image), lambda path, tensors=tensors: save_tensors(tensors, path))
-
-    def load(self, image: int) -> Float[Tensor, "arms curve dim"]:
-        """ValueError where they are not whole."""
-        features = load_tensors(self._file(image))[0].get("features")
-        if features is None or features.ndim != 3 or features.shape[:2] != self.shape:
-            raise ValueError(
-                f"{self._file(image)} is damaged; run the same command to measure that image again"
-            )
-        return features
-
-    def _file(self, image: int) -> Path:
-        return self.folder / f"{image:06d}.safetensors"
+def features_fit(tensors: Tensors, shape: tuple[int, int]) -> bool:
+    """Whether an image's kept `features` are (arms, points, dim) of this `shape`, and finite."""
+    features = tensors.get("features")
+    if features is None or features.ndim != 3:
+        return False
+    return features.shape[:2] == shape and bool(features.isfinite().all())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from diffseg.passes.images import Rgb, read_images
 from diffseg.settings import Settings
 from eval.data import rows
+from eval.kept import Kept
 from eval.metrics.confusion import mean_iou
 from eval.metrics.matching import match_segments
 from eval.processes import device_of, join_processes
@@ -26,9 +27,10 @@ from eval.segmentation.store import (
     Described,
     ImageRecord,
     Measured,
-    Segments,
+    described,
     overlaps_of,
     recorded,
+    segments_fit,
 )
 from eval.segmentation.tally import ClassTally, counts, matched_per_image
 from tokenrank_guidance.files.digest import weights_digest
@@ -40,11 +42,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Pictures, and how they are segmented; `segments` are kept for matching over the data set."""
+    """Pictures, and how they are segmented; segments are `kept` for matching over the data set."""
 
     scenes: Scenes
     measure: Measurement
-    segments: Segments | None
+    kept: Kept | None
     config: Json
 
     def record(self, image: int) -> Json:
@@ -52,12 +54,9 @@ class Task:
         scene = self.scenes[image]
         outcome = _segmented(self.measure, scene)
         overlaps = overlaps_of(outcome, scene.truth)
-        if self.segments is not None:
-            self.segments.add(image, outcome, overlaps)
+        if self.kept is not None:
+            self.kept.add(image, described(self.measure.arms, outcome, overlaps))
         return recorded(self.measure.arms, outcome, overlaps)
-
-    def whole(self, image: int) -> bool:
-        return self.segments is None or self.segments.whole(image)
 
     def result(self, records: Mapping[int, Json]) -> SegmentationResult:
         arms = self.measure.arms
@@ -68,10 +67,15 @@ class Task:
             [replace(one, classes=classes.place(i, one.classes)) for one in own]
             for i, own in pictures.items()
         ]
-        matched = [
-            _matched(self, classes, self.segments, arm, list(records)) for arm in arms if self.segments
-        ]
+        matched = [self._matched(classes, arm, records) for arm in arms if self.kept is not None]
         return SegmentationResult(arms, classes.names, placed, matched)
+
+    def _matched(self, classes: Classes, arm: Arm, images: Iterable[int]) -> list[list[ClassTally]]:
+        """Every picture's classes under one matching of an arm's segments over the data set."""
+        assert self.kept is not None
+        found = [(i, Described.of(self.kept.load(i), arm)) for i in images]
+        placed = [Described(classes.columns(i, one.overlap), one.vectors) for i, one in found]
+        return matched_per_data_set(placed, self.measure.settings.seed)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -82,7 +86,7 @@ def main(argv: Sequence[str]) -> None:
     images = rows(task.scenes, asked.rows, asked.limit)
     keys = [arm.key for arm in task.measure.arms]
     journals = Journals(asked.out, asked.data, task.config, Measured, lambda found: found.check(keys))
-    finished = measure_missing(state, journals, images, one_by_one(task.record), task.whole)
+    finished = measure_missing(state, journals, images, one_by_one(task.record), task.kept)
     if finished is not None:
         result = task.result(finished.records)
         figures = {"overlays.png": _overlays(task, result, list(finished.records), asked.pictures)}
@@ -101,8 +105,9 @@ def open_task(asked: SegmentationOptions, device: str) -> Task:
         "match": asked.match,
         "settings": _plain(attention.settings),
     }
-    segments = Segments(asked.out / "segments", arms) if "data-set" in asked.match else None
-    return Task(scenes, Measurement(attention, arms, attention.settings), segments, config)
+    kept = Kept(asked.out / "segments", lambda one: segments_fit(one, arms))
+    measure = Measurement(attention, arms, attention.settings)
+    return Task(scenes, measure, kept if "data-set" in asked.match else None, config)
 
 
 def _plain(settings: Settings) -> Json:
@@ -117,15 +122,6 @@ def _segmented(measure: Measurement, scene: Scene) -> Outcome:
 
 def _rgb(scene: Scene) -> Rgb:
     return read_images(scene.image)[0][0]
-
-
-def _matched(
-    task: Task, classes: Classes, segments: Segments, arm: Arm, images: Sequence[int]
-) -> list[list[ClassTally]]:
-    """Every picture's classes under one matching of an arm's segments over the data set."""
-    found = [(i, segments.described(i, arm)) for i in images]
-    placed = [Described(classes.columns(i, one.overlap), one.vectors) for i, one in found]
-    return matched_per_data_set(placed, task.measure.settings.seed)
 
 
 def _overlays(task: Task, result: SegmentationResult, images: Sequence[int], few: int) -> Figure | None:

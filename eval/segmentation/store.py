@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field, Strict
+from torch import Tensor
 
 from diffseg.vote import pixel_counts
+from eval.kept import Tensors
 from eval.metrics.confusion import IGNORE
 from eval.metrics.matching import overlap_matrix
 from eval.schema import Count, Schema, Share, check_arms
 from eval.segmentation.arms import Arm
 from eval.segmentation.measure import Outcome
 from eval.segmentation.tally import ClassTally, matched_per_image
-from tokenrank_guidance.files.tensors import load_tensors, save_tensors
-from tokenrank_guidance.files.writing import write_whole
 
 Json = dict[str, Any]
 ClassIndex = Annotated[int, Field(ge=0, lt=IGNORE)]
@@ -96,46 +95,32 @@ class Described:
     overlap: Overlap
     vectors: Float[np.ndarray, "segments dim"]
 
+    @classmethod
+    def of(cls, tensors: Tensors, arm: Arm) -> Described:
+        """From what `described` gave."""
+        overlap, vectors = tensors[f"{arm.key}/overlap"], tensors[f"{arm.key}/vectors"]
+        return cls(overlap.long().numpy(), vectors.float().numpy())
 
-@dataclass(frozen=True)
-class Segments:
-    """Every picture's segments under every arm, a file each in `folder`, for matching over the data set."""
 
-    folder: Path
-    arms: Sequence[Arm]
+def described(arms: Sequence[Arm], outcome: Outcome, overlaps: Sequence[Overlap]) -> Tensors:
+    """The segments of a measured picture under every arm, to be kept for matching over the data set."""
+    keys, grid = outcome.seen.keys().cpu(), outcome.seen.grid
+    tensors: dict[str, Tensor] = {}
+    for arm, segmented, overlap in zip(arms, outcome.arms, overlaps, strict=True):
+        pixels = pixel_counts(segmented.labels, len(overlap), grid).float()
+        seen = pixels.sum(-1) > 0
+        vectors = torch.nn.functional.normalize(pixels[seen] @ keys, dim=-1)
+        tensors[f"{arm.key}/overlap"] = torch.from_numpy(overlap)[seen].int()
+        tensors[f"{arm.key}/vectors"] = vectors.half()
+    return tensors
 
-    def whole(self, image: int) -> bool:
-        """Whether they are kept and not damaged."""
-        try:
-            for arm in self.arms:
-                self.described(image, arm)
-        except ValueError:
-            return False
-        return True
 
-    def add(self, image: int, outcome: Outcome, overlaps: Sequence[Overlap]) -> None:
-        """Keep those of a measured picture."""
-        keys, grid = outcome.seen.keys().cpu(), outcome.seen.grid
-        tensors: dict[str, torch.Tensor] = {}
-        for arm, segmented, overlap in zip(self.arms, outcome.arms, overlaps, strict=True):
-            pixels = pixel_counts(segmented.labels, len(overlap), grid).float()
-            seen = pixels.sum(-1) > 0
-            vectors = torch.nn.functional.normalize(pixels[seen] @ keys, dim=-1)
-            tensors[f"{arm.key}/overlap"] = torch.from_numpy(overlap)[seen].int().contiguous()
-            tensors[f"{arm.key}/vectors"] = vectors.half().contiguous()
-        write_whole(self._file(image), lambda path: save_tensors(tensors, path))
-
-    def described(self, image: int, arm: Arm) -> Described:
-        """Those of a picture under an arm; ValueError where they are not whole."""
-        tensors, _ = load_tensors(self._file(image))
+def segments_fit(tensors: Tensors, arms: Sequence[Arm]) -> bool:
+    """Whether there are the segments of every arm."""
+    for arm in arms:
         overlap, vectors = (tensors.get(f"{arm.key}/{part}") for part in ("overlap", "vectors"))
-        if (
-            overlap is None
-            or vectors is None
-            or [overlap.ndim, vectors.ndim, len(overlap)] != [2, 2, len(vectors)]
-        ):
-            raise ValueError(f"{self._file(image)} is damaged; run the same command to make it again")
-        return Described(overlap.long().numpy(), vectors.float().numpy())
-
-    def _file(self, image: int) -> Path:
-        return self.folder / f"{image:06d}.safetensors"
+        if overlap is None or vectors is None or not overlap.ndim == vectors.ndim == 2:
+            return False
+        if len(overlap) != len(vectors):
+            return False
+    return True

@@ -31,11 +31,7 @@ class Tally:
     precision: float
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "confusion": self.confusion.tolist(),
-            "one_hot": self.one_hot.tolist(),
-            "precision": self.precision,
-        }
+        return vars(self)
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> Tally:

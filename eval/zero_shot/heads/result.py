@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any
@@ -19,6 +19,7 @@ from eval.zero_shot.tally import Square
 from tokenrank_guidance.interval import Interval
 
 Json = dict[str, Any]
+METRICS = ("miou", "map")
 WITHIN = "_within_layers"
 
 
@@ -31,7 +32,7 @@ class Picture:
     precision: Float[np.ndarray, "maps heads"]
 
     def to_json(self) -> Json:
-        return {name: getattr(self, name).tolist() for name in ("lambda2", "confusion", "precision")}
+        return vars(self)
 
     @classmethod
     def of(cls, record: Json) -> Picture:
@@ -98,12 +99,11 @@ class HeadsResult:
         are all that this model has: the interval says what other pictures would have given, and `over_heads`
         how much it hangs on single heads.
         """
-        pooled, statistic = METRICS[metric]
-        counts = np.stack([pooled(picture, index) for picture in self.pictures])
+        counts = np.stack([_beside(one.lambda2, _measured(one, index, metric)) for one in self.pictures])
         adjust = self._less_layer_mean if within else lambda values: values
 
         def rho(sums: Float[np.ndarray, "draws heads k"]) -> Float[np.ndarray, " draws"]:
-            return spearman(adjust(sums[..., 0]), adjust(statistic(sums[..., 1:])))
+            return spearman(adjust(sums[..., 0]), adjust(_scores(sums[..., 1:], metric)))
 
         return bootstrap_statistic(counts, rho, FEWER)
 
@@ -183,24 +183,16 @@ def spearman(
     return np.where(size > 0, (a * b).sum(-1) / np.where(size > 0, size, 1), np.nan)
 
 
-def _pixels(picture: Picture, index: int) -> Float[np.ndarray, "heads 5"]:
-    confusion = picture.confusion[index]
-    return np.concatenate([picture.lambda2[:, None], confusion.reshape(len(confusion), 4)], -1)
+def _measured(picture: Picture, index: int, metric: str) -> Float[np.ndarray, "heads k"]:
+    """What a metric of each head's map is made of: counts of pixels, or the precision itself."""
+    parts = picture.confusion if metric == "miou" else picture.precision
+    return parts[index].reshape(len(picture.lambda2), -1)
 
 
-def _precisions(picture: Picture, index: int) -> Float[np.ndarray, "heads 2"]:
-    return np.stack([picture.lambda2, picture.precision[index]], -1)
+def _beside(lambda2: Float[np.ndarray, " heads"], parts: np.ndarray) -> Float[np.ndarray, "heads k"]:
+    return np.concatenate([lambda2[:, None], parts], -1)
 
 
-def _pooled_miou(sums: Float[np.ndarray, "draws heads 4"]) -> Float[np.ndarray, "draws heads"]:
-    return mean_iou(totals(sums.reshape(*sums.shape[:-1], 2, 2)))
-
-
-def _summed_precision(sums: Float[np.ndarray, "draws heads 1"]) -> Float[np.ndarray, "draws heads"]:
-    return sums[..., 0]  # as many pictures everywhere: ranked as the mean
-
-
-METRICS: dict[str, tuple[Callable[[Picture, int], Any], Callable[[Any], Any]]] = {
-    "miou": (_pixels, _pooled_miou),
-    "map": (_precisions, _summed_precision),
-}
+def _scores(sums: Float[np.ndarray, "draws heads k"], metric: str) -> Float[np.ndarray, "draws heads"]:
+    """The metric of counts over pictures; a sum of precisions ranks as their mean, of as many pictures."""
+    return mean_iou(totals(sums.reshape(*sums.shape[:-1], 2, 2))) if metric == "miou" else sums[..., 0]
