@@ -5,8 +5,12 @@ from typing import TYPE_CHECKING
 from tokenrank_guidance.lazy import lazy
 
 __all__ = [
+    "SCORERS",
+    "AcrossLayers",
     "ColumnSumScorer",
+    "GuidanceSettings",
     "GuidedStep",
+    "RolloutScorer",
     "Scorer",
     "SelfAttentionGuidance",
     "TokenRankGuider",
@@ -17,7 +21,15 @@ if TYPE_CHECKING:
     from sag.degraded import GuidedStep
     from sag.guidance import SelfAttentionGuidance
     from sag.guider import TokenRankGuider
-    from sag.scorers import ColumnSumScorer, Scorer, TokenRankScorer
+    from sag.scorers import (
+        SCORERS,
+        AcrossLayers,
+        ColumnSumScorer,
+        RolloutScorer,
+        Scorer,
+        TokenRankScorer,
+    )
+    from sag.settings import GuidanceSettings
 else:
     __getattr__, __dir__ = lazy(
         __name__,
@@ -25,6 +37,7 @@ else:
             "sag.degraded": "GuidedStep",
             "sag.guidance": "SelfAttentionGuidance",
             "sag.guider": "TokenRankGuider",
-            "sag.scorers": "ColumnSumScorer Scorer TokenRankScorer",
+            "sag.settings": "GuidanceSettings",
+            "sag.scorers": "SCORERS AcrossLayers ColumnSumScorer RolloutScorer Scorer TokenRankScorer",
         },
     )

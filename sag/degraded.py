@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,12 +16,10 @@ from sag.degrade import blur_tokens
 from sag.mask import MASKS, score_image
 from sag.noise import NoiseLevel, SamplingStep, noise_level
 from sag.predict import output_slope, predict, renoise
+from sag.settings import GuidanceSettings
 from tokenrank_guidance.capture import AttentionTap, unwatched
 from tokenrank_guidance.errors import CaptureError
 from tokenrank_guidance.families.tokens import Grid
-
-if TYPE_CHECKING:
-    from sag.guidance import SelfAttentionGuidance
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,8 @@ class GuidedStep:
 class DegradedPass:
     """Calls a denoiser again on its degraded input; no hook of this project and no cache sees this call."""
 
-    def __init__(self, guidance: SelfAttentionGuidance, tap: AttentionTap) -> None:
-        self.guidance, self.tap = guidance, tap
+    def __init__(self, settings: GuidanceSettings, tap: AttentionTap) -> None:
+        self.settings, self.tap = settings, tap
         self._caches: OwnCaches | None = None
         self._score: Float[Tensor, "images h w"] | None = None
 
@@ -58,16 +56,18 @@ class DegradedPass:
         if call.parts.count > 1:
             self._caches.refuse_halves()
         score = self._score = self._scored(call, step)
-        mask = MASKS[self.guidance.mask](score, self.guidance.threshold)
+        mask = MASKS[self.settings.mask](score, self.settings.threshold)
         level = noise_level(scheduler, step)
         grid = (mask.shape[-2], mask.shape[-1])
         clean, noise = _split(call, level)
         degraded = renoise(self._blur(call, clean, mask, grid), noise, level)
         with unwatched(), self._caches.in_use():
             blurred = call.repredict(degraded)
-        shift = self.guidance.sag_scale * (call.prediction - blurred)
-        if self.guidance.rescale > 0 and level.sigma > 0:  # at σ = 0, x̂₀ is the input whatever is predicted
-            shift = self._rescale(call, shift, clean, grid, level)
+        shift = self.settings.sag_scale * (call.prediction - blurred)
+        if (
+            self.settings.keep_contrast > 0 and level.sigma > 0
+        ):  # at σ = 0, x̂₀ is the input whatever is predicted
+            shift = self._keep_contrast(call, shift, clean, grid, level)
         return shift, GuidedStep(step.number, step.timestep, score, mask)
 
     def _scored(self, call: DenoiserCall, step: SamplingStep) -> Float[Tensor, "images h w"]:
@@ -77,7 +77,7 @@ class DegradedPass:
         """
         try:
             records = [record.select(call.rows) for record in self.tap.pop()]
-            return score_image(records, self.guidance.score)
+            return score_image(records, self.settings.ranker)
         except CaptureError as error:
             if not self._caches:
                 raise
@@ -104,10 +104,10 @@ class DegradedPass:
         grid: Grid,
     ) -> Float[Tensor, "images *latent"]:
         """The clean sample with the masked tokens blurred."""
-        size, sigma = self.guidance.blur_kernel, self.guidance.blur_sigma
+        size, sigma = self.settings.blur_kernel, self.settings.blur_sigma
         return call.calling.edit(clean, grid, lambda image: blur_tokens(image, mask, size, sigma))
 
-    def _rescale(
+    def _keep_contrast(
         self,
         call: DenoiserCall,
         shift: Float[Tensor, "images *latent"],
@@ -119,7 +119,7 @@ class DegradedPass:
 
         def kept(images: Float[Tensor, "both c h w"]) -> Float[Tensor, "both c h w"]:
             plain, guided = images.chunk(2)
-            return torch.cat([plain, keep_contrast(guided, plain, self.guidance.rescale)])
+            return torch.cat([plain, keep_contrast(guided, plain, self.settings.keep_contrast)])
 
         slope = output_slope(level)
         both = torch.cat([clean, clean + shift.to(clean.dtype) / slope])

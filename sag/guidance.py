@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from sag.caches import refuse_deepcache
 from sag.degraded import GuidedStep
 from sag.hook import GuidanceHook
 from sag.noise import noise_formula
-from sag.scorers import ColumnSumScorer, TokenRankScorer
-from sag.settings import Settings
-from tokenrank_guidance.capture import AttentionRecord, AttentionTap
+from sag.settings import GuidanceSettings
+from tokenrank_guidance.capture import AttentionTap
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.families.registry import calling_of, guidable
@@ -33,19 +30,20 @@ class _State:
 
 
 @dataclass(frozen=True, eq=False)
-class SelfAttentionGuidance(Settings):
+class SelfAttentionGuidance(GuidanceSettings):
     """Guides sampling away from what the model predicts once its most attended tokens are blurred.
 
     At each step ε ← ε + s(ε − ε̂) with ε̂ the prediction for x̂ = α·x̂₀′ + σ·ε and x̂₀′ = w·blur(x̂₀) + (1 − w)·x̂₀,
     the mask w being 1 for tokens whose score is above the threshold, and 0 for others. `scorer="sag"` with
-    `rescale=0` is Self-Attention Guidance (Hong et al., ICCV 2023), which scores tokens by attention they
-    receive; `"tokenrank"` scores them by N·π, π being the stationary distribution of attention as a Markov
-    chain (Erel et al., NeurIPS 2025). Both have mean 1.
+    `keep_contrast=0` is Self-Attention Guidance (Hong et al., ICCV 2023), which scores tokens by attention
+    that they receive; `"tokenrank"` scores them by N·π, π being the stationary distribution of attention as a
+    Markov chain (Erel et al., NeurIPS 2025). Both have mean 1.
 
         with SelfAttentionGuidance(sag_scale=0.75)(pipe):
             image = pipe(prompt).images[0]
 
-    scorer: "tokenrank", "sag", or a function of an `AttentionRecord` to (batch, tokens) scores with mean 1.
+    scorer: a name of `sag.scorers.SCORERS` ("tokenrank", "sag", "tokenrank-incoming", "rollout"), or a
+        function of an `AttentionRecord` to (batch, tokens) scores with mean 1.
     sag_scale: s ≥ 0; at 0 nothing is attached: the pipeline is the unguided one, bit for bit.
     layers: "auto" (the middle block), a module's name or index, or several, whose scores are averaged.
     damping, head_weights: TokenRank's d in (0, 1), and "mean" or "lambda2" mixing of heads.
@@ -53,8 +51,8 @@ class SelfAttentionGuidance(Settings):
     start, stop: guided part of the schedule, as fractions. every: guide each `every`-th of those steps.
     mask: "hard" as above; "soft": w = min(score / (2·threshold), 1), ½ at the threshold, which must be > 0.
     reuse: make the extra pass in each `reuse`-th guided step alone; the steps in between add its s(ε − ε̂).
-    rescale: φ in [0, 1], how far each latent channel of x̂₀ keeps the mean and the standard deviation over
-        pixels that it has without this guidance: at 1 wholly (`sag.contrast`; after Lin et al., WACV 2024).
+    keep_contrast: φ in [0, 1], how far each latent channel of x̂₀ keeps the mean and the standard deviation
+        over pixels that it has without this guidance: at 1 wholly (`sag.contrast`; Lin et al., WACV 2024).
 
     Raises ValueError for values outside these ranges.
     """
@@ -115,26 +113,6 @@ class SelfAttentionGuidance(Settings):
     def steps(self) -> list[GuidedStep]:
         """Scores and masks of the last run's extra passes, in order: a new list each time."""
         return list(self._state.steps)
-
-    def guides(self, number: int, total: int) -> bool:
-        """Whether sampling step `number` of `total` is guided: one with start ≤ number/total < stop."""
-        return number in self._guided(total)
-
-    def renews(self, number: int, total: int) -> bool:
-        """Whether guided step `number` of `total` makes the extra pass; others add what the last one gave."""
-        return self._guided(total).index(number) % self.reuse == 0
-
-    def _guided(self, total: int) -> range:
-        first, end = (math.ceil(fraction * total - 1e-9) for fraction in (self.start, self.stop))
-        return range(first, end, self.every)  # 1e-9: 0.07 * 100 is a little above 7
-
-    def score(self, record: AttentionRecord) -> Float[Tensor, "batch tokens"]:
-        """Score a record's image tokens with the chosen scorer; the mean over tokens is 1."""
-        if callable(self.scorer):
-            return self.scorer(record)
-        if self.scorer == "sag":
-            return ColumnSumScorer()(record)
-        return TokenRankScorer(self.damping, self.head_weights)(record)
 
 
 def _hooks(denoiser: nn.Module) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from diffusers import ClassifierFreeGuidance
@@ -17,7 +18,7 @@ from sag.guidance import SelfAttentionGuidance
 from sag.hook import channels_of
 from sag.noise import SamplingStep, noise_formula, sampling_step
 from sag.parts import Parts
-from sag.settings import Layers
+from sag.settings import GuidanceSettings, Layers, renamed_rescale
 from tokenrank_guidance.capture import AttentionTap, is_unwatched
 from tokenrank_guidance.checks import is_number
 from tokenrank_guidance.components import denoiser_of
@@ -37,8 +38,8 @@ class TokenRankGuider(ClassifierFreeGuidance):
     ε ← CFG(ε_cond + δ, ε_uncond + δ) with δ = s(ε − ε̂) of the pass that the hook looks at in the classic
     pipeline of the same denoiser: the unconditional one where that pipeline makes both in one batch, the
     prompt's where it makes one after the other. The first six arguments are those of diffusers' guider,
-    `sag_start` and `sag_stop` are the fractions of the schedule that δ is added in, all others those of
-    `SelfAttentionGuidance`. Every argument is saved by `save_pretrained`; the scheduler is not.
+    `sag_start` and `sag_stop` are the fractions of the schedule that δ is added in, all others, by keyword,
+    those of `SelfAttentionGuidance`. Every argument is saved by `save_pretrained`; the scheduler is not.
 
     Raises ValueError for values out of range, and for a scorer that is no name: it could not be saved.
     """
@@ -52,7 +53,8 @@ class TokenRankGuider(ClassifierFreeGuidance):
         start: float = 0.0,
         stop: float = 1.0,
         enabled: bool = True,
-        scorer: Literal["tokenrank", "sag"] = "tokenrank",
+        *,
+        scorer: str = "tokenrank",
         sag_scale: float = 0.75,
         layers: Layers = "auto",
         damping: float = 0.99,
@@ -65,7 +67,8 @@ class TokenRankGuider(ClassifierFreeGuidance):
         every: int = 1,
         mask: Literal["hard", "soft"] = "hard",
         reuse: int = 1,
-        rescale: float = 1.0,
+        keep_contrast: float = 1.0,
+        rescale: float | None = None,
     ) -> None:
         for name, holds, expected in (
             ("guidance_scale", is_number(guidance_scale), "a finite number"),
@@ -87,23 +90,12 @@ class TokenRankGuider(ClassifierFreeGuidance):
                 raise ValueError(f"{name} is {self.config[name]!r}; expected {expected}")
         super().__init__(guidance_scale, guidance_rescale, use_original_formulation, start, stop, enabled)
         if not isinstance(scorer, str):
-            raise ValueError(f"scorer is {scorer!r}; a guider is saved, so it expects 'tokenrank' or 'sag'")
-        self.guidance = SelfAttentionGuidance(
-            scorer,
-            sag_scale,
-            layers,
-            damping,
-            head_weights,
-            threshold,
-            blur_kernel,
-            blur_sigma,
-            sag_start,
-            sag_stop,
-            every,
-            mask,
-            reuse,
-            rescale,
-        )
+            raise ValueError(f"scorer is {scorer!r}; a guider is saved, so it expects a name")
+        if rescale is not None:
+            self.register_to_config(keep_contrast=renamed_rescale(rescale, stacklevel=4), rescale=None)
+        settings: dict[str, Any] = {field.name: self.config[field.name] for field in fields(GuidanceSettings)}
+        settings |= {"start": sag_start, "stop": sag_stop}
+        self.guidance = SelfAttentionGuidance(**settings)
         self._scheduler: Any = None
         self._extra: DegradedPass | None = None
         self._handles: list[RemovableHandle] = []

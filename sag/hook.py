@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,13 +16,11 @@ from sag.contract import Contract
 from sag.degraded import DegradedPass, GuidedStep
 from sag.noise import SamplingStep, sampling_step, scalar_timestep
 from sag.parts import parts_of
+from sag.settings import GuidanceSettings
 from tokenrank_guidance.capture import AttentionTap, is_unwatched
 from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.families.calling import Calling
 from tokenrank_guidance.families.registry import calling_of, guidable
-
-if TYPE_CHECKING:
-    from sag.guidance import SelfAttentionGuidance
 
 
 class GuidanceHook:
@@ -38,17 +36,17 @@ class GuidanceHook:
 
     def __init__(
         self,
-        guidance: SelfAttentionGuidance,
+        settings: GuidanceSettings,
         pipe: Any,
         tap: AttentionTap,
         steps: list[GuidedStep],
     ) -> None:
-        self.guidance, self.pipe, self.tap, self.steps = guidance, pipe, tap, steps
+        self.settings, self.pipe, self.tap, self.steps = settings, pipe, tap, steps
         self.calling = calling_of(tap.model)
         self.strangers = 0
         # Dynamo cannot trace call stacks.
         self._caller: Callable[[nn.Module], Any] = torch.compiler.disable(self._find_caller)
-        self._extra = DegradedPass(guidance, tap)
+        self._extra = DegradedPass(settings, tap)
         self._given: Given | None = None
         self._run: object = None
         self._contract = Contract()
@@ -80,7 +78,7 @@ class GuidanceHook:
         timestep = scalar_timestep(inputs["timestep"], self.calling.timestep_scale)
         step = sampling_step(scheduler, timestep + self.calling.timestep_offset)
         self._notice_new_step(step)
-        if not self.guidance.guides(step.number, step.total):
+        if not self.settings.guides(step.number, step.total):
             return None
         call = self._taken_apart(caller, module, given, output)
         images, shift = self._shift(call, step, scheduler)
@@ -151,7 +149,7 @@ class GuidanceHook:
         self._seen.append(latents)
         last = self._shifts[place] if place < len(self._shifts) else None
         reusable = last is not None and last.shape == latents.shape
-        if reusable and not self.guidance.renews(step.number, step.total):
+        if reusable and not self.settings.renews(step.number, step.total):
             return place, self._shifts[place]
         shift, guided = self._extra.shift(call, step, scheduler)
         self.steps.append(guided)

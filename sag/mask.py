@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sag.scorers import Scorer
+from sag.scorers import AcrossLayers, Scorer
 from tokenrank_guidance.capture import AttentionRecord
 
 
@@ -17,13 +17,26 @@ from tokenrank_guidance.capture import AttentionRecord
 def score_image(records: Sequence[AttentionRecord], scorer: Scorer) -> Float[Tensor, "b h w"]:
     """Mean over layers of the image tokens' scores, each with mean 1, on the finest layer's grid.
 
-    Raises ValueError for a scorer that returns another shape or something not finite.
+    A scorer across layers gives this itself. Raises ValueError for a scorer that returns another shape or
+    something not finite.
     """
+    if isinstance(scorer, AcrossLayers):
+        return _checked(scorer(records), records[0].batch)
     scores = [_on_grid(record, scorer(record)) for record in records]
     height, width = max((score.shape[-2:] for score in scores), key=lambda grid: grid[0] * grid[1])
     if len(scores) == 1:
         return scores[0]
     return torch.stack([_resize(score, (height, width)) for score in scores]).mean(0)
+
+
+def _checked(score: Float[Tensor, "b h w"], batch: int) -> Float[Tensor, "b h w"]:
+    if score.ndim != 3 or score.shape[0] not in (1, batch):
+        raise ValueError(
+            f"the scorer returned {tuple(score.shape)}; expected (batch, h, w) for {batch} images"
+        )
+    if not torch.isfinite(score).all():
+        raise ValueError("the scorer returned values that are not finite")
+    return score.expand(batch, -1, -1)
 
 
 def _on_grid(record: AttentionRecord, score: Float[Tensor, "b n"]) -> Float[Tensor, "b h w"]:

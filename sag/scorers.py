@@ -1,36 +1,67 @@
-"""Scores that say which tokens matter: each maps a record to (batch, tokens) with mean 1."""
+"""Scores that say which tokens matter: each maps a record to (batch, tokens) with mean 1.
+
+`SCORERS` are those that guidance, its guider, the arms of an experiment and the command line know by name.
+Nothing here needs torch before a score is made.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from jaxtyping import Float
-from torch import Tensor
+from tokenrank_guidance.checks import is_damping, is_number, is_one_of
 
-from sag.settings import Settings
-from tokenrank_guidance.capture import AttentionRecord
-from tokenrank_guidance.markov import column_sum, tokenrank_score
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
-Scorer = Callable[[AttentionRecord], Float[Tensor, "batch tokens"]]
+    from sag.settings import GuidanceSettings
+    from tokenrank_guidance.capture import AttentionRecord
+
+HEAD_WEIGHTS = ("mean", "lambda2")
+DIRECTIONS = ("outgoing", "incoming")
+
+
+class AcrossLayers(ABC):
+    """A scorer of all ranked layers together: it gives (batch, h, w) with mean 1, on a grid of its choice."""
+
+    @abstractmethod
+    def __call__(self, records: Sequence[AttentionRecord]) -> Float[Tensor, "batch h w"]:
+        """`records` of the layers in running order, each of the same images."""
+
+
+Scorer = Callable[["AttentionRecord"], "Float[Tensor, 'batch tokens']"] | AcrossLayers
 
 
 @dataclass(frozen=True)
 class TokenRankScorer:
     """N·π, with π the stationary distribution of the image tokens' damped chain (Erel et al. 2025).
 
-    Raises ValueError for a damping outside (0, 1), and for unknown head weights.
+    `direction`: of the "outgoing" chain P, or of the "incoming" one, P_in[j, i] = P[i, j] / Σ_i P[i, j].
+    Raises ValueError for a damping outside (0, 1), unknown head weights, and another direction.
     """
 
     damping: float = 0.99
     head_weights: Literal["mean", "lambda2"] = "mean"
+    direction: Literal["outgoing", "incoming"] = "outgoing"
 
     def __post_init__(self) -> None:
-        Settings(damping=self.damping, head_weights=self.head_weights)
+        for name, holds, expected in (
+            ("damping", is_damping(self.damping), "a number in (0, 1)"),
+            ("head_weights", is_one_of(self.head_weights, HEAD_WEIGHTS), f"one of {HEAD_WEIGHTS}"),
+            ("direction", is_one_of(self.direction, DIRECTIONS), "'outgoing' or 'incoming'"),
+        ):
+            if not holds:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected {expected}")
 
     def __call__(self, record: AttentionRecord) -> Float[Tensor, "batch tokens"]:
+        from tokenrank_guidance.markov import incoming_chain, tokenrank_score
+
         chain = record.transition(tokens="image")
+        if self.direction == "incoming":
+            chain = incoming_chain(chain)
         return tokenrank_score(chain, damping=self.damping, head_weights=self.head_weights)
 
 
@@ -39,4 +70,60 @@ class ColumnSumScorer:
     """Attention received, Σᵢ Pᵢⱼ of the heads' mean, as in Self-Attention Guidance (Hong et al. 2023)."""
 
     def __call__(self, record: AttentionRecord) -> Float[Tensor, "batch tokens"]:
+        from tokenrank_guidance.markov import column_sum
+
         return column_sum(record.transition(tokens="image"), head_weights="mean")
+
+
+@dataclass(frozen=True)
+class RolloutScorer(AcrossLayers):
+    """Attention rollout (Abnar and Zuidema 2020): N·u A_L … A_1, A = s I + (1 − s) P, u even over tokens.
+
+    In one layer it ranks as attention received does. Raises ValueError for a `staying` s outside [0, 1], and
+    for layers of different grids, which no walk goes through.
+    """
+
+    staying: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not (is_number(self.staying) and 0 <= self.staying <= 1):
+            raise ValueError(f"staying is {self.staying!r}; expected a number in [0, 1]")
+
+    def __call__(self, records: Sequence[AttentionRecord]) -> Float[Tensor, "batch h w"]:
+        from tokenrank_guidance.markov import rollout
+
+        grids = {record.grid for record in records}
+        grid = records[-1].grid
+        if len(grids) != 1 or grid is None:
+            found = ", ".join(f"{record.module} of {record.grid}" for record in records)
+            raise ValueError(f"rollout walks through layers of one grid; got {found}: choose such layers")
+        ends = rollout([record.transition(tokens="image") for record in records], staying=self.staying)
+        return ends.shape[-1] * ends.unflatten(-1, grid)
+
+
+@dataclass(frozen=True)
+class NamedScorer:
+    """A scorer with a name: what pictures call it, how it is made, and which settings it `reads` alone."""
+
+    title: str
+    make: Callable[[GuidanceSettings], Scorer]
+    reads: tuple[str, ...] = ()
+
+
+def _ranked(direction: Any) -> Callable[[GuidanceSettings], Scorer]:
+    return lambda settings: TokenRankScorer(settings.damping, settings.head_weights, direction)
+
+
+OF_CHAINS = ("damping", "head_weights")
+SCORERS: dict[str, NamedScorer] = {
+    "tokenrank": NamedScorer("TokenRank", _ranked("outgoing"), OF_CHAINS),
+    "sag": NamedScorer("SAG", lambda settings: ColumnSumScorer()),
+    "tokenrank-incoming": NamedScorer("TokenRank, incoming", _ranked("incoming"), OF_CHAINS),
+    "rollout": NamedScorer("rollout", lambda settings: RolloutScorer()),
+}
+
+
+def unread_by(name: str) -> list[str]:
+    """The settings that other scorers read, and this one does not: they would have no effect."""
+    known = dict.fromkeys(setting for scorer in SCORERS.values() for setting in scorer.reads)
+    return [setting for setting in known if setting not in SCORERS[name].reads]

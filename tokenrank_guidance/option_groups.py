@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, _ArgumentGroup
+from argparse import SUPPRESS, Action, ArgumentParser, Namespace, _ArgumentGroup
 from collections.abc import Iterable
+from typing import Any
 
+from tokenrank_guidance.messages import say
 from tokenrank_guidance.options import named
 from tokenrank_guidance.schedulers import SCHEDULERS
 
 DTYPES = ("float32", "float16", "bfloat16")
 MOST_STEPS = 10_000
+
+
+def keep_working(group: ArgumentParser | _ArgumentGroup, old: str, action: Action) -> None:
+    """Let the former name of an option go on working for one version: not in the help, with a warning."""
+    shared: dict[str, Any] = {name: getattr(action, name) for name in ("dest", "type", "nargs", "choices")}
+    new = action.option_strings[0]
+    group.add_argument(old, action=_Renamed, metavar=new, default=SUPPRESS, help=SUPPRESS, **shared)
+
+
+class _Renamed(Action):
+    """Stores the value where the new name does, which is its `metavar`."""
+
+    def __call__(self, parser: ArgumentParser, namespace: Namespace, values: Any, option: Any = None) -> None:
+        say(f"warning: {option} is now called {self.metavar}")
+        setattr(namespace, self.dest, values)
 
 
 def add_model_arguments(parser: ArgumentParser, samples: bool = True) -> None:

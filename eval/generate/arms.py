@@ -8,19 +8,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from sag.settings import Settings as Guidance
+from sag.scorers import SCORERS, unread_by
+from sag.settings import GuidanceSettings
+from tokenrank_guidance.messages import say
 from tokenrank_guidance.options import finite, layer
 
 if TYPE_CHECKING:
     from sag.guidance import SelfAttentionGuidance
 
 NONE, PAG = "none", "pag"
-GUIDED = ("sag", "tokenrank")
+GUIDED = tuple(SCORERS)
 ARMS = (NONE, *GUIDED, PAG)
 SHORT = {"scale": "sag_scale", "heads": "head_weights", "sigma": "blur_sigma", "kernel": "blur_kernel"}
+SHORT_OF = {long: short for short, long in SHORT.items()}
 PAG_DEFAULTS = {"scale": 3.0, "layers": ""}  # diffusers' own: the scale, and each pipeline's layers
 OWN = {"quantile": 0.0, "direction": "outgoing"}
-OF_TOKENRANK = ("damping", "heads")
 Settings = Mapping[str, Any]
 
 
@@ -29,9 +31,10 @@ class Arm:
     """One way of guiding: a name of `ARMS`, and the settings that differ from that guidance's defaults.
 
     As text it is `tokenrank:scale=0.5:layers=0+1`. Guided arms take the fields of `SelfAttentionGuidance`
-    (scale, heads, sigma, kernel, layers, threshold, start, stop, every, damping, mask, reuse, rescale) and
-    two more: `quantile=q` blurs the 1 − q of the tokens that score highest in place of a threshold, and
-    `direction=incoming` ranks by the chain of who attends to a token. PAG takes scale and layers.
+    (scale, heads, sigma, kernel, layers, threshold, start, stop, every, damping, mask, reuse,
+    keep_contrast) and two more: `quantile=q` blurs the 1 − q of the tokens that score highest in place of a
+    threshold, and `direction=incoming` ranks by the chain of who attends to a token. PAG takes scale and
+    layers.
     """
 
     name: str
@@ -59,27 +62,21 @@ class Arm:
 
     def check(self) -> None:
         """ValueError for settings of a guided arm outside their ranges, found without torch."""
-        Guidance(scorer=self.name, **self._given)  # pyright: ignore[reportArgumentType]
+        GuidanceSettings(scorer=self.name, **self._given)  # pyright: ignore[reportArgumentType]
 
     def guidance(self) -> SelfAttentionGuidance:
         """The guidance of a guided arm; ValueError for settings outside their ranges."""
-        from eval.generate.scorers import TokenRankAlong, quantiles
+        from eval.generate.scorers import quantiles
         from sag.guidance import SelfAttentionGuidance
-        from sag.scorers import ColumnSumScorer
 
         given = self._given
         own = OWN | {key: value for key, value in self.settings if key in OWN}
-        if own == OWN:
-            return SelfAttentionGuidance(scorer=self.name, **given)  # pyright: ignore[reportArgumentType]
-        plain = SelfAttentionGuidance(**given)
-        scorer = ColumnSumScorer()
-        if self.name == "tokenrank":
-            scorer = TokenRankAlong(own["direction"], plain.damping, plain.head_weights)
-        if own["quantile"] > 0:
-            return SelfAttentionGuidance(
-                scorer=lambda record: quantiles(scorer(record)), **given | {"threshold": 2 * own["quantile"]}
-            )
-        return SelfAttentionGuidance(scorer=scorer, **given)
+        name = "tokenrank-incoming" if own["direction"] == "incoming" else self.name
+        plain = SelfAttentionGuidance(scorer=name, **given)
+        if own["quantile"] == 0:
+            return plain
+        given["threshold"] = 2 * own["quantile"]
+        return SelfAttentionGuidance(scorer=lambda record: quantiles(plain.score(record)), **given)
 
 
 def parse_arm(text: str) -> Arm:
@@ -108,10 +105,9 @@ def _known(name: str) -> dict[str, Any]:
         return {}
     if name == PAG:
         return dict(PAG_DEFAULTS)
-    long = {long: short for short, long in SHORT.items()}
     own = {
-        long.get(field.name, field.name): field.default
-        for field in fields(Guidance)
+        SHORT_OF.get(field.name, field.name): field.default
+        for field in fields(GuidanceSettings)
         if field.name != "scorer"
     }
     return own | OWN
@@ -119,6 +115,9 @@ def _known(name: str) -> dict[str, Any]:
 
 def _setting(name: str, pair: str, known: Settings) -> tuple[str, Any]:
     key, equals, value = pair.partition("=")
+    if key == "rescale":
+        key = "keep_contrast"
+        say("warning: rescale is now called keep_contrast")
     if key not in known or not equals:
         takes = ", ".join(known) or "no settings"
         raise ArgumentTypeError(f"arm {name} has no setting {pair!r}; it takes {takes}, each as KEY=VALUE")
@@ -139,13 +138,15 @@ def _check(arm: Arm) -> None:
         raise ArgumentTypeError(f"direction is {settings['direction']!r}; expected outgoing or incoming")
     if not 0 <= settings.get("quantile", 0) < 1:
         raise ArgumentTypeError(f"quantile is {settings['quantile']!r}; expected a number in [0, 1)")
-    if arm.name == "sag" and "direction" in settings:
-        raise ArgumentTypeError("sag counts attention received and has no direction")
-    ignored = [key for key in OF_TOKENRANK if key in settings]
-    if arm.name == "sag" and ignored:
-        raise ArgumentTypeError(
-            f"sag counts attention received: {' and '.join(ignored)} would have no effect"
-        )
+    if arm.name != "tokenrank" and "direction" in settings:
+        raise ArgumentTypeError(f"direction is tokenrank's; {arm.name} has none")
+    if arm.name == "rollout" and "quantile" in settings:
+        raise ArgumentTypeError("rollout ranks all layers together: give it a threshold, not a quantile")
+    if arm.name in GUIDED:
+        unread = [SHORT_OF.get(name, name) for name in unread_by(arm.name)]
+        ignored = [key for key in unread if key in settings]
+        if ignored:
+            raise ArgumentTypeError(f"{arm.name} does not read {' and '.join(ignored)}: no effect")
     if "quantile" in settings and "threshold" in settings:
         raise ArgumentTypeError("quantile takes the place of threshold: give one of them")
     if arm.name in GUIDED:

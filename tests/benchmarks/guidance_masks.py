@@ -26,7 +26,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from eval.data import open_images
-from eval.generate.scorers import TokenRankAlong
 from eval.metrics.interval import Interval, bootstrap_mean, paired_difference
 from eval.report import save_figure
 from sag import SelfAttentionGuidance
@@ -41,17 +40,19 @@ SCORERS: dict[str, Scorer] = {
     "sag": ColumnSumScorer(),
     "tokenrank": TokenRankScorer(),
     "tokenrank:heads=lambda2": TokenRankScorer(head_weights="lambda2"),
-    "tokenrank:direction=incoming": TokenRankAlong("incoming", 0.99, "mean"),
+    "tokenrank:direction=incoming": TokenRankScorer(direction="incoming"),
 }
 PLAIN = "no guidance"
 ARMS = {
     PLAIN: SelfAttentionGuidance(sag_scale=0),
-    "TokenRank, rescale 1,\nscale 1.5, stop 0.5": SelfAttentionGuidance(sag_scale=1.5, stop=0.5, rescale=1.0),
-    "TokenRank, rescale 1": SelfAttentionGuidance(rescale=1.0),
-    "TokenRank": SelfAttentionGuidance(rescale=0.0),
-    "SAG": SelfAttentionGuidance(scorer="sag", rescale=0.0),
-    "TokenRank, scale 1.5": SelfAttentionGuidance(sag_scale=1.5, rescale=0.0),
-    "every token blurred": SelfAttentionGuidance(threshold=-1, rescale=0.0),
+    "TokenRank, contrast kept,\nscale 1.5, stop 0.5": SelfAttentionGuidance(
+        sag_scale=1.5, stop=0.5, keep_contrast=1.0
+    ),
+    "TokenRank, contrast kept": SelfAttentionGuidance(keep_contrast=1.0),
+    "TokenRank": SelfAttentionGuidance(keep_contrast=0.0),
+    "SAG": SelfAttentionGuidance(scorer="sag", keep_contrast=0.0),
+    "TokenRank, scale 1.5": SelfAttentionGuidance(sag_scale=1.5, keep_contrast=0.0),
+    "every token blurred": SelfAttentionGuidance(threshold=-1, keep_contrast=0.0),
 }
 
 

@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 from diffseg import Settings
 from diffseg.zero_shot import Generate, Options
 from eval.generate.arms import parse_arm
-from eval.generate.scorers import TokenRankAlong
 from eval.masking import Masking
-from sag import SelfAttentionGuidance, TokenRankGuider, TokenRankScorer
+from sag import RolloutScorer, SelfAttentionGuidance, TokenRankGuider, TokenRankScorer
 from tokenrank_guidance.calls import Job, Sampling
 from tokenrank_guidance.cli import _arguments
 from tokenrank_guidance.markov import Arnoldi, MinimalResidual, PowerIteration
@@ -51,7 +50,7 @@ CLASSES = {
     "SelfAttentionGuidance": (SelfAttentionGuidance, {}),
     "TokenRankGuider": (TokenRankGuider, {}),
     "TokenRankScorer": (TokenRankScorer, {}),
-    "TokenRankAlong": (TokenRankAlong, {}),
+    "RolloutScorer": (RolloutScorer, {}),
     "Settings": (Settings, {}),
     "Options": (Options, {}),
     "Generate": (Generate, {"prompt": "x"}),

@@ -81,7 +81,7 @@ def test_whole_pictures_pass():
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
-@pytest.mark.parametrize("option", ["cfg", "scale", "threshold", "rescale", "start"])
+@pytest.mark.parametrize("option", ["cfg", "scale", "threshold", "keep-contrast", "start"])
 def test_numbers_that_are_none_are_refused(tokenrank, tmp_path, option, value):
     assert f"argument --{option}: expected a number" in tokenrank("sample", f"--{option}={value}").mistake
 

@@ -190,10 +190,13 @@ def test_soft_masks_reach_the_images(tokenrank, model, tmp_path):
     assert not np.array_equal(*images)
 
 
-def test_rescaling_reaches_the_images(tokenrank, model, tmp_path):
+def test_keeping_contrast_reaches_the_images(tokenrank, model, tmp_path):
     options = ("sample", "--model", model("sd"), *PROMPT, *QUICK, "--n", 1)
-    for phi in (0, 1):
-        assert tokenrank(*options, "--rescale", phi, "--out", tmp_path / f"{phi}.png").code == 0
+    assert tokenrank(*options, "--keep-contrast", 0, "--out", tmp_path / "0.png").code == 0
+    former = tokenrank(*options, "--rescale", 0, "--out", tmp_path / "former.png")
+    assert "warning: --rescale is now called --keep-contrast" in former.err
+    assert np.array_equal(pixels(tmp_path / "former.png"), pixels(tmp_path / "0.png"))
+    assert tokenrank(*options, "--keep-contrast", 1, "--out", tmp_path / "1.png").code == 0
     assert not np.array_equal(pixels(tmp_path / "0.png"), pixels(tmp_path / "1.png"))
 
 

@@ -88,7 +88,7 @@ def check(row: Row, feature: Feature) -> None:
     for step in guidance.steps:
         chosen = step.mask.flatten(1).float().mean(1)
         assert ((chosen > 0) & (chosen < 1)).all(), f"the mask holds {chosen.tolist()} of the tokens"
-    with SelfAttentionGuidance(sag_scale=SCALE, rescale=0.0)(pipe) as published, seen(model) as calls:
+    with SelfAttentionGuidance(sag_scale=SCALE, keep_contrast=0.0)(pipe) as published, seen(model) as calls:
         run(pipe, arguments)
     check_calls(model, calls, len(published.steps), row.channels)
     for error in (RuntimeError, KeyboardInterrupt):

@@ -77,7 +77,7 @@ def moved(name, batch, phi):
     """How far guidance moves channels' means and deviations, and anything, in all steps of a run."""
     pipe = pipeline(name, dtype=torch.float64)
     model = denoiser(pipe)
-    with SelfAttentionGuidance(rescale=phi)(pipe) as guidance, seen(model) as calls:
+    with SelfAttentionGuidance(keep_contrast=phi)(pipe) as guidance, seen(model) as calls:
         run(name, pipe, Call(cfg=False, steps=STEPS, batch=batch))
     pipe.scheduler._step_index = None  # the timestep tells the step again
     statistic, image = [], []
@@ -106,7 +106,7 @@ def test_a_step_without_noise_is_guided_too():
     pipe, sigmas = pipeline("flux"), [1.0, 0.5, 0.0]
     images = []
     for phi in (0.0, 1.0):
-        with SelfAttentionGuidance(rescale=phi)(pipe) as guidance:
+        with SelfAttentionGuidance(keep_contrast=phi)(pipe) as guidance:
             generator = torch.Generator().manual_seed(0)
             given = ARGUMENTS["flux"](Call(cfg=False)) | {"num_inference_steps": len(sigmas)}
             images.append(pipe(**given, sigmas=sigmas, generator=generator).images)

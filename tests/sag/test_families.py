@@ -38,19 +38,22 @@ def test_guidances_own_call_is_not_recorded():
     assert hook.tap.records == []
 
 
-@pytest.mark.parametrize(("mask", "rescale"), [("hard", 0.0), ("hard", 1.0), ("soft", 0.6)])
+@pytest.mark.parametrize(("mask", "contrast"), [("hard", 0.0), ("hard", 1.0), ("soft", 0.6)])
 @pytest.mark.parametrize("scorer", ["tokenrank", "sag"])
 @pytest.mark.parametrize(("name", "cfg"), EVERY_FAMILY)
-def test_guided_outputs_are_the_oracles(name, cfg, scorer, mask, rescale):
+def test_guided_outputs_are_the_oracles(name, cfg, scorer, mask, contrast):
     pipe = pipeline(name, dtype=torch.float64)
     model, table = denoiser(pipe), getattr(pipe.scheduler, "alphas_cumprod", None)
-    with SelfAttentionGuidance(scorer, SCALE, mask=mask, rescale=rescale)(pipe), recorded(model) as calls:
+    with (
+        SelfAttentionGuidance(scorer, SCALE, mask=mask, keep_contrast=contrast)(pipe),
+        recorded(model) as calls,
+    ):
         run(name, pipe, call(name, cfg, batch=2))
     per_step = 3 if (name, cfg) == ("flux", True) else 2
     assert len(calls) == per_step * STEPS
     for first in range(0, len(calls), per_step):
         _, *halves = calls[first : first + per_step]  # guidance's own call ends before the one it guides
-        given = (cfg, scorer, SCALE, table, oracle.MASKS[mask], rescale)
+        given = (cfg, scorer, SCALE, table, oracle.MASKS[mask], contrast)
         shift = oracle.shift(name, model, halves[0].inputs, *given)
         for half in halves:
             wanted = expected(model, name, half.inputs, shift)

@@ -24,7 +24,7 @@ BAD = {
     "every": [0, -1, 1.5, True],
     "mask": ["fuzzy", None, True, ["soft"]],
     "reuse": [0, -1, 1.5, True, None],
-    "rescale": [-0.1, 1.1, float("nan"), True, "1"],
+    "keep_contrast": [-0.1, 1.1, float("nan"), True, "1"],
 }
 
 
@@ -46,6 +46,15 @@ def test_stop_before_start_is_an_error():
 def test_a_soft_mask_needs_a_positive_threshold(threshold):
     with pytest.raises(ValueError, match=f"threshold is {threshold!r}; expected a "):
         SelfAttentionGuidance(mask="soft", threshold=threshold)
+
+
+def test_the_former_name_of_keep_contrast_goes_on_working():
+    with pytest.warns(DeprecationWarning, match="rescale is now called keep_contrast"):
+        guidance = SelfAttentionGuidance(sag_scale=2.0, rescale=0.25)
+    assert (guidance.keep_contrast, guidance.sag_scale) == (0.25, 2.0)
+    assert replace(guidance, sag_scale=1.0).keep_contrast == 0.25
+    with pytest.warns(match="now called"), pytest.raises(ValueError, match=r"keep_contrast is 1\.5"):
+        SelfAttentionGuidance(rescale=1.5)
 
 
 def test_fields_are_fixed_and_replaced_by_a_copy():
@@ -212,6 +221,7 @@ def test_every_setting_reaches_the_images():
     settings = [
         {},
         {"scorer": "sag"},
+        {"scorer": "tokenrank-incoming"},
         {"sag_scale": 0.3},
         {"layers": -1},
         {"damping": 0.5},
@@ -226,8 +236,8 @@ def test_every_setting_reaches_the_images():
         {"layers": ["auto", -1]},
         {"mask": "soft"},
         {"mask": "soft", "threshold": 1.3},
-        {"rescale": 0.0},
-        {"rescale": 0.5},
+        {"keep_contrast": 0.0},
+        {"keep_contrast": 0.5},
     ]
     images = []
     for setting in settings:

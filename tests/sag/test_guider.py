@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import fields
 
 import diffusers as d
 import pytest
@@ -10,7 +11,7 @@ import torch
 from diffusers.modular_pipelines import StableDiffusionXLAutoBlocks
 from diffusers.modular_pipelines.stable_diffusion_3 import StableDiffusion3AutoBlocks
 
-from sag import SelfAttentionGuidance, TokenRankGuider
+from sag import GuidanceSettings, SelfAttentionGuidance, TokenRankGuider
 from tests.matrix.rows import IMAGE, ROWS
 from tests.sag.helpers import count_calls, traces
 from tests.tiny_models import NEGATIVE, PROMPT, denoiser, pipeline
@@ -176,6 +177,37 @@ def test_saved_and_loaded_it_has_the_same_settings(tmp_path):
     assert (loaded.guidance.layers, loaded.guidance.every) == (["auto", 0], 2)
     assert loaded.guidance.mask == "soft"
     assert guider.new(sag_scale=0.1).guidance.sag_scale == 0.1
+
+
+def test_every_field_of_the_settings_is_forwarded():
+    changed = {
+        "scorer": "rollout",
+        "sag_scale": 0.1,
+        "layers": -1,
+        "damping": 0.2,
+        "head_weights": "lambda2",
+        "threshold": 0.3,
+        "blur_kernel": 5,
+        "blur_sigma": 0.4,
+        "start": 0.5,
+        "stop": 0.6,
+        "every": 7,
+        "mask": "soft",
+        "reuse": 8,
+        "keep_contrast": 0.9,
+    }
+    assert list(changed) == [field.name for field in fields(GuidanceSettings)]
+    own = {f"sag_{name}" if name in ("start", "stop") else name: value for name, value in changed.items()}
+    made = TokenRankGuider(**own).guidance
+    assert {name: getattr(made, name) for name in changed} == changed
+
+
+def test_the_former_name_of_keep_contrast_is_read_and_saved_under_the_new_one(tmp_path):
+    with pytest.warns(DeprecationWarning, match="rescale is now called keep_contrast"):
+        guider = TokenRankGuider(rescale=0.25)
+    assert guider.guidance.keep_contrast == 0.25
+    guider.save_pretrained(tmp_path)
+    assert TokenRankGuider.from_pretrained(tmp_path).guidance.keep_contrast == 0.25
 
 
 def test_an_unbound_guider_says_what_to_call():

@@ -117,12 +117,35 @@ def test_the_guider_is_the_hook_on_the_classic_pipeline(name, scorer, scale):
 @pytest.mark.parametrize("name", BLOCKS)
 def test_window_reuse_soft_masks_and_rescaling_are_the_hooks(name):
     pipe = pipeline(name)
-    shared = {"reuse": 2, "threshold": 0.8, "mask": "soft", "layers": -1, "rescale": 0.7}
+    shared = {"reuse": 2, "threshold": 0.8, "mask": "soft", "layers": -1, "keep_contrast": 0.7}
     wanted = classic(name, pipe, SelfAttentionGuidance(start=0.25, **shared))
     other = modular(BLOCKS[name], pipe.components)
     guider = TokenRankGuider(5.0, sag_start=0.25, **shared).guide(other)
     assert error(sampled(other, arguments(name)), wanted) <= 1e-5
     assert [step.number for step in guider.steps] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"scorer": "tokenrank-incoming"},
+        {"damping": 0.5},
+        {"head_weights": "lambda2"},
+        {"blur_kernel": 3},
+        {"blur_sigma": 4.0},
+        {"every": 2},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_every_setting_reaches_the_guidance(changed):
+    """Each changes the picture, as it does in the classic pipeline."""
+    pipe = pipeline("qwen")
+    shared = {"mask": "soft", "keep_contrast": 0.0, "sag_scale": 2.0}
+    usual, wanted = (classic("qwen", pipe, SelfAttentionGuidance(**shared, **more)) for more in ({}, changed))
+    other = modular(BLOCKS["qwen"], pipe.components)
+    TokenRankGuider(5.0, **shared, **changed).guide(other)
+    assert error(sampled(other, arguments("qwen")), wanted) <= 1e-5
+    assert error(wanted, usual) > 1e-4
 
 
 def test_a_reference_image_is_the_classic_pipelines():

@@ -53,7 +53,7 @@ def test_sag_equals_diffusers_pipeline(dtype, prediction, guidance_scale):
     pipe = pipeline("sd", scheduler=scheduler(prediction), dtype=dtype)
     unguided = pipe(**arguments(guidance_scale)).images
     expected = reference(pipe)(**arguments(guidance_scale), sag_scale=0.75).images
-    with SelfAttentionGuidance(scorer="sag", sag_scale=0.75, rescale=0.0)(pipe):
+    with SelfAttentionGuidance(scorer="sag", sag_scale=0.75, keep_contrast=0.0)(pipe):
         guided = pipe(**arguments(guidance_scale)).images
     size = expected.abs().max().clamp(min=1)
     assert (guided - expected).abs().max() / size <= TOLERANCE[dtype]

@@ -22,7 +22,7 @@ def noises(images):
 
 def drawn(pipe, arguments, scale=0.75):
     """Guided latents, with the contrast left alone; on the way the right rows or channels decide all."""
-    with SelfAttentionGuidance(sag_scale=scale, rescale=0.0)(pipe) as guidance:
+    with SelfAttentionGuidance(sag_scale=scale, keep_contrast=0.0)(pipe) as guidance:
         images = run(pipe, arguments | {"num_inference_steps": STEPS})
     assert {step.number for step in guidance.steps} == (set(range(STEPS)) if scale else set())
     return images
@@ -95,7 +95,7 @@ def test_marigolds_noisy_latents_come_last(cls):
     wanted = {"guidance_scale": 1.0, "height": 32, "width": 32, "output_type": "latent"} | LIKE
     latents = {}
     for scale in (0.0, 0.75):
-        with SelfAttentionGuidance(sag_scale=scale, rescale=0.0)(pipe):
+        with SelfAttentionGuidance(sag_scale=scale, keep_contrast=0.0)(pipe):
             out = pipe(**beside.seen(call(1)), **LIKE, num_inference_steps=STEPS, output_latent=True)
         latents[scale] = out.latent
         wanted["prompt_embeds"] = pipe.empty_text_embedding  # unpadded
@@ -205,7 +205,7 @@ def test_two_images_of_one_noise_are_two_images(name):
     pipe = row.build()
     both = row.arguments(Call(cfg=False, batch=2, steps=STEPS))
     seeds = [torch.Generator().manual_seed(5) for _ in range(2)]
-    with SelfAttentionGuidance(rescale=0.0)(pipe) as guidance:
+    with SelfAttentionGuidance(keep_contrast=0.0)(pipe) as guidance:
         pipe(**both, generator=seeds)
     assert [len(step.score) for step in guidance.steps] == [2] * STEPS
 

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from tokenrank_guidance.calls import Job
 from tokenrank_guidance.cli.arms import Arm
 from tokenrank_guidance.cli.overlap import bootstrap_interval
+from tokenrank_guidance.cli.sample_options import COMPARED, other_of
 from tokenrank_guidance.cli.tiles import COLOURS, NAMES, distance, token_tile
 from tokenrank_guidance.drawing import fitted, font, heat
 
@@ -24,7 +25,6 @@ LEFT = {
     "tokenrank": MARGIN + CELL + BLOCK + 2 * COLUMN_GAP,
 }
 WIDTH = LEFT["tokenrank"] + BLOCK + MARGIN
-OTHER = {"sag": "tokenrank", "tokenrank": "sag"}
 INK, GREY = (20, 20, 20), (110, 110, 110)
 ROWS, MOST_ROWS = 4, 6
 
@@ -78,7 +78,7 @@ class Comparison:
         plain = self.arms["none"].images
         largest = max(
             float(np.quantile(distance(image, reference), 0.995))
-            for name in OTHER
+            for name in COMPARED
             for image, reference in zip(self.arms[name].images, plain, strict=True)
         )
         return int(np.clip(1 / max(largest, 1e-6), 1, 20))
@@ -99,7 +99,7 @@ class Comparison:
         images = overlap.mean(0)
         interval = bootstrap_interval(images)
         text = "" if interval is None else f"  [{interval[0]:.2f}, {interval[1]:.2f}]"
-        return f"IoU with {NAMES[OTHER[name]]}'s mask {images.mean():.2f}{text}"
+        return f"IoU with {NAMES[other_of(name)]}'s mask {images.mean():.2f}{text}"
 
     def _row(self, canvas: Image.Image, top: int, index: int) -> None:
         draw, job = ImageDraw.Draw(canvas), self.jobs[index]
@@ -108,7 +108,7 @@ class Comparison:
         top += TITLE
         plain = self.arms["none"].images[index]
         canvas.paste(fitted(plain, self._cell), (MARGIN, top))
-        for name in OTHER:
+        for name in COMPARED:
             image = self.arms[name].images[index]
             canvas.paste(fitted(image, self._cell), (LEFT[name], top))
             difference = heat(self._gain * distance(image, plain), self._cell)
@@ -136,7 +136,8 @@ class Comparison:
 
     def _footer(self, draw: ImageDraw.ImageDraw, top: int, rows: int) -> None:
         x = MARGIN
-        for name, other in OTHER.items():
+        for name in COMPARED:
+            other = other_of(name)
             draw.rectangle((x, top + 1, x + 12, top + 13), fill=COLOURS[name])
             label = f"blurred by {NAMES[name]}"
             draw.text((x + 18, top), label, INK, font(12))

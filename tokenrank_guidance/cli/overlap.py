@@ -9,11 +9,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sag.guidance import SelfAttentionGuidance
-from sag.hook import GuidedStep
+from sag.degraded import GuidedStep
 from sag.mask import salient, score_image
-from sag.scorers import ColumnSumScorer, Scorer, TokenRankScorer
+from sag.scorers import SCORERS, AcrossLayers, Scorer
+from sag.settings import GuidanceSettings
 from tokenrank_guidance.capture import AttentionRecord
+from tokenrank_guidance.cli.sample_options import other_of
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -33,46 +34,34 @@ class StepMasks:
 
 
 @dataclass
-class PairedScorer:
+class PairedScorer(AcrossLayers):
     """Scores with `own`, and keeps what `other` says of the same attention."""
 
     own: Scorer
     other: Scorer
-    seen: list[tuple[AttentionRecord, Float[Tensor, "batch tokens"]]] = field(default_factory=list)
+    seen: list[Float[Tensor, "batch h w"]] = field(default_factory=list)
 
-    def __call__(self, record: AttentionRecord) -> Float[Tensor, "batch tokens"]:
-        self.seen.append((_outline(record), self.other(record).cpu()))
-        return self.own(record)
+    def __call__(self, records: Sequence[AttentionRecord]) -> Float[Tensor, "batch h w"]:
+        self.seen.append(score_image(records, self.other).cpu())
+        return score_image(records, self.own)
 
     def masks(self, steps: Sequence[GuidedStep], threshold: float) -> list[StepMasks]:
         """Both masks of each of `steps`, all those that were scored since this scorer was made."""
-        layers = len(self.seen) // max(len(steps), 1)
         return [
             StepMasks(
                 step.number,
                 step.timestep,
                 salient(step.score, threshold).cpu(),
-                self._other(slice(i * layers, (i + 1) * layers), threshold),
+                salient(score, threshold),
             )
-            for i, step in enumerate(steps)
+            for step, score in zip(steps, self.seen, strict=True)
         ]
 
-    def _other(self, layers: slice, threshold: float) -> Bool[Tensor, "batch h w"]:
-        records, scores = zip(*self.seen[layers], strict=True)
-        remembered = iter(scores)
-        return salient(score_image(records, lambda _: next(remembered)), threshold)
 
-
-def _outline(record: AttentionRecord) -> AttentionRecord:
-    """The record without its numbers: its batch, grid and tokens, in no memory."""
-    return replace(record, q=record.q[..., :0].clone(), k=record.k[..., :0].clone(), mask=None)
-
-
-def paired_scorer(arm: str, guidance: SelfAttentionGuidance) -> PairedScorer:
-    """The scorer of arm "sag" or "tokenrank", with the other one watching."""
-    received = ColumnSumScorer()
-    rank = TokenRankScorer(guidance.damping, guidance.head_weights)
-    return PairedScorer(received, rank) if arm == "sag" else PairedScorer(rank, received)
+def paired_scorer(arm: str, settings: GuidanceSettings) -> PairedScorer:
+    """The scorer of a guided arm, with the other one of the comparison watching."""
+    own, other = (SCORERS[name].make(settings) for name in (arm, other_of(arm)))
+    return PairedScorer(own, other)
 
 
 def join(batches: Sequence[Sequence[StepMasks]]) -> list[StepMasks]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
 from sag.guidance import SelfAttentionGuidance
-from sag.settings import Settings
+from sag.settings import GuidanceSettings
 from tokenrank_guidance.calls import Job
 from tokenrank_guidance.cli.arms import Arm, Study
 from tokenrank_guidance.cli.overlap import LEVEL, bootstrap_interval
@@ -46,7 +46,9 @@ def sample_report(
 def _guidance(guidance: SelfAttentionGuidance) -> Json:
     """Every setting that the arms have in common, by its option's name."""
     settings = {
-        field.name: getattr(guidance, field.name) for field in fields(Settings) if field.name != "scorer"
+        field.name: getattr(guidance, field.name)
+        for field in fields(GuidanceSettings)
+        if field.name != "scorer"
     }
     return settings | {"scale": settings.pop("sag_scale")}
 

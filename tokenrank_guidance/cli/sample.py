@@ -13,7 +13,7 @@ from tokenrank_guidance.calls import Sampling, jobs_for
 from tokenrank_guidance.cli.arms import Arm, Study
 from tokenrank_guidance.cli.comparison import Comparison
 from tokenrank_guidance.cli.report import sample_report
-from tokenrank_guidance.cli.sample_options import ARMS, images_of_each, one_picture, settings_of
+from tokenrank_guidance.cli.sample_options import COMPARED, images_of_each, one_picture, settings_of
 from tokenrank_guidance.drawing import contact_sheet
 from tokenrank_guidance.files.writing import staged, staged_file, write_result
 from tokenrank_guidance.messages import say
@@ -31,7 +31,7 @@ def run(arguments: Namespace) -> Json:
 
     What can be found wrong beforehand is raised, the output proved writable, before the first image is drawn.
     """
-    arms = ARMS if arguments.compare else (arguments.guidance or "tokenrank",)
+    arms = ("none", *COMPARED) if arguments.compare else (arguments.guidance or "tokenrank",)
     guidance, single = SelfAttentionGuidance(**vars(settings_of(arguments))), one_picture(arguments)
     folder = arguments.out.parent if single else arguments.out
     with staged_file(arguments.out) if single else staged(folder) as scratch:
@@ -85,6 +85,6 @@ def _caption(study: Study, model: str) -> str:
     cfg = "" if sampling.cfg is None else f"classifier-free guidance {sampling.cfg:g} in every column, "
     return (
         f"{model}, {sampling.steps} steps of {scheduler}, {cfg}"
-        f"guidance scale {study.guidance.sag_scale:g}, rescale {study.guidance.rescale:g}, "
+        f"guidance scale {study.guidance.sag_scale:g}, contrast kept {study.guidance.keep_contrast:g}, "
         f"{study.guidance.mask} masks at threshold {study.guidance.threshold:g}."
     )

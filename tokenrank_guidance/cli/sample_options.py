@@ -5,8 +5,14 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from sag.settings import HEAD_WEIGHTS, MASK_KINDS, Settings
-from tokenrank_guidance.option_groups import MOST_STEPS, add_model_arguments, refuse_without_effect
+from sag.scorers import HEAD_WEIGHTS, SCORERS, unread_by
+from sag.settings import MASK_KINDS, GuidanceSettings
+from tokenrank_guidance.option_groups import (
+    MOST_STEPS,
+    add_model_arguments,
+    keep_working,
+    refuse_without_effect,
+)
 from tokenrank_guidance.options import (
     ABOVE_SEEDS,
     at_least,
@@ -20,8 +26,8 @@ from tokenrank_guidance.options import (
 )
 
 MOST = 10_000  # of a prompt; all are held for the sheets. `eval.generate` draws more, and resumes
-ARMS = ("none", "sag", "tokenrank")
-OF_TOKENRANK = ("damping", "head_weights")
+ARMS = ("none", *SCORERS)
+COMPARED = ("sag", "tokenrank")  # by --compare, beside none
 OF_GUIDANCE = (  # each a field of `SelfAttentionGuidance`, but "scale", which is sag_scale there
     "scale",
     "layers",
@@ -32,8 +38,9 @@ OF_GUIDANCE = (  # each a field of `SelfAttentionGuidance`, but "scale", which i
     "stop",
     "every",
     "reuse",
-    "rescale",
-    *OF_TOKENRANK,
+    "keep_contrast",
+    "damping",
+    "head_weights",
 )
 
 
@@ -58,8 +65,9 @@ def check(arguments: Namespace) -> None:
         raise ValueError("--compare draws every kind of guidance; leave --guidance out")
     if not arguments.compare and arguments.guidance == "none":
         refuse_without_effect(arguments, OF_GUIDANCE, "nothing is guided with --guidance none")
-    if not arguments.compare and arguments.guidance == "sag":
-        refuse_without_effect(arguments, OF_TOKENRANK, "they are TokenRank's, and this is --guidance sag")
+    if not arguments.compare and arguments.guidance in SCORERS:
+        why = f"--guidance {arguments.guidance} does not read them"
+        refuse_without_effect(arguments, unread_by(arguments.guidance), why)
     if one_picture(arguments) and (
         arguments.compare or (arguments.n or 1) > 1 or len(arguments.prompt or [""]) > 1
     ):
@@ -72,6 +80,11 @@ def check(arguments: Namespace) -> None:
     settings_of(arguments)
 
 
+def other_of(arm: str) -> str:
+    """What a guided arm's masks are compared with."""
+    return COMPARED[0] if arm != COMPARED[0] else COMPARED[1]
+
+
 def one_picture(arguments: Namespace) -> bool:
     """Whether `--out` names one picture instead of a folder."""
     return arguments.out.suffix.lower() == ".png" and not arguments.out.is_dir()
@@ -82,14 +95,14 @@ def images_of_each(arguments: Namespace) -> int:
     return arguments.n or (1 if one_picture(arguments) else 2)
 
 
-def settings_of(arguments: Namespace) -> Settings:
+def settings_of(arguments: Namespace) -> GuidanceSettings:
     """All of the guidance but its scorer; ValueError where one is out of its range."""
     given = {name: getattr(arguments, name) for name in OF_GUIDANCE if getattr(arguments, name) is not None}
     if "scale" in given:
         given["sag_scale"] = given.pop("scale")
     if len(given.get("layers", ())) == 1:
         given["layers"] = given["layers"][0]
-    return Settings(**given)
+    return GuidanceSettings(**given)
 
 
 def _picture_or_folder(text: str) -> Path:
@@ -119,7 +132,7 @@ def _add_sampling_arguments(parser: ArgumentParser) -> None:
 
 
 def _add_guidance_arguments(parser: ArgumentParser) -> None:
-    default, group = Settings(), parser.add_argument_group("guidance")
+    default, group = GuidanceSettings(), parser.add_argument_group("guidance")
     group.add_argument("--guidance", choices=ARMS, help="default: tokenrank")
     group.add_argument(
         "--compare", action="store_true", help="all three, from the same seeds, and a picture of them"
@@ -142,11 +155,12 @@ def _add_guidance_arguments(parser: ArgumentParser) -> None:
         help="make the extra pass in each N-th guided step, and add its shift in the others; 1",
         metavar="N",
     )
-    group.add_argument(
-        "--rescale",
+    contrast = group.add_argument(
+        "--keep-contrast",
         type=finite,
         metavar="PHI",
         help="at 1 (default) the guided latents keep their contrast, at 0 it may rise, as published",
     )
+    keep_working(group, "--rescale", contrast)
     group.add_argument("--damping", type=damping, help=f"of TokenRank; default: {default.damping}")
     group.add_argument("--head-weights", choices=HEAD_WEIGHTS, help=f"of TokenRank; {default.head_weights}")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw
 
+from sag.scorers import SCORERS
+from tokenrank_guidance.cli.sample_options import other_of
 from tokenrank_guidance.drawing import Size, fitted
 
 COLOURS = {"none": (60, 60, 60), "sag": (0, 114, 178), "tokenrank": (213, 94, 0)}  # Okabe and Ito's, by arm
 FRAME = (150, 150, 150)
-NAMES = {"none": "unguided", "sag": "SAG", "tokenrank": "TokenRank"}
+NAMES = {"none": "unguided"} | {name: scorer.title for name, scorer in SCORERS.items()}
 
 
 def distance(first: Image.Image, second: Image.Image) -> np.ndarray:
@@ -23,7 +25,7 @@ def token_tile(image: Image.Image, own: np.ndarray, other: np.ndarray, arm: str,
     pale = Image.blend(fitted(image, size).convert("L").convert("RGB"), Image.new("RGB", size, "white"), 0.45)
     mask = Image.fromarray(np.where(own, 150, 0).astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
     pale.paste(COLOURS[arm], mask=mask)
-    _dot(pale, other & ~own, COLOURS["tokenrank" if arm == "sag" else "sag"])
+    _dot(pale, other & ~own, COLOURS[other_of(arm)])
     ImageDraw.Draw(pale).rectangle((0, 0, size[0] - 1, size[1] - 1), outline=FRAME)
     return pale
 

@@ -18,7 +18,7 @@ from tokenrank_guidance.markov.dense import DenseTransition
 from tokenrank_guidance.markov.heads import HeadWeights, lambda2_head_weights, mix_heads
 from tokenrank_guidance.markov.krylov import Arnoldi
 from tokenrank_guidance.markov.operator import TransitionOperator
-from tokenrank_guidance.markov.score import column_sum, tokenrank, tokenrank_score
+from tokenrank_guidance.markov.score import attention_from, column_sum, tokenrank, tokenrank_score
 from tokenrank_guidance.markov.solvers import MinimalResidual, PowerIteration, Solver, Stationary
 from tokenrank_guidance.markov.spectrum import (
     Eigvals,
@@ -27,6 +27,7 @@ from tokenrank_guidance.markov.spectrum import (
     solve_second_eigenvalue,
 )
 from tokenrank_guidance.markov.stationary import stationary_distribution
+from tokenrank_guidance.markov.walks import incoming_chain, rollout
 from tokenrank_guidance.memory import HELD_BYTES
 
 __all__ = [
@@ -48,10 +49,13 @@ __all__ = [
     "SupportsTransition",
     "TransitionOperator",
     "as_operator",
+    "attention_from",
     "column_sum",
+    "incoming_chain",
     "lambda2_head_weights",
     "mix_heads",
     "multi_bounce",
+    "rollout",
     "second_eigenvalue",
     "solve_second_eigenvalue",
     "stationary_distribution",

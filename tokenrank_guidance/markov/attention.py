@@ -78,6 +78,14 @@ class AttentionTransition(TransitionOperator):
 
         return per_chain(product, self._as_vector(y), self.batch_shape)
 
+    def row(self, token: int) -> Float[Tensor, "*batch n"]:
+        """Of one query alone, where no mask changes it."""
+        if self._mask is not None:
+            return super().row(token)
+        with full_precision(self.device):
+            query = self._q[..., token, None, :].to(self.dtype) * self._scale
+            return (query @ self._k.to(self.dtype).mT).squeeze(-2).softmax(-1)
+
     def restrict(self, tokens: Int[Tensor, " k"] | Bool[Tensor, " n"]) -> "AttentionTransition":
         """The same queries and keys without the others: softmax over those keys alone."""
         index = token_index(tokens, self.n).to(self.device)

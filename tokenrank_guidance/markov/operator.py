@@ -78,6 +78,12 @@ class TransitionOperator(ABC):
         """``sum_i P[i, j]``, mean 1: the attention that token j receives."""
         return self.apply(torch.ones(self.n, dtype=self.dtype, device=self.device))
 
+    def row(self, token: int) -> Float[Tensor, "*batch n"]:
+        """``P[token]``: where one token attends; ``IndexError`` for one that is not there."""
+        start = torch.zeros(self.n, dtype=self.dtype, device=self.device)
+        start[token] = 1
+        return self.apply(start)
+
     def apply_incoming(self, x: Float[Tensor, "*x n"]) -> Float[Tensor, "*out n"]:
         """One step along incoming attention, ``x @ P_in`` with ``P_in[j, i] = P[i, j] / sum_i P[i, j]``.
 

@@ -65,3 +65,14 @@ def column_sum(maps: Maps, head_weights: HeadWeights = "mean") -> Float[Tensor, 
     ``head_weights`` as in `mix_heads`. Source: Hong et al. 2023, arXiv 2210.00939.
     """
     return mix_heads(maps, head_weights).column_sums
+
+
+def attention_from(maps: Maps, token: int) -> Float[Tensor, "*batch n"]:
+    """``P[token]``, mean over heads: where one token, such as a class token, attends in one step; sums to 1.
+
+    That row alone is computed. ``IndexError`` for a token that is not there. For more steps, or other heads'
+    weights: `multi_bounce`.
+    """
+    operator = as_operator(maps)
+    row = operator.row(token)
+    return row.mean(-2) if operator.batch_shape else row

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from eval.generate.arms import Arm, parse_arm, parse_arms
-from eval.generate.scorers import TokenRankAlong, quantiles
+from eval.generate.scorers import quantiles
 from sag import SelfAttentionGuidance
 from tests.markov.chains import TOY
 from tokenrank_guidance.markov import DenseTransition, column_sum, tokenrank_score
@@ -40,14 +40,14 @@ def test_all_settings_are_those_given_and_the_defaults():
     assert parse_arm("pag:scale=2").all_settings == {"scale": 2.0, "layers": ""}
     given = parse_arm("tokenrank:scale=0.5:direction=incoming").all_settings
     assert (given["scale"], given["direction"]) == (0.5, "incoming")
-    assert given["rescale"] == SelfAttentionGuidance().rescale
+    assert given["keep_contrast"] == SelfAttentionGuidance().keep_contrast
     assert given["heads"] == "mean"
 
 
 def test_rescaling():
-    arm = parse_arm("sag:rescale=1:scale=1.5")
-    assert arm.text == "sag:scale=1.5:rescale=1"
-    assert arm.guidance().rescale == 1.0
+    arm = parse_arm("sag:keep_contrast=1:scale=1.5")
+    assert arm.text == "sag:scale=1.5:keep_contrast=1"
+    assert arm.guidance().keep_contrast == 1.0
 
 
 def test_a_list_takes_each_arm_once():
@@ -69,11 +69,13 @@ def test_a_list_takes_each_arm_once():
         ("sag:scale=-1", "sag_scale"),
         ("sag:quantile=1", "quantile"),
         ("sag:quantile=0.5:threshold=1", "one of them"),
-        ("sag:direction=incoming", "no direction"),
+        ("sag:direction=incoming", "sag has none"),
+        ("rollout:quantile=0.5", "give it a threshold"),
+        ("rollout:damping=0.5", "rollout does not read damping"),
         ("tokenrank:direction=sideways", "outgoing or incoming"),
         ("tokenrank:mask=fuzzy", "'hard', 'soft'"),
         ("tokenrank:mask=soft:threshold=0", "a number > 0"),
-        ("tokenrank:rescale=1.5", "rescale is 1.5"),
+        ("tokenrank:keep_contrast=1.5", "keep_contrast is 1.5"),
     ],
 )
 def test_mistakes(text, words):
@@ -95,6 +97,12 @@ def test_quantiles_have_mean_one_and_cut_off_a_share():
 def test_the_incoming_chain_is_the_column_normalised_transpose():
     received = TOY.T / TOY.sum(0)[:, None]
     expected = tokenrank_score(received[None, None])
-    assert torch.allclose(TokenRankAlong("incoming")(Record()), expected)
-    assert torch.allclose(TokenRankAlong("outgoing")(Record()), tokenrank_score(TOY[None, None]))
+    assert torch.allclose(parse_arm("tokenrank:direction=incoming").guidance().score(Record()), expected)
+    plain = parse_arm("tokenrank:direction=outgoing").guidance().score(Record())
+    assert torch.allclose(plain, tokenrank_score(TOY[None, None]))
     assert not torch.allclose(expected, tokenrank_score(TOY[None, None]))
+
+
+def test_the_former_name_of_keep_contrast_is_read_with_a_warning(capsys):
+    assert parse_arm("sag:rescale=0.5").text == "sag:keep_contrast=0.5"
+    assert capsys.readouterr().err == "warning: rescale is now called keep_contrast\n"

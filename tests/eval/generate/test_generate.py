@@ -275,11 +275,11 @@ def test_a_folder_drawn_with_another_default_is_refused(draw, tmp_path):
     draw(*ARMS)
     manifest = tmp_path / "out" / "sag" / "manifest.json"
     written = json.loads(manifest.read_text())
-    written["settings"]["guidance"]["rescale"] = 0.0
+    written["settings"]["guidance"]["keep_contrast"] = 0.0
     manifest.write_text(json.dumps(written))
     before = images(tmp_path / "out")
     mistake = draw(*ARMS, code=2)
-    assert "has results of other settings (guidance.rescale was 0.0, is 1.0)" in mistake
+    assert "has results of other settings (guidance.keep_contrast was 0.0, is 1.0)" in mistake
     assert images(tmp_path / "out") == before
 
 
