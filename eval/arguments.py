@@ -10,14 +10,12 @@ from __future__ import annotations
 from argparse import ArgumentTypeError
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from functools import cache
 from inspect import get_annotations
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args
 
 from eval.data.choice import Which
-from tokenrank_guidance.messages import say
-from tokenrank_guidance.option_groups import DTYPES
+from tokenrank_guidance.option_groups import DTYPES, keep_working
 from tokenrank_guidance.options import at_least, existing, folder, layer, named, positive, words
 from tokenrank_guidance.program import parser_of
 
@@ -100,39 +98,18 @@ class Running:
 
 
 def read(options: type[Options], prog: str, argv: Sequence[str], renamed: Mapping[str, str]) -> Options:
-    """What is asked of a program; old names of options go on working: those of `renamed`, old to new.
-
-    Each of those is warned of in one line. Raises ValueError for a mistake, and for two names of one option.
-    """
+    """What is asked of a program, ValueError for a mistake; `renamed`: names of before to those of fields."""
     parser = parser_of(prog, options.__doc__)
     owners = {name: kind for kind in options.__mro__ for name in get_annotations(kind)}
     groups = {kind: parser.add_argument_group(kind.TITLE) for kind in reversed(options.__mro__[:-1])}
+    added = {}
     for one in fields(options):  # pyright: ignore[reportArgumentType]  all are dataclasses
         default = None if one.default is MISSING else one.default
-        group = groups[owners[one.name]]
-        group.add_argument("--" + one.name.replace("_", "-"), default=default, **one.metadata)
-    return options(**vars(parser.parse_args(_current(argv, renamed))))
-
-
-def _current(argv: Sequence[str], renamed: Mapping[str, str]) -> list[str]:
-    """The arguments with options by their new names."""
-    given: dict[str, str] = {}
-    current = []
-    for part in argv:
-        old, equals, value = part.partition("=")
-        new = renamed.get(old, old)
-        if new in renamed.values() and given.setdefault(new, old) != old:
-            raise ValueError(f"{given[new]} and {old} are one option, {new}: give it once")
-        if new != old:
-            _say_renamed(old, new)
-        current.append(new + equals + value)
-    return current
-
-
-@cache
-def _say_renamed(old: str, new: str) -> None:
-    """Once, as a program reads its arguments before and after it imports what is heavy."""
-    say(f"warning: {old} is now {new}; the old name goes with the next version")
+        name = "--" + one.name.replace("_", "-")
+        added[one.name] = groups[owners[one.name]].add_argument(name, default=default, **one.metadata)
+    for old, new in renamed.items():
+        keep_working(parser, old, added[new])
+    return options(**vars(parser.parse_args(argv)))
 
 
 def chosen(asked: object, names: Iterable[str]) -> dict[str, Any]:

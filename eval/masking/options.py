@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SCORERS = ("random", "centre", "column_sum", "cls_attention", "rollout", "tokenrank")
 FEW_ARMS = 12
-RENAMED = {"--batch": "--batch-size"}
+RENAMED = {"--batch": "batch_size"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 DEFAULT_ANCHORS = ("uniform", "tokenrank-grid", "tokenrank-topk", "tokenrank-nms", "tokenrank-sample")
 CHANGES = ("num_anchors", "merges", "refine", "damping", "layers", "seed")
 MATCHES = ("image", "data-set")
-RENAMED = {"--pipe": "--model", "--vit": "--model", "--timestep": "--timesteps"}
+RENAMED = {"--pipe": "model", "--vit": "model", "--timestep": "timesteps"}
 
 
 def thresholds(text: str) -> tuple[Threshold, ...]:

@@ -18,7 +18,7 @@ CAPTION = "a {name}"
 PLACE = "{name}"
 MOST_CURVE = 100
 CHANGES = ("direction", "mix", "timesteps", "draws", "background", "blur", "seed")
-RENAMED = {"--pipe": "--model", "--n": "--bounces"}
+RENAMED = {"--pipe": "model", "--n": "bounces"}
 
 
 def template(text: str) -> str:

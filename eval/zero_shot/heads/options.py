@@ -16,7 +16,7 @@ from tokenrank_guidance.option_groups import refuse_without_effect
 from tokenrank_guidance.options import names
 
 OF_NOISE = ("timesteps", "draws", "seed")
-RENAMED = {"--pipe": "--model", "--vit": "--model"}
+RENAMED = {"--pipe": "model", "--vit": "model"}
 
 
 @dataclass(frozen=True, kw_only=True)

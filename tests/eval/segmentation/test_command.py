@@ -194,7 +194,7 @@ def test_mistakes_are_one_line(vit, data, tmp_path, capsys):
     assert "expected numbers > 0 or auto" in line("--kl-threshold", "0")
     assert "expected a number" in line("--kl-threshold", "many")
     both = arguments(vit, data, tmp_path / "out", "--pipe", "tiny-flux")
-    assert "--model and --pipe are one option, --model: give it once" in mistake(capsys, both)
+    assert "--pipe: it is now called --model: give one of them, once" in mistake(capsys, both)
     assert "--add-noise would have no effect: a vision transformer sees" in line("--add-noise")
     assert "got 2, and segments are read at one" in line("--timesteps", "1,2")
     assert "there is no file or folder" in line(of=tmp_path / "none")

@@ -187,6 +187,6 @@ def test_mistakes(models, data, tmp_path, capsys):
     assert "its denoiser takes 32 channels, an image gives 16" in of("control")
     assert "has no class token for a walk to start at" in of("siglip")
     assert "expected some of row, column, bounce, tokenrank" in of("vit", "--maps", "best")
-    assert "--model and --vit are one option" in of("vit", "--vit", "google/vit")
+    assert "--vit: it is now called --model: give one of them, once" in of("vit", "--vit", "google/vit")
     assert "--draws would have no effect: a vision transformer is read once" in of("vit", "--draws", "2")
     assert not (tmp_path / "out" / "report.json").exists()
