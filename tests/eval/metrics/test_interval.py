@@ -133,7 +133,7 @@ def test_mistakes(call, message):
         call()
 
 
-@pytest.mark.parametrize(("successes", "n"), [(0, 10), (3, 10), (10, 10), (67, 500)])
+@pytest.mark.parametrize(("successes", "n"), [(0, 10), (3, 10), (10, 10), (67, 500), (335, 500)])
 def test_wilson_against_scipy(successes, n):
     expected = stats.binomtest(successes, n).proportion_ci(method="wilson")
     found = wilson(successes, n)
