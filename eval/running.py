@@ -17,11 +17,11 @@ from jaxtyping import Float
 
 from eval.arguments import Running
 from eval.data import UnreadableImage
-from eval.journal import Journal
+from eval.journal import Journals
 from eval.kept import Kept
 from eval.processes import agreed
 from eval.report import provenance, save_figure
-from eval.schema import Schema, Unreadable, check_index, validated
+from eval.schema import Record, Unreadable, check_index, validated
 from tokenrank_guidance.files.writing import write_text
 from tokenrank_guidance.messages import progress, say
 from tokenrank_guidance.report import Json, emit
@@ -30,43 +30,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 UNREADABLE = "unreadable"
-JOURNALS = "images-*.jsonl"
 Measure = Callable[[Iterable[int]], Iterator[tuple[int, Json]]]
 
 
-@dataclass(frozen=True)
-class Journals:
-    """One journal of images of `data` for each process, in `folder`; those of another `config` are refused.
+def image_journals(folder: Path, config: Json, schema: type[Record], expected: Any) -> Journals:
+    """One journal of images for each process, in `folder`; those of another `config` are refused.
 
-    A record is of the `schema` or says why its image cannot be read; `check` raises ValueError for one of the
-    schema that still does not fit.
+    A record is of the `schema` and passes its check of what is `expected`, or says why there is none.
     """
 
-    folder: Path
-    data: str
-    config: Mapping[str, object]
-    schema: type[Schema]
-    check: Callable[[Any], object]
-
-    def of(self, process: int) -> Journal:
-        return Journal(self.folder / JOURNALS.replace("*", str(process)), self.config, self._check)
-
-    def records(self) -> dict[int, Json]:
-        """What all processes of this and of earlier runs have finished, by image; ValueError as of `Journal`.
-
-        Not while another process has one open.
-        """
-        done: dict[int, Json] = {}
-        for path in sorted(self.folder.glob(JOURNALS)):
-            with Journal(path, self.config, self._check) as journal:
-                done |= {int(key): record for key, record in journal.done.items()}
-        return done
-
-    def _check(self, key: str, record: Json) -> None:
+    def check(key: str, record: Json) -> None:
         check_index(key)
-        found = validated(Unreadable | self.schema, record)
-        if isinstance(found, self.schema):
-            self.check(found)
+        found = validated(Unreadable | schema, record)
+        if isinstance(found, Record):
+            found.check(expected)
+
+    return Journals(folder, "images", config, check)
 
 
 @dataclass(frozen=True)
@@ -103,14 +82,13 @@ def measure_missing(
             if image not in recorded:
                 journal.add(str(image), record)
     state.wait_for_everyone()
-    return _finished(journals, images) if state.is_main_process else None
+    return _finished(journals.records(), images) if state.is_main_process else None
 
 
-def _finished(journals: Journals, images: Sequence[int]) -> Finished:
-    records = journals.records()
+def _finished(records: Mapping[int, Json], images: Sequence[int]) -> Finished:
     read = {i: records[i] for i in images if UNREADABLE not in records[i]}
     if not read:
-        raise ValueError(f"none of the {len(images)} images of {journals.data} can be read")
+        raise ValueError(f"none of the {len(images)} images of --data can be read")
     return Finished(read, [i for i in images if i not in read])
 
 

@@ -19,6 +19,25 @@ class Schema(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)
 
 
+class Record(Schema):
+    """What an experiment keeps of an image."""
+
+    def check(self, expected: Any) -> None:
+        """ValueError for numbers that are not those of what is expected, such as all arms."""
+
+
+class OfArms(Record):
+    """What it keeps of each arm."""
+
+    arms: dict[str, Any]
+
+    def check(self, expected: Iterable[str]) -> None:
+        """ValueError where one of the arms is lacking."""
+        lacking = [arm for arm in expected if arm not in self.arms]
+        if lacking:
+            raise ValueError(f"arms: it lacks {', '.join(lacking)}")
+
+
 class Unreadable(Schema):
     """An image that could not be read, and why."""
 
@@ -38,13 +57,6 @@ def validated(kind: Any, value: Any) -> Any:
         got = repr(first["input"])
         got = got if len(got) <= SHOWN else f"{got[:SHOWN]}…"
         raise ValueError(f"{where or 'it'}: {first['msg'].lower()}, got {got}") from error
-
-
-def check_arms(found: Iterable[str], arms: Iterable[str]) -> None:
-    """ValueError for a record that lacks one of the arms."""
-    lacking = [arm for arm in arms if arm not in set(found)]
-    if lacking:
-        raise ValueError(f"arms: it lacks {', '.join(lacking)}")
 
 
 def check_index(key: str) -> None:

@@ -26,7 +26,7 @@ from eval.masking.tokens import Shown, tokens_figure
 from eval.metrics.frechet import check_inception
 from eval.patches import patch_side
 from eval.processes import device_of, join_processes
-from eval.running import Journals, measure_missing, publish, unreadable
+from eval.running import image_journals, measure_missing, publish, unreadable
 from tokenrank_guidance.files.digest import weights_digest
 from tokenrank_guidance.report import Json
 
@@ -84,7 +84,7 @@ def main(argv: Sequence[str]) -> None:
     kept = Kept(asked.out / "features", lambda one: features_fit(one, shape)) if masking.frechet else None
     run = Run(task, Measurement(task.classifier, task.ranker, masking), kept)
     config = settings(task, masking)
-    journals = Journals(asked.out, asked.data, config, Measured, lambda found: found.check(shape))
+    journals = image_journals(asked.out, config, Measured, shape)
     finished = measure_missing(state, journals, task.indices, run.records, kept)
     if finished is not None:
         shown = _shown(run, _one_of_each(task, list(finished.records))[: max(1, asked.pictures)])

@@ -6,23 +6,23 @@ from collections.abc import Iterator
 
 from eval.kept import Tensors
 from eval.masking.measure import Outcome
-from eval.schema import Count, Schema, Share
+from eval.schema import Count, Record, Share
 from tokenrank_guidance.report import Json
 
 DIGITS = 6
 
 
-class Measured(Schema):
+class Measured(Record):
     """The place of the true class and its probability, by arm and point of the curve; null: not a number."""
 
     rank: list[list[Count]]
     probability: list[list[Share | None]]
 
-    def check(self, shape: tuple[int, int]) -> None:
-        """ValueError for another number of arms, or of points."""
+    def check(self, expected: tuple[int, int]) -> None:
+        """ValueError for other numbers than those of `expected` = (arms, points)."""
         for name, rows in (("rank", self.rank), ("probability", self.probability)):
-            if [len(row) for row in rows] != [shape[1]] * shape[0]:
-                raise ValueError(f"{name} is not {shape[0]} rows of {shape[1]}")
+            if [len(row) for row in rows] != [expected[1]] * expected[0]:
+                raise ValueError(f"{name} is not {expected[0]} rows of {expected[1]}")
 
 
 def recorded(outcome: Outcome) -> Iterator[Json]:

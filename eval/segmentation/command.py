@@ -13,7 +13,7 @@ from eval.kept import Kept
 from eval.metrics.confusion import mean_iou
 from eval.metrics.matching import match_segments
 from eval.processes import device_of, join_processes
-from eval.running import Journals, measure_missing, one_by_one, publish, worst_and_best
+from eval.running import image_journals, measure_missing, one_by_one, publish, worst_and_best
 from eval.segmentation.arms import Arm
 from eval.segmentation.classes import Classes, name_classes
 from eval.segmentation.clusters import matched_per_data_set
@@ -85,7 +85,7 @@ def main(argv: Sequence[str]) -> None:
     task = open_task(asked, device_of(state, asked.device))
     images = rows(task.scenes, asked.rows, asked.limit)
     keys = [arm.key for arm in task.measure.arms]
-    journals = Journals(asked.out, asked.data, task.config, Measured, lambda found: found.check(keys))
+    journals = image_journals(asked.out, task.config, Measured, keys)
     finished = measure_missing(state, journals, images, one_by_one(task.record), task.kept)
     if finished is not None:
         result = task.result(finished.records)

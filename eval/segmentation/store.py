@@ -16,7 +16,7 @@ from diffseg.vote import pixel_counts
 from eval.kept import Tensors
 from eval.metrics.confusion import IGNORE
 from eval.metrics.matching import overlap_matrix
-from eval.schema import Count, Schema, Share, check_arms
+from eval.schema import Count, OfArms, Schema, Share
 from eval.segmentation.arms import Arm
 from eval.segmentation.measure import Outcome
 from eval.segmentation.tally import ClassTally, matched_per_image
@@ -35,15 +35,11 @@ class MeasuredArm(Schema):
     seconds: float
 
 
-class Measured(Schema):
+class Measured(OfArms):
     """A finished picture in the journal."""
 
     attention: float
     arms: dict[str, MeasuredArm]
-
-    def check(self, arms: Sequence[str]) -> None:
-        """ValueError without one of them."""
-        check_arms(self.arms, arms)
 
 
 @dataclass(frozen=True)

@@ -11,36 +11,27 @@ from tokenrank_guidance.interval import Interval
 if TYPE_CHECKING:
     from eval.segmentation.result import SegmentationResult
 
-COLUMNS = (
-    "anchors",
-    "τ",
-    "pixel acc.",
-    "class acc.",
-    "mIoU",
-    "95 % interval",
-    "mIoU − uniform",
-    "best overlap",
-    "segments",
-    "s/image",
-    "n",
-)
+OVERLAP = "best overlap"
 
 
 def table(result: SegmentationResult) -> str:
     """One line per arm, and one for the floor."""
     lines = [_line(result, i) for i in range(len(result.arms))]
-    floor = {"anchors": "one segment", "segments": 1.0, "n": result.n} | _figures(result.floor)
-    return markdown_table([*lines, floor], COLUMNS)
+    floor = {"anchors": "one segment"} | _figures(result.floor) | {"segments": 1.0, "n": result.n}
+    return markdown_table([*lines, floor], tuple(lines[0]))
 
 
 def _line(result: SegmentationResult, index: int) -> dict[str, object]:
-    arm = result.arms[index]
-    found, auto = result.median(index, "threshold"), arm.threshold == "auto"
+    arm, found = result.arms[index], result.median(index, "threshold")
     less = result.differences[index][1]["miou"] if index in result.differences else None
-    return _figures(result.figures[index]) | {
+    figures = _figures(result.figures[index])
+    overlap = figures.pop(OVERLAP)
+    return {
         "anchors": arm.anchors,
-        "τ": f"auto ({found:.3g})" if auto else f"{arm.threshold:g}",
+        "τ": f"auto ({found:.3g})" if arm.threshold == "auto" else f"{arm.threshold:g}",
+        **figures,
         "mIoU − uniform": None if less is None else f"{less.value:+.3f} {less.ends()}",
+        OVERLAP: overlap,
         "segments": result.median(index, "segments"),
         "s/image": result.median(index, "total_seconds"),
         "n": result.n,
@@ -53,5 +44,5 @@ def _figures(figures: Mapping[str, Interval]) -> dict[str, object]:
         "class acc.": figures["mean_class_accuracy"].value,
         "mIoU": figures["miou"].value,
         "95 % interval": figures["miou"].ends(),
-        "best overlap": figures["best_overlap"].value,
+        OVERLAP: figures["best_overlap"].value,
     }

@@ -16,7 +16,7 @@ from diffseg.zero_shot.options import Options
 from eval.data import rows
 from eval.models import open_pipeline
 from eval.processes import device_of, join_processes
-from eval.running import Journals, measure_missing, one_by_one, publish, worst_and_best
+from eval.running import image_journals, measure_missing, one_by_one, publish, worst_and_best
 from eval.zero_shot.arms import JOINT_ARMS, UNET_ARMS, Arm, curve_arms, named_arms
 from eval.zero_shot.objects import Labelled, Objects, open_objects
 from eval.zero_shot.options import ZeroShotOptions, captioned, parse
@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> None:
     task = open_task(asked, device_of(state, asked.device))
     images = rows(task.objects, asked.rows, asked.limit)
     keys = [arm.key for arm in task.arms]
-    journals = Journals(asked.out, asked.data, task.config, Measured, lambda found: found.check(keys))
+    journals = image_journals(asked.out, task.config, Measured, keys)
     finished = measure_missing(state, journals, images, one_by_one(task.record))
     if finished is not None:
         result = task.result(finished.records)

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int
 
-from eval.metrics.confusion import IGNORE
 from eval.metrics.foreground import foreground, min_max
-from eval.report import COLOURS
+from eval.report import COLOURS, plain_axes
 from eval.zero_shot.arms import DIRECTIONS
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def grid_figure(shown: Sequence[Shown], columns: Sequence[str]) -> Figure:
         for panel, heat, score in zip(row[1:], one.heats, one.scores, strict=True):
             panel.imshow(min_max(heat), cmap="magma", vmin=0, vmax=1)
             _outline(panel, foreground(heat), "white")
-            _outline(panel, (one.mask == 1) & (one.mask != IGNORE), "lime")
+            _outline(panel, one.mask == 1, "lime")
             _title(panel, f"mIoU {score:.2f}")
     for panel, name in zip(panels[0, 1:], columns, strict=True):
         _title(panel, f"{name}\n{panel.get_title()}")
@@ -73,8 +72,7 @@ def curve_figure(result: ZeroShotResult) -> Figure:
             _band(panel, result, name, direction, colour)
         _peers(panel, result, name)
         panel.set(xlabel="bounces", ylabel=f"{LABELS[name]} (%)", xticks=range(1, most + 1))
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.grid(alpha=0.3)
+        plain_axes(panel, 0.3)
     figure.suptitle(f"{result.n} pictures, shaded: 95 % intervals", fontsize=10)
     handles, labels = panel.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)

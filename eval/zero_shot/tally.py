@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from eval.metrics.average_precision import map_average_precision
 from eval.metrics.foreground import SIDE, foreground, foreground_confusion, min_max, one_hot_counts
-from eval.schema import Count, Schema, Share, check_arms
+from eval.schema import Count, OfArms, Schema, Share
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,14 +52,10 @@ class MeasuredArm(Schema):
     precision: Share | None
 
 
-class Measured(Schema):
+class Measured(OfArms):
     """A finished picture."""
 
     arms: dict[str, MeasuredArm]
-
-    def check(self, arms: Sequence[str]) -> None:
-        """ValueError without the numbers of one of them."""
-        check_arms(self.arms, arms)
 
 
 def tally(heat: Float[Tensor, "gh gw"], mask: Int[np.ndarray, "h w"]) -> Tally:

@@ -12,13 +12,17 @@ from eval import running
 from eval.arguments import Running
 from eval.data import UnreadableImage
 from eval.kept import Kept
-from eval.running import Journals, measure_missing, one_by_one, publish, worst_and_best
-from eval.schema import Count, Schema
+from eval.running import image_journals, measure_missing, one_by_one, publish, worst_and_best
+from eval.schema import Count, Record
 from tokenrank_guidance.interval import Interval
 
 
-class Square(Schema):
+class Square(Record):
     square: Count
+
+    def check(self, expected):
+        if self.square > expected:
+            raise ValueError("it is too large")
 
 
 class Alone:
@@ -33,11 +37,7 @@ class Alone:
 
 
 def journals(folder, **config):
-    def check(found):
-        if found.square > 100:
-            raise ValueError("it is too large")
-
-    return Journals(folder, "numbers", {"of": "numbers"} | config, Square, check)
+    return image_journals(folder, {"of": "numbers"} | config, Square, 100)
 
 
 def squared(measured):
@@ -111,7 +111,7 @@ def test_journals_of_other_settings_or_records_are_refused(tmp_path):
 
 
 def test_nothing_that_can_be_read_is_a_mistake(tmp_path):
-    with pytest.raises(ValueError, match="none of the 1 images of numbers can be read"):
+    with pytest.raises(ValueError, match="none of the 1 images of --data can be read"):
         measure_missing(Alone(), journals(tmp_path), [3], squared([]))
 
 

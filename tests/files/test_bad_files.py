@@ -19,7 +19,7 @@ from eval.masking.loading import read_head
 from eval.masking.store import Measured
 from eval.masking.task import best_layers
 from eval.metrics.frechet import check_inception
-from eval.running import Journals
+from eval.running import image_journals
 from eval.segmentation.arms import best_thresholds
 from eval.segmentation.scenes import open_scenes
 from eval.zero_shot.objects import open_objects
@@ -67,7 +67,7 @@ def placed(path: Path, target: Path) -> Path:
 
 def masked(folder, config, shape):
     """The journals of eval.masking."""
-    return Journals(folder, "data", config, Measured, lambda found: found.check(shape))
+    return image_journals(folder, config, Measured, shape)
 
 
 READERS = {
@@ -90,7 +90,7 @@ READERS = {
     "journal": lambda path, folder: Journal(placed(path, folder / "j") / "j", {}).close(),
     "masked": lambda path, folder: masked(placed(path, folder / "images-0.jsonl"), {}, (1, 2)).records(),
     "manifest": lambda path, folder: read_manifest(placed(path, folder / MANIFEST)),
-    "batches": lambda path, folder: ArmStore(placed(path, folder / "batches-0.jsonl"), {}).finished(),
+    "batches": lambda path, folder: ArmStore(placed(path, folder / "batches-0.jsonl"), {}).journals.records(),
     "arm": lambda path, folder: open_generated([placed(path, folder / MANIFEST)]),
 }
 

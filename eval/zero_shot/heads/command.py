@@ -9,7 +9,7 @@ import numpy as np
 
 from eval.data import rows
 from eval.processes import device_of, join_processes
-from eval.running import Journals, measure_missing, one_by_one, publish
+from eval.running import image_journals, measure_missing, one_by_one, publish
 from eval.zero_shot.heads.figure import heads_figure
 from eval.zero_shot.heads.options import HeadsOptions, parse
 from eval.zero_shot.heads.readers import HeadsReader, open_reader
@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> None:
         "maps": list(asked.maps),
         **reader.config,
     }
-    journals = Journals(asked.out, asked.data, config, Measured, lambda found: found.check(len(asked.maps)))
+    journals = image_journals(asked.out, config, Measured, len(asked.maps))
     measure = one_by_one(lambda image: measured(reader, objects[image], asked.maps))
     finished = measure_missing(state, journals, images, measure)
     if finished is not None:

@@ -14,7 +14,7 @@ from pydantic import Field, Strict
 from eval.metrics.confusion import mean_iou, totals
 from eval.metrics.interval import FEWER, bootstrap_statistic
 from eval.report import markdown_table
-from eval.schema import Schema, Share
+from eval.schema import Record, Share
 from eval.zero_shot.tally import Square
 from tokenrank_guidance.interval import Interval
 
@@ -41,7 +41,7 @@ class Picture:
         return cls(lambda2, np.array(record["confusion"]), precision)
 
 
-class Measured(Schema):
+class Measured(Record):
     """A `Picture` in the journal, and how many heads each layer has; null: not a number."""
 
     layers: list[Annotated[tuple[str, Annotated[int, Field(ge=1, le=4096)]], Strict(False)]]
@@ -49,12 +49,12 @@ class Measured(Schema):
     confusion: list[list[Square]]
     precision: list[list[Share | None]]
 
-    def check(self, maps: int) -> None:
-        """ValueError unless there are as many numbers as maps and heads."""
+    def check(self, expected: int) -> None:
+        """ValueError unless there are as many numbers as the `expected` maps and the heads."""
         heads = sum(count for _, count in self.layers)
         by_map = [[len(one) for one in part] for part in (self.confusion, self.precision)]
-        if len(self.lambda2) != heads or by_map != [[heads] * maps] * 2:
-            raise ValueError(f"it does not have the numbers of {maps} maps of {heads} heads")
+        if len(self.lambda2) != heads or by_map != [[heads] * expected] * 2:
+            raise ValueError(f"it does not have the numbers of {expected} maps of {heads} heads")
 
 
 @dataclass(frozen=True, eq=False)
