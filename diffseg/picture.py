@@ -11,11 +11,11 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from diffseg.result import Segmentation
-from tokenrank_guidance.drawing import edges, fitted, font, heat, stretched
+from tokenrank_guidance.drawing import GREY, INK, edges, fitted, font, heat, stretched
 
 Colour = tuple[int, int, int]
 CELL, GAP, MARGIN, TITLE, LINE = 420, 14, 20, 34, 20
-INK, GREY, MARK = (20, 20, 20), (110, 110, 110), (86, 180, 233)
+MARK = (86, 180, 233)
 MOST_LABELS = 256
 ENDS = (0.005, 0.995)  # quantiles of the scores that are black and brightest; outliers are clipped
 

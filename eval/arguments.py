@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args
 
 from eval.data.choice import Which
-from tokenrank_guidance.option_groups import DTYPES, keep_working
+from tokenrank_guidance.option_groups import DTYPE_NAMES, keep_working
 from tokenrank_guidance.options import at_least, existing, folder, layer, named, positive, words
 from tokenrank_guidance.program import parser_of
 
@@ -94,7 +94,7 @@ class Running:
     out: Path = required(type=folder, metavar="DIR", help="folder for results")
     seed: int | None = option(type=at_least(0), metavar="N", help="of all that is random; 0")
     device: str = option("auto", type=named, help="cpu, cuda, cuda:1, mps, …; the GPU where there is one")
-    dtype: str = option("float32", choices=DTYPES, help="the model's; default: %(default)s")
+    dtype: str = option("float32", choices=DTYPE_NAMES, help="the model's; default: %(default)s")
 
 
 def read(options: type[Options], prog: str, argv: Sequence[str], renamed: Mapping[str, str]) -> Options:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from tokenrank_guidance.checks import is_damping, is_number, is_one_of
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from sag.settings import GuidanceSettings
     from tokenrank_guidance.capture import AttentionRecord
 
 HEAD_WEIGHTS = ("mean", "lambda2")
@@ -101,16 +100,25 @@ class RolloutScorer(AcrossLayers):
         return ends.shape[-1] * ends.unflatten(-1, grid)
 
 
+class ChainSettings(Protocol):
+    """Those of a guidance that a scorer may read."""
+
+    @property
+    def damping(self) -> float: ...
+    @property
+    def head_weights(self) -> Literal["mean", "lambda2"]: ...
+
+
 @dataclass(frozen=True)
 class NamedScorer:
     """A scorer with a name: what pictures call it, how it is made, and which settings it `reads` alone."""
 
     title: str
-    make: Callable[[GuidanceSettings], Scorer]
+    make: Callable[[ChainSettings], Scorer]
     reads: tuple[str, ...] = ()
 
 
-def _ranked(direction: Any) -> Callable[[GuidanceSettings], Scorer]:
+def _ranked(direction: Any) -> Callable[[ChainSettings], Scorer]:
     return lambda settings: TokenRankScorer(settings.damping, settings.head_weights, direction)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tests.tiny_models import pipeline
-from tokenrank_guidance.components import denoiser_of
+from tokenrank_guidance.components import autoencoder_of, denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
 
 
@@ -27,3 +27,10 @@ def test_what_has_no_denoiser_is_refused(pipe):
     refusal = f"^{type(pipe).__name__} has neither a unet nor a transformer$"
     with pytest.raises(UnsupportedError, match=refusal):
         denoiser_of(pipe)
+
+
+def test_the_autoencoder_is_there_or_none():
+    pipe = pipeline("sd")
+    assert autoencoder_of(pipe) is pipe.vae
+    assert autoencoder_of(SimpleNamespace(vqvae=pipe.vae)) is pipe.vae
+    assert autoencoder_of(pipeline("ddpm")) is None

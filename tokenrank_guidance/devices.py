@@ -7,10 +7,10 @@ from functools import cache
 
 import torch
 
-from tokenrank_guidance import option_groups
 from tokenrank_guidance.messages import say
+from tokenrank_guidance.option_groups import DTYPE_NAMES
 
-DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in option_groups.DTYPES}
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPE_NAMES}
 SIDE, SLOW = 192, 3.0  # of the product by which numbers are timed; how many times float32 is slow
 
 

@@ -12,6 +12,7 @@ from matplotlib import font_manager
 from PIL import Image, ImageFont
 
 Size = tuple[int, int]
+INK, GREY = (20, 20, 20), (110, 110, 110)  # of letters
 
 
 @lru_cache

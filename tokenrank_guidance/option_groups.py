@@ -11,7 +11,7 @@ from tokenrank_guidance.messages import say
 from tokenrank_guidance.options import named
 from tokenrank_guidance.schedulers import SCHEDULERS
 
-DTYPES = ("float32", "float16", "bfloat16")
+DTYPE_NAMES = ("float32", "float16", "bfloat16")
 MOST_STEPS = 10_000
 
 
@@ -67,7 +67,9 @@ def add_device_arguments(group: ArgumentParser | _ArgumentGroup) -> None:
     group.add_argument(
         "--device", type=named, default="auto", help="cpu, cuda, cuda:1, mps, …; the GPU where there is one"
     )
-    group.add_argument("--dtype", choices=DTYPES, default="float32", help="the model's; default: %(default)s")
+    group.add_argument(
+        "--dtype", choices=DTYPE_NAMES, default="float32", help="the model's; default: %(default)s"
+    )
 
 
 def refuse_without_effect(arguments: object, names: Iterable[str], why: str) -> None:

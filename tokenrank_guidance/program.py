@@ -1,6 +1,4 @@
-"""What every program of this project shares: its parser, exit codes, mistakes in one line, and stdout kept
-for results.
-"""
+"""What every program of this project shares: parser, exit codes, mistakes in one line, stdout for results."""
 
 from __future__ import annotations
 
@@ -22,6 +20,7 @@ from tokenrank_guidance.messages import one_line_warnings, say
 MISTAKES = (TokenRankError, ValueError, OSError, ImportError, FloatingPointError)
 FAILED, INTERRUPTED = 2, 130  # exit codes: argparse's own, and a shell's of Ctrl-C
 RESUMES = "interrupted: the same command resumes where this one stopped"
+LOST = "interrupted: nothing was written"
 LONGEST = 2000  # characters of a line: some messages quote what was given, whatever that is
 # What torch says, in a plain RuntimeError, of an allocation that failed, or whose size it could not count.
 OUT_OF_MEMORY = (
@@ -61,8 +60,8 @@ def parser_of(prog: str, description: str | None) -> Parser:
     return parser
 
 
-def program(package: str, argv: Sequence[str] | None = None) -> int:
-    """`python -m PACKAGE`: `parse` of its `options`, then `main` of its `command`; the exit code as of `run`.
+def program(package: str, argv: Sequence[str] | None = None, interrupted: str = RESUMES) -> int:
+    """`python -m PACKAGE`: `parse` of its `options`, then `main` of its `command`; exit codes as of `ended`.
 
     Arguments are read before anything heavy is imported; `main` reads them again, which costs nothing.
     """
@@ -72,7 +71,7 @@ def program(package: str, argv: Sequence[str] | None = None) -> int:
         import_module(f"{package}.options").parse(given)
         _quietly(lambda: import_module(f"{package}.command").main(given))
 
-    return ended(work, RESUMES)
+    return ended(work, interrupted)
 
 
 def run(main: Callable[[Sequence[str]], object], argv: Sequence[str] | None = None) -> int:

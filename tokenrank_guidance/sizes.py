@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tokenrank_guidance.components import autoencoder_of
 from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.families.registry import family_of
 from tokenrank_guidance.memory import check_memory
@@ -44,7 +45,7 @@ def held_bytes(pipe: Any, height: int, width: int, images: int) -> int:
 
     An autoencoder that works in tiles, or image by image, holds less: of those only the pictures are counted.
     """
-    vae = getattr(pipe, "vae", None) or getattr(pipe, "vqvae", None)
+    vae = autoencoder_of(pipe)
     if getattr(vae, "use_tiling", False):
         return 3 * 4 * images * height * width
     at_once = 1 if getattr(vae, "use_slicing", False) else images

@@ -20,22 +20,25 @@ PROGRAMS = {
     "tokenrank sample": ("tokenrank_guidance.cli:main", ["sample", "--damping", "1"]),
     "tokenrank segment": ("tokenrank_guidance.cli:main", ["segment", "x.png", "--vote", "mean"]),
     "tokenrank explain": ("tokenrank_guidance.cli:main", ["explain", "--concepts", "x"]),
-    "eval.masking": ("masking", ["--model", "m", "--data", "d", "--out", "o", "--scorers", "rnk"]),
-    "eval.segmentation": ("segmentation", ["--model", "timm/v", "--data", "d", "--out", "o", "--add-noise"]),
+    "eval.masking": ("eval.masking", ["--model", "m", "--data", "d", "--out", "o", "--scorers", "rnk"]),
+    "eval.segmentation": (
+        "eval.segmentation",
+        ["--model", "timm/v", "--data", "d", "--out", "o", "--add-noise"],
+    ),
     "eval.zero_shot": (
-        "zero_shot",
+        "eval.zero_shot",
         ["--model", "p", "--data", "d", "--out", "o", "--methods", "row", "--bounces", "2"],
     ),
     "eval.zero_shot.heads": (
-        "zero_shot.heads",
+        "eval.zero_shot.heads",
         ["--model", "timm/v", "--data", "d", "--out", "o", "--draws", "2"],
     ),
-    "eval.generate": ("generate", ["--out", "o", "--n", "1", "--arms", "tokenrank:damping=2"]),
-    "eval.fidelity": ("fidelity", ["o", "--out", "p"]),
-    "eval.sweep": ("sweep", ["--out", "o", "--arms", "none"]),
-    "tiny.train": ("tokenrank_guidance.tiny.train.options:main", ["tiny-sd", "--data", "d", "--rate", "nan"]),
+    "eval.generate": ("eval.generate", ["--out", "o", "--n", "1", "--arms", "tokenrank:damping=2"]),
+    "eval.fidelity": ("eval.fidelity", ["o", "--out", "p"]),
+    "eval.sweep": ("eval.sweep", ["--out", "o", "--arms", "none"]),
+    "tiny.train": ("tokenrank_guidance.tiny.train", ["tiny-sd", "--data", "d", "--rate", "nan"]),
     "tiny.evaluate": (
-        "tokenrank_guidance.tiny.evaluate.options:main",
+        "tokenrank_guidance.tiny.evaluate",
         ["m", "--classifier", "c", "--data", "d"],
     ),
 }
@@ -65,7 +68,7 @@ for name, (where, mistake) in programs.items():
     def run(arguments):
         if function:
             return getattr(import_module(module), function)(arguments)
-        return program(f"eval.{module}", arguments)
+        return program(module, arguments)
     subcommand = name.split()[1:]
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -145,6 +148,14 @@ def test_lazy_packages_have_every_name_they_export(name):
         _ = package.nothing
 
 
+def test_guidance_and_segmentation_bring_no_pipelines():
+    code = (
+        "import sys\nfrom diffseg import DiffSeg\nfrom sag import SelfAttentionGuidance\n"
+        "assert not {'diffusers', 'transformers'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_capture_is_the_function_before_and_after_its_package_is_imported():
     assert callable(tokenrank_guidance.capture)
     code = (
@@ -165,12 +176,12 @@ class _Interrupted(ModuleType):
         ("eval.generate.command", lambda argv: program("eval.generate", argv), ["--out", "o", "--n", "1"]),
         (
             "tokenrank_guidance.tiny.evaluate.command",
-            import_module("tokenrank_guidance.tiny.evaluate.options").main,
+            lambda argv: program("tokenrank_guidance.tiny.evaluate", argv),
             ["tiny-sd", "--classifier", ".", "--data", "."],
         ),
         (
             "tokenrank_guidance.tiny.train.command",
-            import_module("tokenrank_guidance.tiny.train.options").main,
+            lambda argv: program("tokenrank_guidance.tiny.train", argv),
             ["tiny-sd", "--data", "x"],
         ),
     ],

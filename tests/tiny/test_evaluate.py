@@ -1,6 +1,6 @@
 import pytest
 
-from tokenrank_guidance.tiny.evaluate.options import main
+from tokenrank_guidance.program import program
 
 
 @pytest.mark.parametrize(
@@ -13,6 +13,6 @@ from tokenrank_guidance.tiny.evaluate.options import main
 )
 def test_a_mistake_is_named_and_ends_with_2(arguments, message, tmp_path, capsys):
     given = ["--classifier", str(tmp_path), "--data", str(tmp_path), *arguments]
-    assert main(given) == 2
+    assert program("tokenrank_guidance.tiny.evaluate", given) == 2
     said = capsys.readouterr().err
     assert message in said and said.startswith("error: ") and said.count("\n") == 1

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tokenrank_guidance.program import program
 from tokenrank_guidance.tiny.loader import load_folder
 from tokenrank_guidance.tiny.sampling import sample_images
 from tokenrank_guidance.tiny.tokenizer import LABELS
 from tokenrank_guidance.tiny.train import command as trainer
-from tokenrank_guidance.tiny.train.options import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight:UserWarning")
+
+run = partial(program, "tokenrank_guidance.tiny.train")
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def test_a_run_leaves_a_pipeline_its_pictures_and_checkpoints(data, tmp_path, mo
     monkeypatch.setattr(trainer, "sample_images", partial(sample_images, steps=1))
     monkeypatch.setattr(trainer, "FINAL_COLUMNS", 1)
     first, second = tmp_path / "first", tmp_path / "second"
-    assert main(command(data, tmp_path / "checkpoints", "--out", first)) == 0
+    assert run(command(data, tmp_path / "checkpoints", "--out", first)) == 0
     assert json.loads((first / "training.json").read_text())["images"] == 8
     with Image.open(first / "samples.png") as sheet:
         assert sheet.height == len(LABELS) * 34  # at the pipeline's own size
@@ -54,14 +56,14 @@ def test_a_run_leaves_a_pipeline_its_pictures_and_checkpoints(data, tmp_path, mo
     assert load_folder(first)("a church", num_inference_steps=1).images[0].size == (32, 32)
     for name, option in (("tiny-flux", "--start-from"), ("tiny-sd", "--autoencoder")):
         onward = command(data, tmp_path / name, "--out", second / name, option, first, name=name)
-        assert main(onward) == 0
+        assert run(onward) == 0
         assert autoencoder(second / name) == autoencoder(first)
 
 
 def test_milestones_are_kept_beside_the_checkpoint(data, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "sample_images", partial(sample_images, steps=1))
     monkeypatch.setattr(trainer, "FINAL_COLUMNS", 1)
-    assert main(command(data, tmp_path, "--milestones", "3,8", "--out", tmp_path / "out")) == 0
+    assert run(command(data, tmp_path, "--milestones", "3,8", "--out", tmp_path / "out")) == 0
     kept = {images: tmp_path / "32" / f"tiny-flux-{images}" for images in (4, 8)}  # whole batches of 4
     for images, folder in kept.items():
         assert json.loads((folder / "training.json").read_text())["images"] == images
@@ -71,10 +73,10 @@ def test_milestones_are_kept_beside_the_checkpoint(data, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("given", ["0", "many", "10,,20"])
 def test_milestones_that_are_none_are_named(given, data, tmp_path, capsys):
-    assert main(command(data, tmp_path, "--milestones", given)) == 2
+    assert run(command(data, tmp_path, "--milestones", given)) == 2
     assert f"got {given!r}; expected numbers of images" in capsys.readouterr().err
 
 
 def test_a_missing_file_is_one_line(tmp_path, capsys):
-    assert main(command(tmp_path / "absent.parquet", tmp_path)) == 2
+    assert run(command(tmp_path / "absent.parquet", tmp_path)) == 2
     assert capsys.readouterr().err.startswith("error: no data file at")

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 
-from tokenrank_guidance.program import ended, parser_of, results_only
+from tokenrank_guidance.program import LOST, ended, parser_of, results_only
 
 COMMANDS = {
     "sample": "Draw images from a diffusion model without guidance, with SAG or with TokenRank.",
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns the exit code: 0, 2 after a mistake that one line on stderr explains, 130 after Ctrl-C.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    return ended(lambda: _run(argv), "interrupted: nothing was written")
+    return ended(lambda: _run(argv), LOST)
 
 
 def _run(argv: Sequence[str]) -> None:

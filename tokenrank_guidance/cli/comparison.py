@@ -13,7 +13,7 @@ from tokenrank_guidance.cli.arms import Arm
 from tokenrank_guidance.cli.overlap import bootstrap_mean
 from tokenrank_guidance.cli.sample_options import COMPARED, other_of
 from tokenrank_guidance.cli.tiles import COLOURS, NAMES, distance, token_tile
-from tokenrank_guidance.drawing import fitted, font, heat
+from tokenrank_guidance.drawing import GREY, INK, fitted, font, heat
 
 CELL, TILE, TILES = 192, 64, 6
 GAP, TILE_GAP, MARGIN, COLUMN_GAP = 10, 2, 24, 26
@@ -25,7 +25,6 @@ LEFT = {
     "tokenrank": MARGIN + CELL + BLOCK + 2 * COLUMN_GAP,
 }
 WIDTH = LEFT["tokenrank"] + BLOCK + MARGIN
-INK, GREY = (20, 20, 20), (110, 110, 110)
 ROWS, MOST_ROWS = 4, 6
 
 

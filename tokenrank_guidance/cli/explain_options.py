@@ -7,7 +7,7 @@ from pathlib import Path
 
 from diffseg.zero_shot.options import MOST_BOUNCES, MOST_DRAWS, Options
 from tokenrank_guidance.option_groups import MOST_STEPS, add_model_arguments, refuse_without_effect
-from tokenrank_guidance.options import at_least, between, file, finite, folder, layer
+from tokenrank_guidance.options import at_least, between, file, finite, folder, layer, positive
 
 CHANGES = ("direction", "draws", "head_weights", "n", "resolution", "seed")
 STEPS = 24  # of drawing
@@ -37,8 +37,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     group.add_argument("--steps", type=between(1, MOST_STEPS), metavar="N", help=f"default: {STEPS}")
     group.add_argument("--cfg", type=finite, metavar="W", help="the model's own, embedded: 4")
     group.add_argument("--negative-prompt", metavar="TEXT")
-    group.add_argument("--height", type=at_least(1), metavar="PIXELS")
-    group.add_argument("--width", type=at_least(1), metavar="PIXELS")
+    group.add_argument("--height", type=positive, metavar="PIXELS")
+    group.add_argument("--width", type=positive, metavar="PIXELS")
     group = parser.add_argument_group("output")
     group.add_argument(
         "--out", type=folder, default=Path("explained"), metavar="DIR", help="default: %(default)s"
@@ -80,7 +80,5 @@ def _add_walk_arguments(parser: ArgumentParser) -> None:
     group.add_argument(
         "--draws", type=between(1, MOST_DRAWS), metavar="N", help=f"of noise, at each; {default.draws}"
     )
-    group.add_argument(
-        "--resolution", type=at_least(1), metavar="PIXELS", help="√(pixels) of IMAGE worked at"
-    )
+    group.add_argument("--resolution", type=positive, metavar="PIXELS", help="√(pixels) of IMAGE worked at")
     group.add_argument("--seed", type=at_least(0), metavar="N", help=f"{default.seed}")

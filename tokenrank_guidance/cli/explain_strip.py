@@ -11,11 +11,11 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from diffseg.zero_shot import Options, ZeroShot
-from tokenrank_guidance.drawing import Size, edges, fitted, font, heat, stretched
+from tokenrank_guidance.drawing import GREY, INK, Size, edges, fitted, font, heat, stretched
 
 CELL, GAP, MARGIN, HEADER, LINE = 150, 10, 16, 44, 20
 LEAST_STEP = 124  # what the titles take
-INK, GREY, EDGE = (20, 20, 20), (110, 110, 110), (0, 220, 80)
+EDGE = (0, 220, 80)
 ENDS = (0.01, 0.99)  # quantiles of a map that are black and brightest; attention sinks are clipped
 
 

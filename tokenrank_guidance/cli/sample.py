@@ -12,8 +12,8 @@ from sag.guidance import SelfAttentionGuidance
 from tokenrank_guidance.calls import Sampling, jobs_for
 from tokenrank_guidance.cli.arms import Arm, Study
 from tokenrank_guidance.cli.comparison import Comparison
-from tokenrank_guidance.cli.report import sample_report
 from tokenrank_guidance.cli.sample_options import COMPARED, images_of_each, one_picture, settings_of
+from tokenrank_guidance.cli.sample_report import sample_report
 from tokenrank_guidance.drawing import contact_sheet
 from tokenrank_guidance.files.writing import staged, staged_file, write_result
 from tokenrank_guidance.messages import say

@@ -22,6 +22,7 @@ from tokenrank_guidance.options import (
     finite,
     folder,
     layer,
+    positive,
     positive_number,
 )
 
@@ -124,10 +125,10 @@ def _add_sampling_arguments(parser: ArgumentParser) -> None:
         "--seed", type=at_least(0), default=0, help="of a prompt's first image; the next has seed + 1"
     )
     group.add_argument("--n", type=between(1, MOST), help="images per prompt; default: 2, with FILE.png 1")
-    group.add_argument("--height", type=at_least(1), metavar="PIXELS")
-    group.add_argument("--width", type=at_least(1), metavar="PIXELS")
+    group.add_argument("--height", type=positive, metavar="PIXELS")
+    group.add_argument("--width", type=positive, metavar="PIXELS")
     group.add_argument(
-        "--batch-size", type=at_least(1), default=4, metavar="N", help="images at once; default: %(default)s"
+        "--batch-size", type=positive, default=4, metavar="N", help="images at once; default: %(default)s"
     )
 
 
@@ -148,10 +149,10 @@ def _add_guidance_arguments(parser: ArgumentParser) -> None:
     group.add_argument("--blur-sigma", type=positive_number, help=f"in latent pixels; {default.blur_sigma}")
     group.add_argument("--start", type=finite, help="guide from this fraction of the steps on; 0")
     group.add_argument("--stop", type=finite, help="… up to this one; 1")
-    group.add_argument("--every", type=at_least(1), help="guide each N-th step; 1", metavar="N")
+    group.add_argument("--every", type=positive, help="guide each N-th step; 1", metavar="N")
     group.add_argument(
         "--reuse",
-        type=at_least(1),
+        type=positive,
         help="make the extra pass in each N-th guided step, and add its shift in the others; 1",
         metavar="N",
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from diffseg.choices import ANCHOR_NAMES, MOST_MERGES, PRESET_NAMES, VOTES, check_anchor_options
 from tokenrank_guidance.option_groups import add_model_arguments, refuse_without_effect
-from tokenrank_guidance.options import at_least, between, damping, file, finite, folder, layer
+from tokenrank_guidance.options import at_least, between, damping, file, finite, folder, layer, positive
 
 
 def threshold(text: str) -> float | str:
@@ -63,7 +63,7 @@ def _add_segment_arguments(parser: ArgumentParser) -> None:
         "--preset", choices=PRESET_NAMES, default="default", help="reference: DiffSeg as published"
     )
     group.add_argument("--anchors", choices=ANCHOR_NAMES, help="where merging starts")
-    group.add_argument("--num-anchors", type=at_least(1), metavar="N")
+    group.add_argument("--num-anchors", type=positive, metavar="N")
     group.add_argument(
         "--kl-threshold", type=threshold, nargs="+", metavar="T", help="auto, one, or one for each merge"
     )
@@ -74,6 +74,6 @@ def _add_segment_arguments(parser: ArgumentParser) -> None:
     group.add_argument("--damping", type=damping, metavar="D", help="of TokenRank")
     group.add_argument("--layers", type=layer, nargs="+", metavar="LAYER", help="auto, all, names or indices")
     group.add_argument(
-        "--resolution", type=at_least(1), metavar="PIXELS", help="√(pixels) worked at; the model's own"
+        "--resolution", type=positive, metavar="PIXELS", help="√(pixels) worked at; the model's own"
     )
     group.add_argument("--seed", type=at_least(0), metavar="N", help="of noise and of sampled anchors")

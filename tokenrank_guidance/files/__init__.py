@@ -1,1 +1,1 @@
-"""What comes from outside: read within limits, or refused in one line that says why."""
+"""Files: read within limits, or refused in one line that says why; written whole, or not at all."""

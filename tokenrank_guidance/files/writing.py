@@ -53,15 +53,13 @@ def write_result(folder: Path, result: Mapping[str, object]) -> None:
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a scratch file of the same name, then put it in place of `path`.
 
-    Folders that are missing are made. Raises OSError, naming `path`, where that cannot be written.
+    Folders that are missing are made. Raises OSError, which names `path` or its folder, on failure.
     """
-    try:
+    with _named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _scratch(path.parent) as scratch:
-            write(scratch / path.name)
-            os.replace(scratch / path.name, path)
-    except OSError as error:
-        raise OSError(f"cannot write {path}: {error.strerror or error}") from error
+    with _scratch(path.parent) as scratch, _named(path):
+        write(scratch / path.name)
+        os.replace(scratch / path.name, path)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -73,8 +71,8 @@ def check_writable(folder: Path) -> None:
     """OSError now, before hours of work, for a folder that cannot be written or made."""
     with _named(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with _scratch(folder):
-            pass
+    with _scratch(folder):
+        pass
 
 
 @contextmanager
@@ -92,11 +90,12 @@ def _made(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _named(folder: Path) -> Iterator[None]:
+def _named(path: Path) -> Iterator[None]:
+    """An OSError of the block names what could not be written."""
     try:
         yield
     except OSError as error:
-        raise OSError(f"cannot write to {folder}: {error.strerror}") from error
+        raise OSError(f"cannot write to {path}: {error.strerror or error}") from error
 
 
 @contextmanager

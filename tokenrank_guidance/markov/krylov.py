@@ -134,7 +134,7 @@ class Krylov:
         return whole[..., :-1, :], whole[..., -1, :]
 
 
-def _orthonormal(columns: Float[Tensor, "chains size k"]) -> Float[Tensor, "chains size k"]:
-    """Orthonormal columns that span the same space, then zeros."""
+def _orthonormal(columns: Float[Tensor, "chains size k"]) -> Float[Tensor, "chains size rank"]:
+    """min(size, k) orthonormal columns that span the same space, the last ones zero where it is smaller."""
     u, s, _ = torch.linalg.svd(columns, full_matrices=False)
     return u * (s > 1e-10 * s[..., :1]).unsqueeze(-2)

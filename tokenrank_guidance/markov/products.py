@@ -1,6 +1,6 @@
 """Products with a stack of chains, and their derivatives."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -11,6 +11,7 @@ from tokenrank_guidance.markov.chunked import ChunkedProducts
 from tokenrank_guidance.markov.precision import full_precision
 
 
+@runtime_checkable
 class Products(Protocol):
     """``m`` vectors at a time for each of a stack of chains."""
 

@@ -59,7 +59,7 @@ class Solver(ABC):
     def run(
         self,
         propagate: Propagate,
-        constant: Float[Tensor, "*batch n"],
+        constant: Float[Tensor, "*#batch n"],
         x: Float[Tensor, "*batch n"],
     ) -> Stationary:
         """Bring ``x`` to where ``x = propagate(x) + constant``; ``propagate`` is linear."""
@@ -98,7 +98,7 @@ class PowerIteration(Solver):
     """
 
     def run(
-        self, propagate: Propagate, constant: Float[Tensor, "*batch n"], x: Float[Tensor, "*batch n"]
+        self, propagate: Propagate, constant: Float[Tensor, "*#batch n"], x: Float[Tensor, "*batch n"]
     ) -> Stationary:
         change = propagate(x) + constant - x
         progress = Progress(self, change)
@@ -128,7 +128,7 @@ class MinimalResidual(Solver):
             raise ValueError(f"depth: got {self.depth!r}, expected at least 1")
 
     def run(
-        self, propagate: Propagate, constant: Float[Tensor, "*batch n"], x: Float[Tensor, "*batch n"]
+        self, propagate: Propagate, constant: Float[Tensor, "*#batch n"], x: Float[Tensor, "*batch n"]
     ) -> Stationary:
         change = torch.zeros_like(x)
         progress = Progress(self, change)

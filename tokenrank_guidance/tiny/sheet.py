@@ -19,12 +19,12 @@ Sampler = Callable[[DiffusionPipeline, list[str], int], list[Image.Image]]
 def sample_sheet(pipe: DiffusionPipeline, sample: Sampler, columns: int, seed: int) -> Image.Image:
     """One row of `columns` samples per label, from the same seeds in each row, with the label in front."""
     drawn = [image for label in LABELS for image in sample(pipe, [f"a photo of a {label}"] * columns, seed)]
-    samples, step = contact_sheet(drawn, columns, GAP), drawn[0].height + GAP
+    samples, side = contact_sheet(drawn, columns, GAP), drawn[0].height
     sheet = Image.new("RGB", (MARGIN + samples.width + GAP, samples.height + GAP), "white")
     sheet.paste(samples, (MARGIN, 0))
     draw = ImageDraw.Draw(sheet)
     for i, label in enumerate(LABELS):
-        draw.text((4, i * step + (step - GAP) // 2 - 6), label, fill="black")
+        draw.text((4, i * (side + GAP) + side // 2 - 6), label, fill="black")
     return sheet
 
 

@@ -22,8 +22,10 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 from tokenrank_guidance.files.pretrained import load_part, load_weights
 from tokenrank_guidance.files.writing import RESULT, staged
 from tokenrank_guidance.interval import wilson
+from tokenrank_guidance.program import results_stream
 from tokenrank_guidance.report import versions
 from tokenrank_guidance.tiny.dataset import pictures, read_rows, resize
+from tokenrank_guidance.tiny.evaluate.options import parse
 from tokenrank_guidance.tiny.loader import load_folder, load_pipeline
 from tokenrank_guidance.tiny.sampling import sample_images
 
@@ -124,6 +126,11 @@ def _report(results: dict[str, object], options: argparse.Namespace) -> str:
     config = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
     installed = versions(("torch", "diffusers", "transformers")) | {"python": platform.python_version()}
     return json.dumps({"results": results, "config": config, "versions": installed}, indent=1) + "\n"
+
+
+def main(argv: Sequence[str]) -> None:
+    """Evaluate as the arguments say, and print the report."""
+    print(run(parse(argv)), end="", file=results_stream(), flush=True)
 
 
 def run(options: argparse.Namespace) -> str:

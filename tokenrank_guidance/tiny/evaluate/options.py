@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from tokenrank_guidance.options import ABOVE_SEEDS, at_least, file, finite, folder, named
-from tokenrank_guidance.program import ended, parser_of
+from tokenrank_guidance.options import ABOVE_SEEDS, at_least, file, finite, folder, named, positive
+from tokenrank_guidance.program import parser_of
 
 DESCRIPTION = (
     "An ImageNet classifier, restricted to the ten Imagenette classes, names samples of an embedded model. "
     "Prints JSON, and with --out keeps it there as result.json."
 )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluate as the arguments say; the exit code is 0, 2 after a mistake, 130 after Ctrl-C."""
-    given = sys.argv[1:] if argv is None else argv
-    return ended(lambda: _work(given), "interrupted: nothing was written")
-
-
-def _work(argv: Sequence[str]) -> None:
-    options = parse(argv)
-    from tokenrank_guidance.tiny.evaluate.command import run
-
-    sys.stdout.write(run(options))
-    sys.stdout.flush()
 
 
 def parse(argv: Sequence[str]) -> Namespace:
@@ -35,7 +20,7 @@ def parse(argv: Sequence[str]) -> Namespace:
     parser.add_argument("model", type=named, help="tiny-flux, tiny-sd, or a folder that tiny.train wrote")
     parser.add_argument("--classifier", type=file, required=True, help="folder of an ImageNet-1k classifier")
     parser.add_argument("--data", type=file, required=True, help="imagenette_val1000.parquet")
-    parser.add_argument("--n", type=at_least(1), default=500)
+    parser.add_argument("--n", type=positive, default=500)
     parser.add_argument("--scale", type=finite, default=4.0, help="classifier-free guidance scale")
     parser.add_argument("--seed", type=at_least(0), default=0)
     parser.add_argument("--out", type=folder, help="folder for result.json")

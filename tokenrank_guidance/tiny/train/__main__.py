@@ -2,7 +2,7 @@
 
 import sys
 
-from tokenrank_guidance.tiny.train.options import main
+from tokenrank_guidance.program import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program("tokenrank_guidance.tiny.train"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from tokenrank_guidance.tiny.objective import Objective, RectifiedFlow, VPredict
 from tokenrank_guidance.tiny.progress import Schedule
 from tokenrank_guidance.tiny.sampling import sample_images
 from tokenrank_guidance.tiny.sheet import loss_curve, sample_sheet
+from tokenrank_guidance.tiny.train.options import parse
 
 OBJECTIVES: dict[str, Callable[[Any], Objective]] = {"tiny-flux": RectifiedFlow, "tiny-sd": VPrediction}
 FINAL_COLUMNS = 8  # samples of each label
@@ -67,6 +68,11 @@ def cached_latents(
         latents = encode_views(vae, images, options.resolution, options.seed, options.device)
         write_whole(path, lambda scratch: save_tensors({"latents": latents}, scratch))
     return load_tensors(path)[0]["latents"]
+
+
+def main(argv: Sequence[str]) -> None:
+    """Train as the arguments say; errors are those of `train`."""
+    train(parse(argv))
 
 
 def train(options: argparse.Namespace) -> None:

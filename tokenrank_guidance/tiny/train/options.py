@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from tokenrank_guidance.option_groups import refuse_without_effect
-from tokenrank_guidance.options import ABOVE_SEEDS, at_least, between, file, folder, named, positive_number
-from tokenrank_guidance.program import ended, parser_of
+from tokenrank_guidance.options import (
+    ABOVE_SEEDS,
+    at_least,
+    between,
+    file,
+    folder,
+    named,
+    positive,
+    positive_number,
+)
+from tokenrank_guidance.program import parser_of
 from tokenrank_guidance.tiny.choices import AUTOENCODER_BATCH, NAMES, SEED_STRIDE
 
-INTERRUPTED = "interrupted: the same command goes on from the last checkpoint"
 DESCRIPTION = (
     "Train an embedded model: first the autoencoder, then the denoiser on its latents. Both stages resume "
     "from their checkpoints, which lie outside the repository; ask for more --images to go on training."
 )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Train as the arguments say; the exit code is 0, 2 after a mistake, 130 after Ctrl-C."""
-    given = sys.argv[1:] if argv is None else argv
-    return ended(lambda: _work(given), INTERRUPTED)
-
-
-def _work(argv: Sequence[str]) -> None:
-    options = parse(argv)
-    from tokenrank_guidance.tiny.train.command import train
-
-    train(options)
 
 
 def parse(argv: Sequence[str]) -> Namespace:
@@ -44,9 +38,7 @@ def parse(argv: Sequence[str]) -> Namespace:
     )
     parser.add_argument("--out", type=folder, help="write the trained pipeline here at the end")
     parser.add_argument("--resolution", type=_side, default=64, help="side of the training images in pixels")
-    parser.add_argument(
-        "--images", type=at_least(1), default=500_000, help="images seen by the denoiser in all"
-    )
+    parser.add_argument("--images", type=positive, default=500_000, help="images seen by the denoiser in all")
     parser.add_argument(
         "--milestones",
         type=_counts,
@@ -55,7 +47,7 @@ def parse(argv: Sequence[str]) -> Namespace:
         help="numbers of images seen at which the pipeline is kept too, in the checkpoints' folder",
     )
     parser.add_argument("--autoencoder-images", type=at_least(AUTOENCODER_BATCH), help="default: 48000")
-    parser.add_argument("--batch", type=at_least(1), default=64)
+    parser.add_argument("--batch", type=positive, default=64)
     parser.add_argument("--rate", type=positive_number, default=1e-3, help="peak learning rate")
     parser.add_argument("--seed", type=between(0, ABOVE_SEEDS // SEED_STRIDE // 2), default=0)
     parser.add_argument("--device", type=named, default="auto", help="the GPU where there is one")
