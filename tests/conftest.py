@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.shapes import check_shapes
+
+check_shapes()
+
 torch.set_num_threads(1)
 BESIDE_CHECKOUT = Path(__file__).parents[2] / "shared" / "data"
 

@@ -47,7 +47,7 @@ def denoiser_pass(pipe: Any, image: Rgb, settings: Settings, caption: str = "") 
     denoiser_of(pipe)(**picture_of(pipe).inputs(call), return_dict=False)
 
 
-def _encode(pipe: Any, image: Rgb) -> Float[Tensor, "1 c h w"]:
+def _encode(pipe: Any, image: Rgb) -> Float[Tensor, "1 c gh gw"]:
     device = execution_device(pipe)
     denoiser: Any = denoiser_of(pipe)
     vae = autoencoder_of(pipe)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from tokenrank_guidance.lazy import lazy
 
-__all__ = ["METHODS", "Generate", "Options", "ZeroShot", "heat_maps", "segment"]
+__all__ = ["METHODS", "Generate", "Options", "WordSegmentation", "ZeroShot", "heat_maps", "segment"]
 
 if TYPE_CHECKING:
     from diffseg.zero_shot.options import METHODS, Options
     from diffseg.zero_shot.passes import Generate
-    from diffseg.zero_shot.result import ZeroShot
+    from diffseg.zero_shot.result import WordSegmentation, ZeroShot
     from diffseg.zero_shot.run import heat_maps, segment
 else:
     __getattr__, __dir__ = lazy(
@@ -20,7 +20,7 @@ else:
         {
             "diffseg.zero_shot.options": "METHODS Options",
             "diffseg.zero_shot.passes": "Generate",
-            "diffseg.zero_shot.result": "ZeroShot",
+            "diffseg.zero_shot.result": "WordSegmentation ZeroShot",
             "diffseg.zero_shot.run": "heat_maps segment",
         },
     )

@@ -38,7 +38,7 @@ class Pass:
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class Reading:
     """What collectors work on: the pipeline, the words and where their tokens are, and the running pass.
 
     `positions` are None where a concept need not be in the text.

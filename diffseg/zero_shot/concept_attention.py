@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from diffseg.zero_shot.collect import Heat, Job, LayerMean
+from diffseg.zero_shot.collect import Heat, LayerMean, Reading
 from diffseg.zero_shot.concept_text import ConceptText, encode_concepts
 from diffseg.zero_shot.options import Options
 from tokenrank_guidance.capture import AttentionRecord, capture
@@ -31,13 +31,13 @@ KERNEL = 3
 class ConceptAttention:
     """Carries the concepts through the double blocks beside the model, whose own tokens stay as they are."""
 
-    def __init__(self, job: Job, layers: Sequence[str], options: Options) -> None:
+    def __init__(self, reading: Reading, layers: Sequence[str], options: Options) -> None:
         self.options = [options]
-        self._job, self._layers, self._mean = job, layers, LayerMean()
-        count = len(job.concepts)
-        others = [word for word in options.background if word not in job.concepts]
+        self._reading, self._layers, self._mean = reading, layers, LayerMean()
+        count = len(reading.concepts)
+        others = [word for word in options.background if word not in reading.concepts]
         self._shown = count
-        self._text: ConceptText = encode_concepts(job.pipe, (*job.concepts, *others))
+        self._text: ConceptText = encode_concepts(reading.pipe, (*reading.concepts, *others))
         self._stream: Tensor | None = None
         self._modulation: Tensor | None = None
         self._concepts: Tensor | None = None
@@ -45,7 +45,7 @@ class ConceptAttention:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        model: Any = denoiser_of(self._job.pipe)
+        model: Any = denoiser_of(self._reading.pipe)
         handles = [model.register_forward_pre_hook(self._begin, with_kwargs=True)]
         try:
             for block in model.transformer_blocks:
@@ -63,13 +63,13 @@ class ConceptAttention:
         return [blurred(heat, self.options[0].blur)]
 
     def _begin(self, model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        if self._job.current.wanted:
+        if self._reading.current.wanted:
             self._stream = model.context_embedder(self._text.tokens)
             self._modulation = self._text.modulation(model, kwargs)
 
     def _step_of(self, block: Any):
         def step(attn: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-            if self._job.current.wanted:
+            if self._reading.current.wanted:
                 self._advance(block, attn, kwargs)
 
         return step
@@ -89,11 +89,11 @@ class ConceptAttention:
         self._stream = stream + gate_ff[:, None] * block.ff_context(inner)
 
     def _output(self, module: Any, args: Sequence[Any]) -> None:
-        if self._job.current.wanted:
+        if self._reading.current.wanted:
             self._image = args[0][-1:]
 
     def _add(self, record: AttentionRecord) -> None:
-        if not self._job.current.wanted:
+        if not self._reading.current.wanted:
             return
         if record.grid is None:
             raise CaptureError(f"{record.module} has no grid of image tokens")

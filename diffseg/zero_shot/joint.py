@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 import torch
 
 from diffseg.zero_shot.chain import Starts, Walks, starts_at
-from diffseg.zero_shot.collect import Heat, Job, LayerMean
+from diffseg.zero_shot.collect import Heat, LayerMean, Reading
 from diffseg.zero_shot.options import Options
 from tokenrank_guidance.capture import AttentionRecord, capture
 from tokenrank_guidance.components import denoiser_of
@@ -18,13 +18,13 @@ from tokenrank_guidance.errors import CaptureError, UnsupportedError
 class JointWalks:
     """Bounces, row select and column select; each layer's queries and keys go as soon as it has run."""
 
-    def __init__(self, job: Job, layers: Sequence[str], options: Sequence[Options]) -> None:
+    def __init__(self, reading: Reading, layers: Sequence[str], options: Sequence[Options]) -> None:
         self.options = options
-        self._job, self._layers = job, layers
+        self._reading, self._layers = reading, layers
         self._means = [LayerMean() for _ in options]
 
     def watching(self) -> AbstractContextManager[object]:
-        return capture(denoiser_of(self._job.pipe), self._layers, reduce=self._add)
+        return capture(denoiser_of(self._reading.pipe), self._layers, reduce=self._add)
 
     def finish(self) -> list[Heat]:
         heats = [mean.value() for mean in self._means]
@@ -32,10 +32,10 @@ class JointWalks:
         return heats
 
     def _add(self, record: AttentionRecord) -> None:
-        if not self._job.current.wanted:
+        if not self._reading.current.wanted:
             return
         record = conditional(record)
-        walks = walks_of(record, self._job, self.options[0])
+        walks = walks_of(record, self._reading, self.options[0])
         for mean, options in zip(self._means, self.options, strict=True):
             mean.add(on_grid(walks.ends(options), record))
 
@@ -47,27 +47,27 @@ class Rollout:
     without text, SD3.5's second attention, are left out. Source: Abnar and Zuidema 2020, arXiv 2005.00928.
     """
 
-    def __init__(self, job: Job, layers: Sequence[str], options: Options) -> None:
+    def __init__(self, reading: Reading, layers: Sequence[str], options: Options) -> None:
         self.options = [options]
-        self._job, self._layers = job, layers
+        self._reading, self._layers = reading, layers
         self._records: list[AttentionRecord] = []
 
     def watching(self) -> AbstractContextManager[object]:
-        return capture(denoiser_of(self._job.pipe), self._layers, reduce=self._add)
+        return capture(denoiser_of(self._reading.pipe), self._layers, reduce=self._add)
 
     def finish(self) -> list[Heat]:
         records, self._records = self._records, []
         if not records:
             raise CaptureError("no layer in which text and image share attention was seen")
         options, last = self.options[0], records[-1]
-        x = walk_starts(last, self._job)
+        x = walk_starts(last, self._reading)
         while records:
             record = records.pop()
             x = Walks(record, x, options).lazy_step(x, options.head_weights)
         return [on_grid(x, last)]
 
     def _add(self, record: AttentionRecord) -> None:
-        if self._job.current.wanted and record.text is not None:
+        if self._reading.current.wanted and record.text is not None:
             self._records.append(conditional(record))
 
 
@@ -76,17 +76,17 @@ def conditional(record: AttentionRecord) -> AttentionRecord:
     return record.select(-1)
 
 
-def walk_starts(record: AttentionRecord, job: Job) -> Starts:
+def walk_starts(record: AttentionRecord, reading: Reading) -> Starts:
     """The words' tokens in the record's order; UnsupportedError for a layer without text."""
     if record.text is None:
         raise UnsupportedError(f"{record.module} attends over image tokens alone, so no word starts there")
     like = record.q.new_empty((), dtype=torch.promote_types(record.q.dtype, torch.float32))
-    return starts_at(job.tokens, record.text, like, record.tokens)
+    return starts_at(reading.tokens, record.text, like, record.tokens)
 
 
-def walks_of(record: AttentionRecord, job: Job, options: Options) -> Walks:
-    """Walks from the words of the job."""
-    return Walks(record, walk_starts(record, job), options)
+def walks_of(record: AttentionRecord, reading: Reading, options: Options) -> Walks:
+    """Walks from the words of the reading."""
+    return Walks(record, walk_starts(record, reading), options)
 
 
 def on_grid(x: Starts, record: AttentionRecord) -> Heat:

@@ -31,7 +31,7 @@ def chain_layers(pipe: Any, options: Options) -> tuple[str, ...]:
     to 18 of 19) and the last quarter of the single ones (28 to 37 of 38); SD3: the last half. Rollout: all.
     UNets: every self-attention layer.
     """
-    if options.layers != "default":
+    if options.layers != "auto":
         return chosen(pipe, options.layers)
     names = [name for name in chosen(pipe, "all") if not name.endswith(".attn2") or not is_joint(pipe)]
     if options.method == "rollout" or not is_joint(pipe):
@@ -44,7 +44,7 @@ def chain_layers(pipe: Any, options: Options) -> tuple[str, ...]:
 def concept_layers(pipe: Any, options: Options) -> tuple[str, ...]:
     """ConceptAttention's: double blocks alone, by default 14 to 17 of 19, by share of the depth."""
     double = [name for name in chosen(pipe, "all") if _is_double(name)]
-    if options.layers == "default":
+    if options.layers == "auto":
         first = round(len(double) * 14 / 19)
         return tuple(double[first : max(first + 1, len(double) - 1)])
     if options.layers == "all":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -26,7 +27,7 @@ class Options:
     "daam", mean cross-attention (UNets alone).
     head_weights: "lambda2" or "mean"; mix: heads become one chain "before" the walk, or each walks alone and
     the ends are averaged "after" it. Layers are averaged after the walk, then passes.
-    layers: "default" (see `diffseg.zero_shot.layers`), "all", names or indices as in `capture`.
+    layers: "auto" (see `diffseg.zero_shot.layers`), "all", names or indices as in `capture`.
     timesteps: of 1,000, for given images; each is noised `draws` times, from the seeds seed, seed + 1, ….
     background: what concept-attention's softmax has beside the concepts; blur: σ of its 3×3 Gaussian, 0 for
     none (the published script has 1).
@@ -39,7 +40,7 @@ class Options:
     direction: Literal["outgoing", "incoming"] = "outgoing"
     head_weights: Literal["lambda2", "mean"] = "lambda2"
     mix: Literal["before", "after"] = "before"
-    layers: Layers = "default"
+    layers: Layers = "auto"
     timesteps: tuple[int, ...] = (500,)
     draws: int = 5
     background: tuple[str, ...] = BACKGROUND
@@ -50,6 +51,9 @@ class Options:
     memory: int = HELD_BYTES
 
     def __post_init__(self) -> None:
+        if self.layers == "default":
+            warnings.warn('layers="default" is now called "auto"', DeprecationWarning, stacklevel=3)
+            object.__setattr__(self, "layers", "auto")
         for name, holds, expected in (
             ("method", is_one_of(self.method, METHODS), f"one of {', '.join(METHODS)}"),
             (
@@ -60,7 +64,7 @@ class Options:
             ("direction", is_one_of(self.direction, ("outgoing", "incoming")), "'outgoing' or 'incoming'"),
             ("head_weights", is_one_of(self.head_weights, ("lambda2", "mean")), "'lambda2' or 'mean'"),
             ("mix", is_one_of(self.mix, ("before", "after")), "'before' or 'after'"),
-            ("layers", names_layers(self.layers), "'default', 'all', a name or index, or some of them"),
+            ("layers", names_layers(self.layers), "'auto', 'all', a name or index, or some of them"),
             ("timesteps", self._timesteps_fit(), "whole numbers in [0, 1000)"),
             ("draws", _up_to(self.draws, MOST_DRAWS), f"a whole number ≥ 1, at most {MOST_DRAWS}"),
             ("background", isinstance(self.background, tuple) and all(map(_word, self.background)), "words"),

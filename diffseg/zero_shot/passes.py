@@ -15,7 +15,7 @@ from torch import Tensor
 from diffseg.passes.denoise import denoiser_pass
 from diffseg.passes.images import Rgb
 from diffseg.settings import Settings
-from diffseg.zero_shot.collect import Collector, Heat, Job
+from diffseg.zero_shot.collect import Collector, Heat, Reading
 from diffseg.zero_shot.options import Options
 from tokenrank_guidance import calls
 from tokenrank_guidance.capture import is_unwatched
@@ -73,23 +73,23 @@ class Sums:
 
 
 @torch.no_grad()
-def image_passes(job: Job, collectors: Sequence[Collector], image: Rgb, caption: str) -> Sums:
+def image_passes(reading: Reading, collectors: Sequence[Collector], image: Rgb, caption: str) -> Sums:
     """Noise the encoded image to each timestep, `draws` times, and pass it through the denoiser."""
     options, sums = collectors[0].options[0], Sums()
-    with reading(job, collectors, sums, lambda inputs: True):
-        for job.current.step, timestep in enumerate(options.timesteps):
+    with reading_passes(reading, collectors, sums, lambda inputs: True):
+        for reading.current.step, timestep in enumerate(options.timesteps):
             for draw in range(options.draws):
-                denoiser_pass(job.pipe, image, settings_of(options, timestep, draw), caption)
+                denoiser_pass(reading.pipe, image, settings_of(options, timestep, draw), caption)
     return sums
 
 
 @torch.no_grad()
-def drawing_passes(job: Job, collectors: Sequence[Collector], request: Generate) -> tuple[Sums, Any]:
+def drawing_passes(reading: Reading, collectors: Sequence[Collector], request: Generate) -> tuple[Sums, Any]:
     """Draw the image and read the conditional pass of every step; also returns the image."""
     sums = Sums()
-    job.current.counting = 1
-    with reading(job, collectors, sums, ConditionalCalls()), calls.finite_pictures(job.pipe):
-        image = job.pipe(**arguments_of(job.pipe, request)).images[0]
+    reading.current.counting = 1
+    with reading_passes(reading, collectors, sums, ConditionalCalls()), calls.finite_pictures(reading.pipe):
+        image = reading.pipe(**arguments_of(reading.pipe, request)).images[0]
     return sums, image
 
 
@@ -107,9 +107,11 @@ class ConditionalCalls:
 
 
 @contextmanager
-def reading(job: Job, collectors: Sequence[Collector], sums: Sums, wanted: Wanted) -> Iterator[None]:
+def reading_passes(
+    reading: Reading, collectors: Sequence[Collector], sums: Sums, wanted: Wanted
+) -> Iterator[None]:
     """Let the collectors see the wanted passes; nothing stays on the model, however it ends."""
-    model, current = denoiser_of(job.pipe), job.current
+    model, current = denoiser_of(reading.pipe), reading.current
 
     def begin(module: Any, args: Any, inputs: Mapping[str, Any]) -> None:
         if not is_unwatched():

@@ -1,4 +1,4 @@
-"""What a zero-shot segmentation is."""
+"""What a segmentation by words is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOTHING = -1
 
 
 @dataclass(frozen=True, eq=False)
-class ZeroShot:
+class WordSegmentation:
     """One image's concepts, and where each is.
 
     steps: a heat map for each timestep, or step of sampling, and concept; draws of noise are averaged.
@@ -51,3 +51,6 @@ class ZeroShot:
         shares = self.heat_maps / self.heat_maps.sum((1, 2), keepdim=True).clamp_min(1e-30)
         best = shares.masked_fill(~self.masks, -torch.inf).argmax(0)
         return torch.where(self.masks.any(0), best, NOTHING)
+
+
+ZeroShot = WordSegmentation  # its name before version 0.2

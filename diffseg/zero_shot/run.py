@@ -7,13 +7,13 @@ from typing import Any
 
 from diffseg.passes.images import Rgb, read_images
 from diffseg.words import caption_of, check_words, word_tokens
-from diffseg.zero_shot.collect import Collector, Job
+from diffseg.zero_shot.collect import Collector, Reading
 from diffseg.zero_shot.concept_attention import ConceptAttention
 from diffseg.zero_shot.joint import JointWalks, Rollout
 from diffseg.zero_shot.layers import chain_layers, check_family, concept_layers, is_joint
 from diffseg.zero_shot.options import Options, make_options
 from diffseg.zero_shot.passes import Generate, drawing_passes, image_passes
-from diffseg.zero_shot.result import ZeroShot
+from diffseg.zero_shot.result import WordSegmentation
 from diffseg.zero_shot.unet import UnetWalks
 from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.families.registry import words_of
@@ -29,7 +29,7 @@ def segment(
     caption: str | Sequence[str] | None = None,
     **changes: Any,
 ) -> Any:
-    """Heat maps, masks and labels of `concepts`, words that need no training: one `ZeroShot` for each image.
+    """Heat maps, masks and labels of words that need no training: a `WordSegmentation` for each image.
 
         segment(pipe, image, ["church", "sky"], n=2).masks[0]
         segment(pipe, Generate("a photo of a church", steps=24), ["church"], method="row").heats
@@ -64,28 +64,28 @@ def heat_maps(
     concepts: Sequence[str],
     options: Sequence[Options],
     caption: str | None = None,
-) -> list[ZeroShot]:
+) -> list[WordSegmentation]:
     """One image by several methods from the same passes, in the order of `options`; see `segment`.
 
     Raises ValueError where they ask for different passes.
     """
-    job, text = _job(pipe, image, concepts, options, caption)
-    pairs = _collectors(job, options)
+    reading, text = _prepared(pipe, image, concepts, options, caption)
+    pairs = _collectors(reading, options)
     collectors = [collector for collector, _ in pairs]
     if isinstance(image, Generate):
-        sums, drawn = drawing_passes(job, collectors, image)
+        sums, drawn = drawing_passes(reading, collectors, image)
         size = (drawn.height, drawn.width)
     else:
-        sums, drawn = image_passes(job, collectors, image, text), None
+        sums, drawn = image_passes(reading, collectors, image, text), None
         size = (image.shape[1], image.shape[2])
     order = [i for _, own in pairs for i in own]
     found = dict(zip(order, sums.means(), strict=True))
-    return [ZeroShot(job.concepts, found[i], size, drawn) for i in range(len(order))]
+    return [WordSegmentation(reading.concepts, found[i], size, drawn) for i in range(len(order))]
 
 
-def _job(
+def _prepared(
     pipe: Any, image: Rgb | Generate, concepts: Sequence[str], options: Sequence[Options], caption: str | None
-) -> tuple[Job, str]:
+) -> tuple[Reading, str]:
     """Check what was asked for, before anything runs; also returns the caption."""
     words_of(pipe)
     check_family(pipe)
@@ -96,28 +96,28 @@ def _job(
     asked = image.prompt if isinstance(image, Generate) else caption
     text = caption_of(words) if asked is None else asked
     chained = any(one.method != WITHOUT_CAPTION for one in options)
-    return Job(pipe, words, word_tokens(pipe, text, words) if chained else None), text
+    return Reading(pipe, words, word_tokens(pipe, text, words) if chained else None), text
 
 
-def _collectors(job: Job, options: Sequence[Options]) -> list[tuple[Collector, list[int]]]:
+def _collectors(reading: Reading, options: Sequence[Options]) -> list[tuple[Collector, list[int]]]:
     """One collector for all walks of the same layers, one for each rollout and ConceptAttention."""
     found: list[tuple[Collector, list[int]]] = []
     shared: dict[tuple[object, ...], list[int]] = {}
-    joint = is_joint(job.pipe)
+    joint = is_joint(reading.pipe)
     for i, one in enumerate(options):
         if one.method == "concept-attention":
-            found.append((ConceptAttention(job, concept_layers(job.pipe, one), one), [i]))
+            found.append((ConceptAttention(reading, concept_layers(reading.pipe, one), one), [i]))
         elif one.method == "rollout" and joint:
-            found.append((Rollout(job, chain_layers(job.pipe, one), one), [i]))
+            found.append((Rollout(reading, chain_layers(reading.pipe, one), one), [i]))
         elif one.method == "daam" and joint:
             raise UnsupportedError("daam reads cross-attention, which FLUX and SD3 lack; column is alike")
         else:
-            key = (chain_layers(job.pipe, one), one.memory, one.lambda2_tol)
+            key = (chain_layers(reading.pipe, one), one.memory, one.lambda2_tol)
             shared.setdefault(key, []).append(i)
     walks = JointWalks if joint else UnetWalks
     for (layers, *_), own in shared.items():
         names: Any = layers
-        found.append((walks(job, names, [options[i] for i in own]), own))
+        found.append((walks(reading, names, [options[i] for i in own]), own))
     return found
 
 

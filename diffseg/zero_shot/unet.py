@@ -19,7 +19,7 @@ from torch import Tensor
 from diffseg.cross import TextAttention
 from diffseg.maps.aggregate import Grid
 from diffseg.zero_shot.chain import Walks
-from diffseg.zero_shot.collect import Heat, Job, LayerMean
+from diffseg.zero_shot.collect import Heat, LayerMean, Reading
 from diffseg.zero_shot.joint import conditional
 from diffseg.zero_shot.options import Options
 from tokenrank_guidance.capture import AttentionRecord, capture
@@ -33,12 +33,12 @@ UNET_METHODS = ("bounce", "column", "tokenrank", "daam")
 class CrossAttention(TextAttention):
     """The cross-attention of the wanted passes, of the batch's last, conditional row."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, reading: Reading) -> None:
         super().__init__()
-        self._job = job
+        self._reading = reading
 
     def add_cross(self, call: AttentionCall) -> None:
-        if self._job.current.wanted:
+        if self._reading.current.wanted:
             mask = call.mask[-1:] if call.mask is not None and call.mask.ndim == 4 else call.mask
             super().add_cross(AttentionCall(call.q[-1:], call.k[-1:], mask, call.scale))
 
@@ -46,7 +46,7 @@ class CrossAttention(TextAttention):
         """How much image tokens attend to the tokens of each word, the mean over layers; starts anew."""
         mean = LayerMean()
         for n, total in self._sums.items():
-            words = [total[:, own.to(total.device)].sum(-1) for own in self._job.tokens]
+            words = [total[:, own.to(total.device)].sum(-1) for own in self._reading.tokens]
             mean.add(torch.stack(words).unflatten(-1, grids[n]), self._counts[n])
         self._sums, self._counts = {}, {}
         return mean.value()
@@ -55,7 +55,7 @@ class CrossAttention(TextAttention):
 class UnetWalks:
     """DAAM-like maps and bounces of them; holds a pass's queries and keys of the chosen layers."""
 
-    def __init__(self, job: Job, layers: Sequence[str], options: Sequence[Options]) -> None:
+    def __init__(self, reading: Reading, layers: Sequence[str], options: Sequence[Options]) -> None:
         for one in options:
             if one.method not in UNET_METHODS:
                 raise UnsupportedError(
@@ -63,13 +63,13 @@ class UnetWalks:
                     f"{', '.join(UNET_METHODS)}"
                 )
         self.options = options
-        self._job, self._layers, self._cross = job, set(layers), CrossAttention(job)
+        self._reading, self._layers, self._cross = reading, set(layers), CrossAttention(reading)
         self._records: list[AttentionRecord] = []
         self._grids: dict[int, Grid] = {}
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        model = denoiser_of(self._job.pipe)
+        model = denoiser_of(self._reading.pipe)
         with self._cross.watching(model), capture(model, "all", reduce=self._add):
             yield
 
@@ -86,7 +86,7 @@ class UnetWalks:
         return [mean.value() if _bounces(one) else cross for mean, one in pairs]
 
     def _add(self, record: AttentionRecord) -> None:
-        if record.grid is None or not self._job.current.wanted:
+        if record.grid is None or not self._reading.current.wanted:
             return
         self._grids[record.grid[0] * record.grid[1]] = record.grid
         if record.module in self._layers:

@@ -62,7 +62,7 @@ def test_a_drawn_picture_is_the_pipelines(tokenrank, model, tmp_path):
 def test_options_reach_the_settings_and_the_columns(tokenrank, model, photo, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(explain, "strip", lambda image, columns, *rest: seen.append(columns) or image)
-    options = ("--bounces", 1, 4, "--n", 3, "--direction", "incoming", "--head-weights", "mean")
+    options = ("--bounces", 1, 4, "--mask-bounces", 3, "--direction", "incoming", "--head-weights", "mean")
     more = ("--layers", 0, 1, "--timesteps", 100, 700, "--seed", 2, "--resolution", 32, *FAST)
     words = ("--concepts", "box", "--caption", "a red box")
     result = tokenrank(

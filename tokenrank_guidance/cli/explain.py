@@ -13,7 +13,7 @@ from PIL import Image
 
 from diffseg.passes.images import Rgb, read_images
 from diffseg.words import caption_of
-from diffseg.zero_shot import Generate, Options, ZeroShot, heat_maps
+from diffseg.zero_shot import Generate, Options, WordSegmentation, heat_maps
 from diffseg.zero_shot.layers import is_joint
 from diffseg.zero_shot.options import make_options
 from tokenrank_guidance.cli.explain_options import CHANGES, STEPS
@@ -91,14 +91,18 @@ def _request(arguments: Namespace, model: Model) -> Generate:
 
 def _found(
     model: Model, target: Rgb | Generate, arguments: Namespace, columns: list[Column], options: Options
-) -> list[ZeroShot]:
+) -> list[WordSegmentation]:
     """Each column's maps, and last those of the mask."""
     asked = [*(column.options for column in columns), options]
     return heat_maps(model.pipe, target, arguments.concepts, asked, arguments.caption)
 
 
 def _write(
-    folder: Path, image: Image.Image, columns: list[Column], found: list[ZeroShot], texts: tuple[str, str]
+    folder: Path,
+    image: Image.Image,
+    columns: list[Column],
+    found: list[WordSegmentation],
+    texts: tuple[str, str],
 ) -> list[str]:
     """Write the pictures, return their names."""
     masked = found[-1]
@@ -122,7 +126,9 @@ def _caption(arguments: Namespace, model: Model, options: Options) -> str:
     return f"{model.name}, read under {text!r} at timestep {times}, {options.draws} draws of noise."
 
 
-def _report(arguments: Namespace, model: Model, options: Options, found: ZeroShot, files: list[str]) -> Json:
+def _report(
+    arguments: Namespace, model: Model, options: Options, found: WordSegmentation, files: list[str]
+) -> Json:
     given = {name: value for name, value in vars(arguments).items() if name != "command"}
     paths = {"image": None if arguments.image is None else str(arguments.image), "out": str(arguments.out)}
     resolved = {"model": model.name, "device": str(model.pipe.device), "settings": vars(options)}
@@ -141,7 +147,7 @@ def _report(arguments: Namespace, model: Model, options: Options, found: ZeroSho
     }
 
 
-def _concepts(found: ZeroShot, files: list[str]) -> list[Json]:
+def _concepts(found: WordSegmentation, files: list[str]) -> list[Json]:
     """Each word, its mask's file and the share of the picture under it."""
     shares = found.masks.to(torch.float64).mean((1, 2)).tolist()
     rows = zip(found.concepts, files, shares, strict=True)

@@ -6,7 +6,12 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
 from diffseg.zero_shot.options import MOST_BOUNCES, MOST_DRAWS, Options
-from tokenrank_guidance.option_groups import MOST_STEPS, add_model_arguments, refuse_without_effect
+from tokenrank_guidance.option_groups import (
+    MOST_STEPS,
+    add_model_arguments,
+    keep_working,
+    refuse_without_effect,
+)
 from tokenrank_guidance.options import at_least, between, file, finite, folder, layer, positive
 
 CHANGES = ("direction", "draws", "head_weights", "n", "resolution", "seed")
@@ -68,11 +73,14 @@ def _add_walk_arguments(parser: ArgumentParser) -> None:
     group.add_argument(
         "--bounces", type=bounces, nargs="+", default=[1, 2, 3, 5], metavar="N", help="shown; 1 2 3 5"
     )
-    group.add_argument("--n", type=bounces, metavar="N", help=f"bounces of the mask; {default.n}")
+    mask = group.add_argument(
+        "--mask-bounces", dest="n", type=bounces, metavar="N", help=f"of the mask; {default.n}"
+    )
+    keep_working(group, "--n", mask)
     group.add_argument("--direction", choices=("outgoing", "incoming"), help=f"{default.direction}")
     group.add_argument("--head-weights", choices=("lambda2", "mean"), help=f"{default.head_weights}")
     group.add_argument(
-        "--layers", type=layer, nargs="+", metavar="LAYER", help="all, names or indices; the late ones"
+        "--layers", type=layer, nargs="+", metavar="LAYER", help="auto, all, names or indices; the late ones"
     )
     group.add_argument(
         "--timesteps", type=at_least(0), nargs="+", metavar="T", help="of 1000, that IMAGE is noised to; 500"

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from diffseg.zero_shot import Options, ZeroShot
+from diffseg.zero_shot import Options, WordSegmentation
 from tokenrank_guidance.drawing import GREY, INK, Size, edges, fitted, font, heat, stretched
 
 CELL, GAP, MARGIN, HEADER, LINE = 150, 10, 16, 44, 20
@@ -33,7 +33,7 @@ class Column:
 
 
 def strip(
-    image: Image.Image, columns: Sequence[Column], found: Sequence[ZeroShot], texts: tuple[str, str]
+    image: Image.Image, columns: Sequence[Column], found: Sequence[WordSegmentation], texts: tuple[str, str]
 ) -> Image.Image:
     """The image, each column's map of each word, and the mask of `found[-1]`, which has no column.
 
@@ -73,7 +73,7 @@ def _cell(size: Size) -> Size:
 
 
 def _panels(
-    image: Image.Image, columns: Sequence[Column], found: Sequence[ZeroShot], row: int, cell: Size
+    image: Image.Image, columns: Sequence[Column], found: Sequence[WordSegmentation], row: int, cell: Size
 ) -> list[Image.Image | None]:
     """One word's row; None where the first row has it."""
     pairs = zip(columns, found, strict=False)

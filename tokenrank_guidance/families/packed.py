@@ -19,13 +19,13 @@ def packed(latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n 4*c"]:
     return squares.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
 
-def unpacked(tokens: Float[Tensor, "b n 4*c"], grid: Grid) -> Float[Tensor, "b c h w"]:
+def unpacked(tokens: Float[Tensor, "b n four_c"], grid: Grid) -> Float[Tensor, "b c h w"]:
     """The latents of the tokens of a grid: what `packed` was given."""
     squares = tokens.unflatten(1, grid).unflatten(-1, (-1, SIDE, SIDE))
     return squares.permute(0, 3, 1, 4, 2, 5).flatten(2, 3).flatten(3, 4)
 
 
-def edit_packed(tokens: Float[Tensor, "b n 4*c"], grid: Grid, edit: Edit) -> Float[Tensor, "b n 4*c"]:
+def edit_packed(tokens: Float[Tensor, "b n four_c"], grid: Grid, edit: Edit) -> Float[Tensor, "b n four_c"]:
     """Edits the grid's tokens as an image; those of reference images (Kontext) follow, and stay."""
     own = grid[0] * grid[1]
     return torch.cat([packed(edit(unpacked(tokens[:, :own], grid))), tokens[:, own:]], 1)
