@@ -89,7 +89,7 @@ class ObjectNames:
 class Running:
     """Where results go, what random choices start from, and where the model runs in what numbers."""
 
-    TITLE: ClassVar[str] = "running"
+    TITLE: ClassVar[str] = "running; under accelerate launch, images are split among the processes"
 
     out: Path = required(type=folder, metavar="DIR", help="folder for results")
     seed: int | None = option(type=at_least(0), metavar="N", help="of all that is random; 0")
