@@ -51,7 +51,7 @@ class Options:
     memory: int = HELD_BYTES
 
     def __post_init__(self) -> None:
-        if self.layers == "default":
+        if isinstance(self.layers, str) and self.layers == "default":
             warnings.warn('layers="default" is now called "auto"', DeprecationWarning, stacklevel=3)
             object.__setattr__(self, "layers", "auto")
         for name, holds, expected in (

@@ -157,6 +157,7 @@ def test_parsers_say_value_error_or_nothing_many_times(name, data):
     parsed(name, data)
 
 
+@pytest.mark.filterwarnings("ignore:.* is now called:DeprecationWarning")
 @pytest.mark.parametrize("name", CLASSES)
 @settings(max_examples=FEW, derandomize=True, **within_time)
 @given(data=st.data())

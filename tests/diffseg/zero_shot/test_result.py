@@ -1,8 +1,9 @@
 """From heat maps to masks and labels."""
 
+import pytest
 import torch
 
-from diffseg.zero_shot import WordSegmentation
+from diffseg.zero_shot import Options, WordSegmentation, ZeroShot
 
 
 def test_masks_and_labels():
@@ -23,3 +24,9 @@ def test_maps_are_upsampled_with_half_pixel_centres():
 def test_a_flat_map_is_nowhere():
     found = WordSegmentation(("a",), torch.ones(1, 1, 3, 3), (6, 6))
     assert not found.masks.any() and (found.labels == -1).all()
+
+
+def test_former_names_go_on_working():
+    assert ZeroShot is WordSegmentation
+    with pytest.warns(DeprecationWarning, match='layers="default" is now called "auto"'):
+        assert Options(layers="default").layers == "auto"
