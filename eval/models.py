@@ -26,11 +26,16 @@ def is_pipeline(name: str) -> bool:
         return False
     if Path(name).is_dir() or "/" not in name:
         return True
-    from diffusers import DiffusionPipeline
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        DiffusionPipeline.load_config(name)
-    except (OSError, ValueError):  # it has none there, or the Hub cannot be reached: loading will say
+        hf_hub_download(name, PIPELINE[0])
+    except (
+        HfHubHTTPError,
+        OSError,
+        ValueError,
+    ):  # it has none, or the Hub cannot be reached: loading will say
         return False
     return True
 

@@ -80,7 +80,7 @@ class ZeroShotOptions(arguments.Running, Noising, arguments.ObjectNames, argumen
         changes = arguments.chosen(self, CHANGES) | {"resolution": self.size}
         if self.bounces is not None:
             changes["n"] = self.bounces
-        if self.layers not in (None, "auto"):
+        if self.layers not in (None, "auto", ("default",)):  # as auto was called before
             changes["layers"] = self.layers
         return make_options(changes)
 

@@ -76,6 +76,6 @@ def test_layers_and_timesteps():
     for text in ("1000", "-1", "x", "1.5"):
         with pytest.raises(ArgumentTypeError, match="expected timesteps of 1000"):
             arguments.timestep_list(text)
-    for asked in ("auto", None):
+    for asked in ("auto", "default", None):  # default: of before
         given = () if asked is None else ("--layers", asked)
         assert parse("zero_shot", *GIVEN, *given).common.layers == parse("zero_shot", *GIVEN).common.layers
