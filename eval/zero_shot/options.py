@@ -17,7 +17,7 @@ from tokenrank_guidance.options import between, finite, names, words
 CAPTION = "a {name}"
 PLACE = "{name}"
 MOST_CURVE = 100
-CHANGES = ("direction", "mix", "timesteps", "draws", "background", "blur", "seed")
+CHANGES = ("direction", "mix", "layers", "timesteps", "draws", "background", "blur", "seed")
 RENAMED = {"--pipe": "model", "--n": "bounces"}
 
 
@@ -80,8 +80,8 @@ class ZeroShotOptions(arguments.Running, Noising, arguments.ObjectNames, argumen
         changes = arguments.chosen(self, CHANGES) | {"resolution": self.size}
         if self.bounces is not None:
             changes["n"] = self.bounces
-        if self.layers not in (None, "auto", ("default",)):  # as auto was called before
-            changes["layers"] = self.layers
+        if self.layers == ("default",):  # as auto was called before
+            changes["layers"] = "auto"
         return make_options(changes)
 
 
