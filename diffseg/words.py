@@ -83,28 +83,28 @@ def word_tokens(pipe: Any, caption: str, words: Sequence[str]) -> Positions:
 
 def tokens_of(readers: Sequence[TextReader], caption: str, word: str) -> list[int]:
     """The same for one word and some of the encoders."""
-    found = sorted({i for reader in readers for i in reader.tokens(caption, word)})
-    if not found:
+    positions = sorted({i for reader in readers for i in reader.tokens(caption, word)})
+    if not positions:
         limit = max(reader.limit for reader in readers)
         raise ValueError(
             f"{word!r} lies beyond the {limit} tokens that the model reads of the caption; "
             "name fewer words, or put it first"
         )
     _warn_unknown(readers[0], word)
-    return found
+    return positions
 
 
 def check_words(name: str, words: Sequence[str]) -> tuple[str, ...]:
     """`words`, called `name` in errors; ValueError for none, a string, what is no word, and repetitions."""
     if isinstance(words, str):
         raise ValueError(f"{name}: got the string {words!r}, expected a list of words")
-    found = tuple(words)
-    if not found or any(not isinstance(word, str) or not word.strip() for word in found):
-        raise ValueError(f"{name}: got {list(found)}, expected at least one, and words")
-    twice = sorted({word for word in found if found.count(word) > 1})
+    chosen = tuple(words)
+    if not chosen or any(not isinstance(word, str) or not word.strip() for word in chosen):
+        raise ValueError(f"{name}: got {list(chosen)}, expected at least one, and words")
+    twice = sorted({word for word in chosen if chosen.count(word) > 1})
     if twice:
         raise ValueError(f"{name}: {', '.join(twice)} asked for more than once")
-    return found
+    return chosen
 
 
 def caption_of(words: Sequence[str]) -> str:

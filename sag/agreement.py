@@ -89,23 +89,23 @@ class Step:
             rows = self._call.parts.spread(rows)  # DiT steps both halves
         return rows if len(rows) == len(like) and rows.ndim == like.ndim else None
 
-    def _agrees(self, found: Tensor, value: Callable[[Mark], Tensor]) -> bool:
-        rows = self._rows(found, value)
+    def _agrees(self, given: Tensor, value: Callable[[Mark], Tensor]) -> bool:
+        rows = self._rows(given, value)
         if rows is None:
             return False
-        tolerance = max(_tolerance(found), _tolerance(rows))
-        found, rows = self._common(found, rows)
-        if found.shape != rows.shape:
+        tolerance = max(_tolerance(given), _tolerance(rows))
+        given, rows = self._common(given, rows)
+        if given.shape != rows.shape:
             return False
-        return bool((found - rows).square().mean().sqrt() <= tolerance * rows.square().mean().sqrt())
+        return bool((given - rows).square().mean().sqrt() <= tolerance * rows.square().mean().sqrt())
 
-    def _common(self, found: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    def _common(self, given: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """Both without what but one has: learned sigma after the channels, reference images after tokens."""
-        axes = {self._call.calling.channel_axis % found.ndim} | ({1} if found.ndim == 3 else set())
+        axes = {self._call.calling.channel_axis % given.ndim} | ({1} if given.ndim == 3 else set())
         for axis in axes:
-            size = min(found.shape[axis], wanted.shape[axis])
-            found, wanted = found.narrow(axis, 0, size), wanted.narrow(axis, 0, size)
-        return found.to(torch.float32), wanted.to(torch.float32)
+            size = min(given.shape[axis], wanted.shape[axis])
+            given, wanted = given.narrow(axis, 0, size), wanted.narrow(axis, 0, size)
+        return given.to(torch.float32), wanted.to(torch.float32)
 
     def _by_channel(self, tensor: Tensor) -> Float[Tensor, "channels values"]:
         rows = tensor.movedim(self._call.calling.channel_axis, 0).flatten(1)

@@ -46,20 +46,20 @@ def running_calls(also: Collection[Any] = ()) -> list[Caller]:
     diffusers pipeline do not sample (an inversion runs the schedule backwards).
     """
     methods: dict[int, list[FrameType]] = {}
-    found: list[Caller] = []
+    callers: list[Caller] = []
     frame = sys._getframe(1)
     while frame is not None:
         owner = _owner(frame)
-        own = any(owner is one for one in also)
-        if owner is not None and (own or _is_pipeline(owner)):
+        listed = any(owner is other for other in also)
+        if owner is not None and (listed or _is_pipeline(owner)):
             frames = methods.setdefault(id(owner), [])
             frames.append(frame)
-            samples = frame.f_code.co_name == "__call__" or (own and not _is_pipeline(owner))
-            if samples and all(owner is not one.pipe for one in found):
-                steps = any("step" in one.f_code.co_names for one in frames)
-                found.append(Caller(owner, frames[0].f_locals, steps))
+            samples = frame.f_code.co_name == "__call__" or (listed and not _is_pipeline(owner))
+            if samples and all(owner is not caller.pipe for caller in callers):
+                steps = any("step" in inner.f_code.co_names for inner in frames)
+                callers.append(Caller(owner, frames[0].f_locals, steps))
         frame = frame.f_back
-    return found
+    return callers
 
 
 def _owner(frame: FrameType) -> Any:

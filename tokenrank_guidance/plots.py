@@ -63,15 +63,15 @@ def bounce_figure(
     tokens. Raises ValueError for a record without a grid, a place outside it, no bounces or negative ones,
     IndexError for another `batch`, and what `multi_bounce` raises.
     """
-    one = _of(record, batch)
+    chosen = _of(record, batch)
     if not bounces:
         raise ValueError("bounces: got none, expected at least one number of bounces")
-    token = _token(one, start) if isinstance(start, tuple) else start
-    chain = mix_heads(one, head_weights)
-    figure, panels = _panels(len(bounces), one)
+    token = _token(chosen, start) if isinstance(start, tuple) else start
+    chain = mix_heads(chosen, head_weights)
+    figure, panels = _panels(len(bounces), chosen)
     for panel, n in zip(panels, bounces, strict=True):
-        x = multi_bounce(chain, token, n, direction).reshape(-1, one.tokens).mean(0)[one.image]
-        _show(panel, x.unflatten(-1, _grid(one)), _title(n, direction, float(x.sum())))
+        x = multi_bounce(chain, token, n, direction).reshape(-1, chosen.tokens).mean(0)[chosen.image]
+        _show(panel, x.unflatten(-1, _grid(chosen)), _title(n, direction, float(x.sum())))
         if isinstance(start, tuple):
             panel.plot(start[1], start[0], "o", ms=6, mfc="none", mec="cyan", mew=1.5)
     return figure
@@ -87,7 +87,7 @@ def lambda2_figure(records: Sequence[AttentionRecord], *, batch: int = 0) -> Fig
 
     if not records:
         raise ValueError("records: got none, expected at least one captured layer")
-    rows = [second_eigenvalue(_whole(one, batch), WEIGHTS_SOLVER)[0].cpu().numpy() for one in records]
+    rows = [second_eigenvalue(_whole(record, batch), WEIGHTS_SOLVER)[0].cpu().numpy() for record in records]
     values = np.full((len(rows), max(map(len, rows))), np.nan)
     for line, row in zip(values, rows, strict=True):
         line[: len(row)] = row
@@ -95,7 +95,7 @@ def lambda2_figure(records: Sequence[AttentionRecord], *, batch: int = 0) -> Fig
     figure = Figure(figsize=(2.6 + 0.42 * width, 1.1 + 0.3 * height), layout="constrained")
     panel = figure.subplots()
     shown = panel.imshow(values, cmap="viridis", vmin=0, vmax=1, aspect="auto")
-    panel.set_yticks(range(height), [one.module or str(i) for i, one in enumerate(records)], fontsize=7)
+    panel.set_yticks(range(height), [record.module or str(i) for i, record in enumerate(records)], fontsize=7)
     panel.set_xticks(range(width))
     panel.set_xlabel("head")
     if values.size <= WRITTEN:

@@ -77,12 +77,12 @@ class ConceptAttention:
     def _advance(self, block: Any, attn: Any, kwargs: Mapping[str, Any]) -> None:
         assert self._stream is not None and self._modulation is not None
         last = getattr(block, "context_pre_only", False) or False
-        found = block.norm1_context(self._stream, emb=self._modulation) if not last else None
-        if found is None:
+        modulated = block.norm1_context(self._stream, emb=self._modulation) if not last else None
+        if modulated is None:
             normed = block.norm1_context(self._stream, self._modulation)
             self._concepts = concept_output(attn, normed, kwargs)
             return
-        normed, gate, shift, scale, gate_ff = found
+        normed, gate, shift, scale, gate_ff = modulated
         self._concepts = concept_output(attn, normed, kwargs)
         stream = self._stream + gate[:, None] * attn.to_add_out(self._concepts)
         inner = block.norm2_context(stream) * (1 + scale[:, None]) + shift[:, None]

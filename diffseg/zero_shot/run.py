@@ -91,34 +91,34 @@ def _prepared(
     check_family(pipe)
     words = check_words("concepts", concepts)
     for name in SHARED:
-        if len({getattr(one, name) for one in options}) != 1:
+        if len({getattr(option, name) for option in options}) != 1:
             raise ValueError(f"{name}: methods that share passes need the same, got different ones")
     asked = image.prompt if isinstance(image, Generate) else caption
     text = caption_of(words) if asked is None else asked
-    chained = any(one.method != WITHOUT_CAPTION for one in options)
+    chained = any(option.method != WITHOUT_CAPTION for option in options)
     return Reading(pipe, words, word_tokens(pipe, text, words) if chained else None), text
 
 
 def _collectors(reading: Reading, options: Sequence[Options]) -> list[tuple[Collector, list[int]]]:
     """One collector for all walks of the same layers, one for each rollout and ConceptAttention."""
-    found: list[tuple[Collector, list[int]]] = []
+    collectors: list[tuple[Collector, list[int]]] = []
     shared: dict[tuple[object, ...], list[int]] = {}
     joint = is_joint(reading.pipe)
-    for i, one in enumerate(options):
-        if one.method == "concept-attention":
-            found.append((ConceptAttention(reading, concept_layers(reading.pipe, one), one), [i]))
-        elif one.method == "rollout" and joint:
-            found.append((Rollout(reading, chain_layers(reading.pipe, one), one), [i]))
-        elif one.method == "daam" and joint:
+    for i, option in enumerate(options):
+        if option.method == "concept-attention":
+            collectors.append((ConceptAttention(reading, concept_layers(reading.pipe, option), option), [i]))
+        elif option.method == "rollout" and joint:
+            collectors.append((Rollout(reading, chain_layers(reading.pipe, option), option), [i]))
+        elif option.method == "daam" and joint:
             raise UnsupportedError("daam reads cross-attention, which FLUX and SD3 lack; column is alike")
         else:
-            key = (chain_layers(reading.pipe, one), one.memory, one.lambda2_tol)
+            key = (chain_layers(reading.pipe, option), option.memory, option.lambda2_tol)
             shared.setdefault(key, []).append(i)
     walks = JointWalks if joint else UnetWalks
     for (layers, *_), own in shared.items():
         names: Any = layers
-        found.append((walks(reading, names, [options[i] for i in own]), own))
-    return found
+        collectors.append((walks(reading, names, [options[i] for i in own]), own))
+    return collectors
 
 
 def _captions(caption: str | Sequence[str] | None, count: int) -> list[str | None]:

@@ -37,12 +37,12 @@ def run(arguments: Namespace) -> Json:
         columns = columns_of(model.pipe, options, arguments.bounces)
         start = time.perf_counter()
         target = _request(arguments, model) if picture is None else read_images(picture)[0][0]
-        found = _found(model, target, arguments, columns, options)
+        maps = _found(model, target, arguments, columns, options)
         seconds = time.perf_counter() - start
-        image = found[-1].image if picture is None else picture
+        image = maps[-1].image if picture is None else picture
         texts = (f"{_count(options.n)}, > its mean", _caption(arguments, model, options))
-        files = _write(scratch, image, columns, found, texts)
-        result = _report(arguments, model, options, found[-1], files) | {"seconds": round(seconds, 3)}
+        files = _write(scratch, image, columns, maps, texts)
+        result = _report(arguments, model, options, maps[-1], files) | {"seconds": round(seconds, 3)}
         write_result(scratch, result)
     say(f"picture: {arguments.out / STRIP}")
     return result
@@ -101,12 +101,12 @@ def _write(
     folder: Path,
     image: Image.Image,
     columns: list[Column],
-    found: list[WordSegmentation],
+    maps: list[WordSegmentation],
     texts: tuple[str, str],
 ) -> list[str]:
     """Write the pictures, return their names."""
-    masked = found[-1]
-    strip(image, columns, found, texts).save(folder / STRIP, "PNG", optimize=True)
+    masked = maps[-1]
+    strip(image, columns, maps, texts).save(folder / STRIP, "PNG", optimize=True)
     names = [MASK.format(i) for i in range(len(masked.concepts))]
     for name, mask in zip(names, masked.masks, strict=True):
         mask_image(mask).save(folder / name, "PNG", optimize=True)
@@ -127,12 +127,12 @@ def _caption(arguments: Namespace, model: Model, options: Options) -> str:
 
 
 def _report(
-    arguments: Namespace, model: Model, options: Options, found: WordSegmentation, files: list[str]
+    arguments: Namespace, model: Model, options: Options, mask: WordSegmentation, files: list[str]
 ) -> Json:
     given = {name: value for name, value in vars(arguments).items() if name != "command"}
     paths = {"image": None if arguments.image is None else str(arguments.image), "out": str(arguments.out)}
     resolved = {"model": model.name, "device": str(model.pipe.device), "settings": vars(options)}
-    height, width = found.size
+    height, width = mask.size
     return {
         "command": arguments.command,
         "config": given | paths | resolved,
@@ -141,14 +141,14 @@ def _report(
         "versions": versions(),
         "width": width,
         "height": height,
-        "grid": list(found.heats.shape[-2:]),
-        "concepts": _concepts(found, [name for name in files if name.startswith("mask")]),
+        "grid": list(mask.heats.shape[-2:]),
+        "concepts": _concepts(mask, [name for name in files if name.startswith("mask")]),
         "files": [str(arguments.out / name) for name in files],
     }
 
 
-def _concepts(found: WordSegmentation, files: list[str]) -> list[Json]:
+def _concepts(mask: WordSegmentation, files: list[str]) -> list[Json]:
     """Each word, its mask's file and the share of the picture under it."""
-    shares = found.masks.to(torch.float64).mean((1, 2)).tolist()
-    rows = zip(found.concepts, files, shares, strict=True)
+    shares = mask.masks.to(torch.float64).mean((1, 2)).tolist()
+    rows = zip(mask.concepts, files, shares, strict=True)
     return [{"concept": concept, "mask": name, "share": share} for concept, name, share in rows]

@@ -33,14 +33,14 @@ class Column:
 
 
 def strip(
-    image: Image.Image, columns: Sequence[Column], found: Sequence[WordSegmentation], texts: tuple[str, str]
+    image: Image.Image, columns: Sequence[Column], maps: Sequence[WordSegmentation], texts: tuple[str, str]
 ) -> Image.Image:
     """The image, each column's map of each word, and the mask of `found[-1]`, which has no column.
 
     `texts`: the note on the mask, and the line below. A map is drawn from its 1 % to its 99 % quantile; one
     that is the same for every word is drawn once.
     """
-    cell, rows = _cell(image.size), len(found[-1].concepts)
+    cell, rows = _cell(image.size), len(maps[-1].concepts)
     step, height = max(cell[0] + GAP, LEAST_STEP), cell[1] + LINE + GAP
     size = (2 * MARGIN + (len(columns) + 2) * step - GAP, HEADER + rows * height + LINE)
     canvas = Image.new("RGB", size, "white")
@@ -50,9 +50,9 @@ def strip(
     for i, (title, note) in enumerate(heads):
         draw.text((MARGIN + i * step, 8), title, INK, font(12, "bold"))
         draw.text((MARGIN + i * step, 24), note, GREY, font(10))
-    for row, concept in enumerate(found[-1].concepts):
+    for row, concept in enumerate(maps[-1].concepts):
         top = HEADER + row * height
-        for i, panel in enumerate(_panels(image, columns, found, row, cell)):
+        for i, panel in enumerate(_panels(image, columns, maps, row, cell)):
             if panel is None:
                 draw.text((MARGIN + i * step, top), "as above", GREY, font(11))
             else:
@@ -73,15 +73,15 @@ def _cell(size: Size) -> Size:
 
 
 def _panels(
-    image: Image.Image, columns: Sequence[Column], found: Sequence[WordSegmentation], row: int, cell: Size
+    image: Image.Image, columns: Sequence[Column], maps: Sequence[WordSegmentation], row: int, cell: Size
 ) -> list[Image.Image | None]:
     """One word's row; None where the first row has it."""
-    pairs = zip(columns, found, strict=False)
-    maps = [
+    pairs = zip(columns, maps, strict=False)
+    heats = [
         None if row > 0 and column.of_any_word else _map(one.heats[row].cpu().numpy(), cell)
         for column, one in pairs
     ]
-    return [fitted(image, cell), *maps, _masked(image, found[-1].masks[row].cpu().numpy(), cell)]
+    return [fitted(image, cell), *heats, _masked(image, maps[-1].masks[row].cpu().numpy(), cell)]
 
 
 def _map(values: Float[np.ndarray, "gh gw"], cell: Size) -> Image.Image:

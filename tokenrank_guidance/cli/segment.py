@@ -29,11 +29,11 @@ def run(arguments: Namespace) -> Json:
         segmenter = DiffSeg.from_pipe(model.pipe, arguments.preset, **_changes(arguments, model))
         start = time.perf_counter()
         vote = arguments.vote or VOTES[0]
-        found = segmenter(image, caption=arguments.caption, nouns=arguments.nouns, vote=vote)
+        segmentation = segmenter(image, caption=arguments.caption, nouns=arguments.nouns, vote=vote)
         seconds = time.perf_counter() - start
-        label_image(found.labels).save(scratch / LABELS, "PNG", optimize=True)
-        overlay(image, found, _caption(segmenter, model)).save(scratch / OVERLAY, "PNG", optimize=True)
-        result = _report(arguments, segmenter, model, found) | {"seconds": round(seconds, 3)}
+        label_image(segmentation.labels).save(scratch / LABELS, "PNG", optimize=True)
+        overlay(image, segmentation, _caption(segmenter, model)).save(scratch / OVERLAY, "PNG", optimize=True)
+        result = _report(arguments, segmenter, model, segmentation) | {"seconds": round(seconds, 3)}
         write_result(scratch, result)
     say(f"picture: {arguments.out / OVERLAY}")
     return result
@@ -57,14 +57,14 @@ def _caption(segmenter: DiffSeg, model: Model) -> str:
     return f"{model.name}, one pass at timestep {settings.timestep}, {noise}; anchors: {settings.anchors}."
 
 
-def _report(arguments: Namespace, segmenter: DiffSeg, model: Model, found: Segmentation) -> Json:
+def _report(arguments: Namespace, segmenter: DiffSeg, model: Model, result: Segmentation) -> Json:
     settings = {
         name: str(value) if isinstance(value, torch.dtype) else value
         for name, value in vars(segmenter.settings).items()
     }
     names = ("dtype", "preset", "caption", "nouns", "vote")
     asked = {name: getattr(arguments, name) for name in names}
-    height, width = found.labels.shape
+    height, width = result.labels.shape
     return {
         "command": arguments.command,
         "config": {
@@ -80,19 +80,19 @@ def _report(arguments: Namespace, segmenter: DiffSeg, model: Model, found: Segme
         "versions": versions(),
         "width": width,
         "height": height,
-        "grid": list(found.grid),
-        "thresholds": list(found.thresholds),
-        "anchors": found.anchors.tolist(),
-        "segments": _segments(found),
+        "grid": list(result.grid),
+        "thresholds": list(result.thresholds),
+        "anchors": result.anchors.tolist(),
+        "segments": _segments(result),
         "files": [str(arguments.out / name) for name in (OVERLAY, LABELS)],
     }
 
 
-def _segments(found: Segmentation) -> list[Json]:
+def _segments(result: Segmentation) -> list[Json]:
     """The segments that have pixels, by their index in the label map."""
-    pixels = found.labels.flatten().bincount(minlength=len(found)).tolist()
-    names = found.names or (None,) * len(found)
-    table = zip(pixels, names, colours(len(found)), strict=True)
+    pixels = result.labels.flatten().bincount(minlength=len(result)).tolist()
+    names = result.names or (None,) * len(result)
+    table = zip(pixels, names, colours(len(result)), strict=True)
     return [
         {"label": label, "name": name, "pixels": count, "colour": list(colour)}
         for label, (count, name, colour) in enumerate(table)
