@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from diffseg.maps.aggregate import Grid, ResolutionMap, aggregate, resolution_maps
 from diffseg.maps.anchors import AnchorRequest, choose_anchors
 from diffseg.maps.kl import symmetric_kl
 from diffseg.maps.labels import label_map
-from diffseg.maps.merge import merge
+from diffseg.maps.merge import merge_near
 from diffseg.maps.metastable import count_regions, merge_to
 from diffseg.maps.refine import kmeans
 from diffseg.result import Segmentation
@@ -59,26 +61,61 @@ def segment_chain(
     return _segmented(chain, grid, size, settings)
 
 
+@dataclass(frozen=True, eq=False)
+class ChainParts:
+    """A chain over a grid, and what all segmentations of it share, found when it is first asked for."""
+
+    chain: Float[Tensor, "n n"]
+    grid: Grid
+    damping: float
+
+    @cached_property
+    def rank(self) -> Float[Tensor, " n"]:
+        """TokenRank π, sum 1."""
+        return stationary_distribution(DenseTransition.trusted(self.chain), damping=self.damping).value
+
+    @cached_property
+    def regions(self) -> int:
+        """How many metastable regions the chain has."""
+        return count_regions(self.chain)
+
+    def anchors(self, settings: Settings) -> Int[Tensor, " anchors"]:
+        """The tokens that merging starts from."""
+        generator = torch.Generator().manual_seed(settings.seed)
+        request = AnchorRequest(self.rank, self.grid, settings.num_anchors, generator)
+        return choose_anchors(settings.anchors, request)
+
+    def divergence(self, anchors: Int[Tensor, " anchors"]) -> Float[Tensor, "anchors n"]:
+        """KL, in nats, of each anchor's map and every map."""
+        return symmetric_kl(self.chain[anchors], self.chain)
+
+    def segment(
+        self,
+        anchors: Int[Tensor, " anchors"],
+        divergence: Float[Tensor, "anchors n"],
+        size: Size,
+        settings: Settings,
+    ) -> Segmentation:
+        """From these anchors and their rows of the divergence to labels at `size` = (h, w)."""
+        thresholds = settings.thresholds
+        if thresholds is None:
+            merged = merge_to(self.chain, divergence, anchors, settings.merges, self.regions)
+            masks, thresholds = merged.masks, (merged.threshold,) * settings.merges
+        else:
+            masks = merge_near(self.chain, divergence, anchors, thresholds)
+        if settings.refine == "kmeans":
+            masks = kmeans(self.chain, masks)
+        masks = masks.unflatten(-1, self.grid)
+        return Segmentation(
+            labels=label_map(masks, size),
+            masks=masks,
+            anchors=torch.stack([anchors // self.grid[1], anchors % self.grid[1]], -1),
+            scores=(len(self.rank) * self.rank).view(self.grid),
+            thresholds=thresholds,
+        )
+
+
 def _segmented(chain: Float[Tensor, "n n"], grid: Grid, size: Size, settings: Settings) -> Segmentation:
-    chain = chain.to(settings.dtype)
-    rank = stationary_distribution(DenseTransition.trusted(chain), damping=settings.damping).value
-    generator = torch.Generator().manual_seed(settings.seed)
-    request = AnchorRequest(rank, grid, settings.num_anchors, generator)
-    anchors = choose_anchors(settings.anchors, request)
-    thresholds = settings.thresholds
-    if thresholds is None:
-        divergence, regions = symmetric_kl(chain[anchors], chain), count_regions(chain)
-        merged = merge_to(chain, divergence, anchors, settings.merges, regions)
-        masks, thresholds = merged.masks, (merged.threshold,) * settings.merges
-    else:
-        masks = merge(chain, anchors, thresholds)
-    if settings.refine == "kmeans":
-        masks = kmeans(chain, masks)
-    masks = masks.unflatten(-1, grid)
-    return Segmentation(
-        labels=label_map(masks, size),
-        masks=masks,
-        anchors=torch.stack([anchors // grid[1], anchors % grid[1]], -1),
-        scores=(len(rank) * rank).view(grid),
-        thresholds=thresholds,
-    )
+    parts = ChainParts(chain.to(settings.dtype), grid, settings.damping)
+    anchors = parts.anchors(settings)
+    return parts.segment(anchors, parts.divergence(anchors), size, settings)

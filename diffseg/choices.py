@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Sequence
+from typing import Any
 
 from tokenrank_guidance.option_groups import refuse_without_effect
 
@@ -22,7 +22,7 @@ VOTES = ("majority", "mean")
 MOST_MERGES = 1000
 
 
-def check_anchor_options(arguments: Namespace, anchors: Sequence[str], random: bool = False) -> None:
+def check_anchor_options(arguments: Any, anchors: Sequence[str], random: bool = False) -> None:
     """ValueError for a damping that no anchors depend on, and a seed that nothing is drawn from.
 
     `random`: whether something beside anchors and noise is drawn.

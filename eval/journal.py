@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -128,6 +129,31 @@ class Journal:
         except BaseException:
             self._file.truncate(end)
             raise
+
+
+@dataclass(frozen=True)
+class Journals:
+    """One journal for each process in `folder`, `name`-0.jsonl and so on, all of one `config`."""
+
+    folder: Path
+    name: str
+    config: Mapping[str, object]
+    check: Check
+
+    def of(self, process: int) -> Journal:
+        """That of one process, open."""
+        return Journal(self.folder / f"{self.name}-{process}.jsonl", self.config, self.check)
+
+    def records(self) -> dict[int, Json]:
+        """What all processes of this and of earlier runs have finished, by number.
+
+        Not while another process has one of them open. Raises ValueError and OSError as `Journal` does.
+        """
+        done: dict[int, Json] = {}
+        for path in sorted(self.folder.glob(f"{self.name}-*.jsonl")):
+            with Journal(path, self.config, self.check) as journal:
+                done |= {int(key): record for key, record in journal.done.items()}
+        return done
 
 
 def check_settings(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

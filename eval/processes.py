@@ -9,6 +9,8 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
+from tokenrank_guidance.devices import usable_device
+
 PATIENCE = timedelta(days=30)  # torch's own 10 to 30 minutes end a run whose processes are not equally fast
 
 
@@ -18,6 +20,11 @@ def join_processes(device: str) -> PartialState:
     They wait for one another as long as it takes; on a CPU they talk by gloo.
     """
     return PartialState(cpu=device == "cpu", timeout=PATIENCE)
+
+
+def device_of(state: PartialState, device: str) -> str:
+    """What a process computes on; ValueError for a device that does not work here."""
+    return str(state.device) if device == "auto" else usable_device(device)
 
 
 def agreed(state: PartialState, decide: Callable[[], Any]) -> Any:

@@ -15,6 +15,7 @@ from tokenrank_guidance.files.writing import write_whole
 from tokenrank_guidance.report import PACKAGES, Json, plain, versions
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe and Ito's, which colour-blind eyes tell apart, and two more.
@@ -46,6 +47,12 @@ def save_figure(figure: Figure, path: Path) -> None:
     metadata = formats[path.suffix]
     with matplotlib.rc_context({"svg.hashsalt": "tokenrank"}):
         write_whole(path, lambda scratch: figure.savefig(scratch, dpi=160, metadata=metadata))
+
+
+def plain_axes(panel: Axes, grid: float = 0.25) -> None:
+    """Two spines, and a grid of that opacity."""
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.grid(alpha=grid)
 
 
 def markdown_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -16,6 +17,25 @@ class Schema(BaseModel):
     """Fields of the types that they are annotated with, none converted; what else a file holds is let be."""
 
     model_config = ConfigDict(strict=True, frozen=True)
+
+
+class Record(Schema):
+    """What an experiment keeps of an image."""
+
+    def check(self, expected: Any) -> None:
+        """ValueError for numbers that are not those of what is expected, such as all arms."""
+
+
+class OfArms(Record):
+    """What it keeps of each arm."""
+
+    arms: dict[str, Any]
+
+    def check(self, expected: Iterable[str]) -> None:
+        """ValueError where one of the arms is lacking."""
+        lacking = [arm for arm in expected if arm not in self.arms]
+        if lacking:
+            raise ValueError(f"arms: it lacks {', '.join(lacking)}")
 
 
 class Unreadable(Schema):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import torch
 
-from eval.metrics.interval import Interval
+from tokenrank_guidance.interval import Interval
 from tokenrank_guidance.program import results_only
 from tokenrank_guidance.report import emit, plain
 
@@ -19,7 +19,7 @@ def test_what_json_cannot_hold():
         "s": {2, 1},
     }
     assert plain(value) == {"1": 0.5, "n": None, "a": [1.0, None], "t": 2, "s": [1, 2]}
-    assert plain(Interval(1.0, float("nan"), 2.0, 3))["low"] is None
+    assert plain(Interval(1.0, float("nan"), 2.0, 3))["ci"] == [None, 2.0]
     assert plain([True, None, "x"]) == [True, None, "x"]
 
 

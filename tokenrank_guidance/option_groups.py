@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import SUPPRESS, Action, ArgumentParser, Namespace, _ArgumentGroup
+from argparse import SUPPRESS, Action, ArgumentError, ArgumentParser, Namespace, _ArgumentGroup
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from tokenrank_guidance.messages import say
@@ -17,16 +18,28 @@ MOST_STEPS = 10_000
 def keep_working(group: ArgumentParser | _ArgumentGroup, old: str, action: Action) -> None:
     """Let the former name of an option go on working for one version: not in the help, with a warning."""
     shared: dict[str, Any] = {name: getattr(action, name) for name in ("dest", "type", "nargs", "choices")}
-    new = action.option_strings[0]
-    group.add_argument(old, action=_Renamed, metavar=new, default=SUPPRESS, help=SUPPRESS, **shared)
+    renamed = group.add_argument(old, action=_Renamed, default=SUPPRESS, help=SUPPRESS, **shared)
+    renamed.successor = action  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class _Renamed(Action):
-    """Stores the value where the new name does, which is its `metavar`."""
+    """Stores the value where its `successor` does, which is then not required any more."""
+
+    successor: Action
 
     def __call__(self, parser: ArgumentParser, namespace: Namespace, values: Any, option: Any = None) -> None:
-        say(f"warning: {option} is now called {self.metavar}")
+        new = self.successor.option_strings[0]
+        if getattr(namespace, self.dest) != self.successor.default:
+            raise ArgumentError(self, f"it is now called {new}: give one of them, once")
+        _warn_once(f"warning: {option} is now called {new}")
+        self.successor.required = False
         setattr(namespace, self.dest, values)
+
+
+@cache
+def _warn_once(line: str) -> None:
+    """Some programs read their arguments twice: before and after they import what is heavy."""
+    say(line)
 
 
 def add_model_arguments(parser: ArgumentParser, samples: bool = True) -> None:
@@ -59,7 +72,7 @@ def add_device_arguments(group: ArgumentParser | _ArgumentGroup) -> None:
     )
 
 
-def refuse_without_effect(arguments: Namespace, names: Iterable[str], why: str) -> None:
+def refuse_without_effect(arguments: object, names: Iterable[str], why: str) -> None:
     """ValueError for options that were given (are neither None nor False) but would change nothing."""
     values = ((name, getattr(arguments, name)) for name in names)
     given = [

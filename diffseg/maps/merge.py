@@ -21,7 +21,16 @@ def merge(
     matched averages *all* proposals with KL < τ, those already matched by an earlier one too, and they count
     as matched. Source: Tian et al. 2024 (DiffSeg), section 3.2, in the order of its code.
     """
-    divergence = symmetric_kl(maps[anchors], maps)
+    return merge_near(maps, symmetric_kl(maps[anchors], maps), anchors, thresholds)
+
+
+def merge_near(
+    maps: Float[Tensor, "n n"],
+    divergence: Float[Tensor, "anchors n"],
+    anchors: Int[Tensor, " anchors"],
+    thresholds: Sequence[float],
+) -> Float[Tensor, "segments n"]:
+    """The same, given the anchors' rows of the divergence."""
     return merge_proposals(average(maps, neighbours(divergence, anchors, thresholds[0])), thresholds[1:])
 
 

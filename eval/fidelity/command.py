@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.fidelity.extractor import STAND_IN
@@ -46,16 +45,17 @@ def table(measured: Measured) -> str:
 
 
 def _row(name: str, cost: Any, figures: Any) -> dict[str, object]:
-    spelt = {metric: f"{one.value:.4g} {_ends(one)}" for metric, one in figures.items()}
-    costs = {"evaluations": cost.get("denoiser_evaluations"), "s/image": cost.get("seconds_per_image")}
+    spelt = {metric: f"{one.value:.4g} {one.ends('.4g')}" for metric, one in figures.items()}
+    costs = {"evaluations": cost.get("denoiser_evaluations"), "s/image": _seconds(cost)}
     return {"arm": name, **spelt, **costs}
+
+
+def _seconds(cost: Any) -> float | None:
+    """Of an image; arms that were drawn before figures had one shape hold a plain number."""
+    found = cost.get("seconds_per_image")
+    return found["value"] if isinstance(found, Mapping) else found
 
 
 def _difference(one: Estimate) -> str:
     chance = "" if one.p is None else f" p = {one.p:.3f}"
-    return f"{one.value:+.3g} {_ends(one)}{chance}"
-
-
-def _ends(one: Estimate) -> str:
-    """Of too few images there is no interval."""
-    return f"[{one.low:.4g}, {one.high:.4g}]" if math.isfinite(one.low) else "(no interval)"
+    return f"{one.value:+.3g} {one.ends('.4g')}{chance}"

@@ -7,7 +7,7 @@ import numpy as np
 from eval.fidelity.extractor import Features
 from eval.fidelity.metrics import Frechet, Subset
 from eval.fidelity.resampling import Estimate, jackknife_groups
-from eval.metrics.interval import Z
+from tokenrank_guidance.interval import Z
 
 PARTS, GROUPS = (1, 2, 3, 4, 5), 10
 FEWEST = 2 * PARTS[-1] * GROUPS
@@ -28,7 +28,7 @@ def extrapolate(metric: Frechet, generated: Features, seed: int = 0) -> Estimate
     left = np.array([_intercept(metric, generated, subset) for subset in groups])
     value = _intercept(metric, generated, order)
     reach = Z * float(np.sqrt((GROUPS - 1) / GROUPS * ((left - left.mean()) ** 2).sum()))
-    return Estimate(value, value - reach, value + reach, JACKKNIFE)
+    return Estimate(value, value - reach, value + reach, n, JACKKNIFE)
 
 
 def _intercept(metric: Frechet, generated: Features, order: Subset) -> float:

@@ -19,6 +19,7 @@ from eval.fidelity.plan import accuracy_of, class_of, plan, square_side
 from eval.fidelity.reference import Real, read_reference
 from eval.fidelity.resampling import Estimate, compare, compare_accuracy, estimate, estimate_accuracy
 from tokenrank_guidance.files.writing import check_writable
+from tokenrank_guidance.interval import difference
 from tokenrank_guidance.messages import progress, say
 
 Json = dict[str, Any]
@@ -41,7 +42,7 @@ class Measured:
             {"arm": arm.arm, "n": len(arm), "metrics": self.figures[arm.arm], "cost": arm.cost}
             for arm in self.arms
         ]
-        pairs = [{"a": a, "b": b, "metrics": found} for (a, b), found in self.differences.items()]
+        pairs = [difference(a, b, found) for (a, b), found in self.differences.items()]
         warning = STAND_IN if self.extractor.is_stand_in else None
         return {
             "extractor": self.extractor.identity,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from eval.fidelity.extractor import Features
 from eval.fidelity.statistics import Gaussian
-from eval.metrics.interval import Interval, wilson
+from tokenrank_guidance.interval import Interval, wilson
 
 Values = dict[str, float]
 Subset = Int[np.ndarray, " m"]

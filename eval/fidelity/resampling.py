@@ -21,7 +21,8 @@ from jaxtyping import Float
 
 from eval.fidelity.extractor import Features
 from eval.fidelity.metrics import Accuracy, Kernel, Metric, Series, Subset
-from eval.metrics.interval import Z, paired_difference
+from eval.metrics.interval import paired_difference
+from tokenrank_guidance.interval import Interval, Z
 
 DRAWS, FEWEST = 200, 8
 HALVES, WILSON, PAIRED = "random halves", "Wilson", "paired bootstrap"
@@ -29,20 +30,17 @@ SHARES = ("precision", "recall")
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A figure, its 95 % interval (NaN where there are too few images) and how that was found.
+class Estimate(Interval):
+    """A figure with its interval, and how that was found.
 
     `p` belongs to a difference: the chance of one at least as large if the arms were alike.
     """
 
-    value: float
-    low: float
-    high: float
     method: str
     p: float | None = None
 
     def to_json(self) -> dict[str, object]:
-        figure: dict[str, object] = {"value": self.value, "ci": [self.low, self.high], "method": self.method}
+        figure = super().to_json() | {"method": self.method}
         return figure if self.p is None else figure | {"p": self.p}
 
 
@@ -64,7 +62,8 @@ def estimate(metric: Metric, generated: Features, draws: int = DRAWS, seed: int 
     spread = _spread(metric.of_subsets(generated, _halves(metric, generated, draws, seed)))
     if isinstance(metric, Kernel):
         spread["kid"] = float(np.hypot(spread["kid"], metric.extra_variance(generated) ** 0.5))
-    return {name: _interval(name, value, spread[name]) for name, value in metric.value(generated).items()}
+    n = len(generated["features"])
+    return {name: _interval(name, value, spread[name], n) for name, value in metric.value(generated).items()}
 
 
 def compare(
@@ -79,7 +78,7 @@ def compare(
     found = {}
     for name in metric.names:
         value, reach = mine[name] - other[name], Z * spread[name]
-        found[name] = Estimate(value, value - reach, value + reach, HALVES, chance[name])
+        found[name] = Estimate(value, value - reach, value + reach, len(a["features"]), HALVES, chance[name])
     return found
 
 
@@ -96,11 +95,11 @@ def _spread(series: Series) -> dict[str, float]:
     }
 
 
-def _interval(name: str, value: float, spread: float) -> Estimate:
+def _interval(name: str, value: float, spread: float, n: int) -> Estimate:
     low, high = value - Z * spread, value + Z * spread
     if name in SHARES:
         low, high = max(low, 0.0), min(high, 1.0)
-    return Estimate(value, low, high, HALVES)
+    return Estimate(value, low, high, n, HALVES)
 
 
 def _chance(metric: Metric, a: Features, b: Features, draws: int, seed: int) -> dict[str, float]:
@@ -122,7 +121,7 @@ def _p_value(values: Float[np.ndarray, " sides"], draws: int) -> float:
 def estimate_accuracy(metric: Accuracy, generated: Features) -> Estimate:
     """One arm's share of right images."""
     share = metric.interval(generated)
-    return Estimate(share.value, share.low, share.high, WILSON)
+    return Estimate(share.value, share.low, share.high, share.n, WILSON)
 
 
 def compare_accuracy(
@@ -138,7 +137,7 @@ def compare_accuracy(
     sign = 1 - 2 * np.random.default_rng(seed + 1).integers(2, size=(10 * draws, len(first)))
     moved = np.abs(sign @ (first - second)) >= abs((first - second).sum()) * (1 - 1e-9)
     p = float((1 + moved.sum()) / (1 + len(moved)))
-    return Estimate(interval.value, interval.low, interval.high, PAIRED, p)
+    return Estimate(interval.value, interval.low, interval.high, interval.n, PAIRED, p)
 
 
 def jackknife_groups(n: int, groups: int, seed: int) -> Sequence[Subset]:

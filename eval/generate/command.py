@@ -64,7 +64,7 @@ class _Run:
         def look() -> tuple[list[range], dict[int, Json]]:
             missing = store.missing(self.batches, self.n)
             starts = {batch.start for batch in missing}
-            return missing, {start: one for start, one in store.finished().items() if start in starts}
+            return missing, {start: one for start, one in store.journals.records().items() if start in starts}
 
         return agreed(self.state, look)
 
@@ -75,7 +75,7 @@ class _Run:
         part = f" ({state.process_index + 1} of {state.num_processes})" if state.num_processes > 1 else ""
         total = sum(len(batch) for batch in batches)
         bar = tqdm(total=total, desc=f"{drawing.arm.text}{part}", unit="image", file=sys.stderr)
-        with bar, store.journal(state.process_index) as journal:
+        with bar, store.journals.of(state.process_index) as journal:
             for batch in batches:
                 drawn = drawing(self.task.prompts.jobs(batch, self.seed))
                 store.add(journal, batch, self.n, drawn, lost)
@@ -99,14 +99,13 @@ def generate(arguments: Namespace, state: PartialState, task: Task | None = None
 
 
 def _row(arm: Arm, store: ArmStore, batches: Sequence[range], n: int) -> Json:
-    done = store.finished()
+    done = store.journals.records()
     records = [done[batch.start] for batch in batches]
     seconds = bootstrap_mean(np.array([record["seconds"] / len(record["bytes"]) for record in records]))
     say(f"{arm.text}: {n} images in {store.folder}, {seconds.value:.3g} s each")
     cost = {
         "denoiser_calls": float(np.mean([record["calls"] for record in records])),
         "denoiser_evaluations": float(np.mean([record["evaluations"] for record in records])),
-        "seconds_per_image": seconds.value,
-        "seconds_ci": [seconds.low, seconds.high],
+        "seconds_per_image": seconds.to_json(),
     }
     return {"arm": arm.text, "folder": str(store.folder), "n": n, "cost": cost}

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from eval.generate.choices import MOST
 from eval.generate.draw import Drawn
-from eval.journal import Journal, check_settings
+from eval.journal import Journal, Journals, check_settings
 from eval.schema import Count, Schema, check_index, validated
 from tokenrank_guidance.files.digest import bytes_digest, file_digest
 from tokenrank_guidance.files.reading import read_json
@@ -52,29 +52,23 @@ class ArmStore:
     config: Mapping[str, object]
     suffix: str = "png"
 
-    def journal(self, process: int = 0) -> Journal:
-        return Journal(self.folder / f"batches-{process}.jsonl", self.config, _check)
+    @property
+    def journals(self) -> Journals:
+        """Of finished micro-batches, by their first index."""
+        return Journals(self.folder, "batches", self.config, _check)
 
     def check(self) -> None:
         """Raise ValueError for files that are damaged or of other settings, OSError for no writing here."""
-        self.finished()
+        self.journals.records()
         self.manifest()
         check_writable(self.folder)
-
-    def finished(self) -> dict[int, Json]:
-        """The records of all micro-batches, of this and of earlier runs, by their first index."""
-        done: dict[int, Json] = {}
-        for path in sorted(self.folder.glob(JOURNALS)):
-            with Journal(path, self.config, _check) as journal:
-                done |= {int(key): record for key, record in journal.done.items()}
-        return done
 
     def missing(self, batches: Sequence[range], n: int) -> list[range]:
         """The micro-batches that were not finished, or of whose images below n one is not as it was written.
 
         Raises ValueError for a manifest of other settings, too. Scratch files of a killed run are removed.
         """
-        done = self.finished()
+        done = self.journals.records()
         self.manifest()
         for scratch in self.folder.glob(f"*/.*.{self.suffix}"):  # no journal is open: nobody is writing it
             scratch.unlink(missing_ok=True)

@@ -16,8 +16,9 @@ from eval.generate.arms import Arm
 from eval.generate.draw import Drawing
 from eval.generate.prompts import Prompts, read_prompts
 from eval.generate.store import ArmStore
+from eval.processes import device_of
 from tokenrank_guidance.calls import Sampling
-from tokenrank_guidance.devices import DTYPES, usable_device
+from tokenrank_guidance.devices import DTYPES
 from tokenrank_guidance.files.digest import joint_digest, tensors_digest
 from tokenrank_guidance.messages import say
 from tokenrank_guidance.pipelines import load_model
@@ -59,7 +60,7 @@ class Task:
 def open_task(arguments: Namespace, state: PartialState) -> Task:
     """Load the model and read the prompts; ValueError or OSError where one cannot be had."""
     torch.set_num_threads(arguments.threads)
-    device = str(state.device) if arguments.device == "auto" else usable_device(arguments.device)
+    device = device_of(state, arguments.device)
     model = load_model(arguments.model, device, DTYPES[arguments.dtype])
     pipe: Any = model.pipe
     if arguments.scheduler is not None:

@@ -19,7 +19,7 @@ Images = Float[Tensor, "images channels height width"]
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Classified:
     """`logits` over the classes; `features`: the pooled vector that the last layer makes them from."""
 
     logits: Float[Tensor, "images classes"]
@@ -33,7 +33,7 @@ class Classifier(Protocol):
     def model(self) -> nn.Module: ...
     @property
     def labels(self) -> Sequence[str]: ...
-    def __call__(self, images: Images) -> Prediction: ...
+    def __call__(self, images: Images) -> Classified: ...
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class HeadedClassifier:
     model: nn.Module
     labels: Sequence[str]
 
-    def __call__(self, images: Images) -> Prediction:
+    def __call__(self, images: Images) -> Classified:
         seen: list[Tensor] = []
         hook = find_head(self.model).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
         try:
@@ -51,7 +51,7 @@ class HeadedClassifier:
         finally:
             hook.remove()
         logits = output if isinstance(output, Tensor) else output.logits
-        return Prediction(logits.float(), seen[-1].float())
+        return Classified(logits.float(), seen[-1].float())
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class LinearProbe:
     bias: Float[Tensor, " classes"]
     prefix: int
 
-    def __call__(self, images: Images) -> Prediction:
+    def __call__(self, images: Images) -> Classified:
         tokens = last_tokens(self.model, images)
         features = tokens[:, 0]
         if self.weight.shape[1] == 2 * tokens.shape[-1]:
@@ -79,11 +79,11 @@ class LinearProbe:
                 f"expected {tokens.shape[-1]} (class token) or {2 * tokens.shape[-1]} (with patches' mean)"
             )
         features = features.float()
-        return Prediction(F.linear(features, self.weight, self.bias), features)
+        return Classified(F.linear(features, self.weight, self.bias), features)
 
 
 @dataclass(frozen=True)
-class ZeroShot:
+class PromptClassifier:
     """CLIP and its like: the cosine of an image with the text of each class, times the learnt scale.
 
     `whole` has both towers, `model` is its vision tower, `texts` are unit vectors.
@@ -97,11 +97,11 @@ class ZeroShot:
     def model(self) -> nn.Module:
         return self.whole.get_submodule("vision_model")
 
-    def __call__(self, images: Images) -> Prediction:
+    def __call__(self, images: Images) -> Classified:
         whole: Any = self.whole
         features = whole.get_image_features(pixel_values=images).pooler_output.float()
         scale = whole.logit_scale.exp().float()
-        return Prediction(scale * F.normalize(features, dim=-1) @ self.texts.T, features)
+        return Classified(scale * F.normalize(features, dim=-1) @ self.texts.T, features)
 
 
 def find_head(model: nn.Module) -> nn.Module:

@@ -1,60 +1,96 @@
-"""`python -m eval.masking`: opens, measures what is missing, sums up."""
+"""`python -m eval.masking`: opens, measures what is missing, publishes."""
 
 from __future__ import annotations
 
-from argparse import Namespace
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from accelerate import PartialState
+import numpy as np
+import torch
 
 from eval.data import UnreadableImage
-from eval.journal import Journal
+from eval.kept import Kept
 from eval.masking.fid import fid_curves
 from eval.masking.figures import curves_figure, layers_figure
 from eval.masking.floor import image_seed
 from eval.masking.measure import Masking, Measurement
-from eval.masking.operation import check_mask
-from eval.masking.options import masking_of, parse
+from eval.masking.options import parse
 from eval.masking.pixels import Grid
 from eval.masking.result import MaskingResult
-from eval.masking.store import UNREADABLE, Store
+from eval.masking.store import Measured, features_fit, recorded
 from eval.masking.stream import Batch, Stream
 from eval.masking.task import Task, open_task
 from eval.masking.tokens import Shown, tokens_figure
 from eval.metrics.frechet import check_inception
 from eval.patches import patch_side
-from eval.processes import join_processes
-from eval.report import provenance, save_figure
-from tokenrank_guidance.devices import DTYPES, usable_device, warn_of_slow_numbers
+from eval.processes import device_of, join_processes
+from eval.running import image_journals, measure_missing, publish, unreadable
 from tokenrank_guidance.files.digest import weights_digest
-from tokenrank_guidance.files.writing import write_text
-from tokenrank_guidance.messages import progress, say
-from tokenrank_guidance.report import emit
+from tokenrank_guidance.report import Json
 
-Json = dict[str, Any]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 IMAGES = 8  # captured together, and lost at most when a run is interrupted
+
+
+@dataclass(frozen=True)
+class Run:
+    """A task's images through a measurement; features for Fréchet distances are `kept`, if there are any."""
+
+    task: Task
+    measure: Measurement
+    kept: Kept | None
+
+    def records(self, images: Iterable[int]) -> Iterator[tuple[int, Json]]:
+        """Of images in batches; features go first, so that an image in the journal has them."""
+        task = self.task
+        for batch in Stream(task.source, task.preprocessing, task.classes, IMAGES).batches(images):
+            if isinstance(batch, UnreadableImage):
+                yield batch.index, unreadable(batch)
+                continue
+            labels, seeds = batch.labels.to(task.device), _seeds(batch, self.measure.masking)
+            outcome = self.measure(batch.images.to(task.device, task.dtype), labels, seeds)
+            if self.kept is not None and outcome.features is not None:
+                for image, features in zip(batch.indices, outcome.features, strict=True):
+                    self.kept.add(image, {"features": features})
+            yield from zip(batch.indices, recorded(outcome), strict=True)
+
+    def result(self, records: Mapping[int, Json], patches: int, inception: Path | None) -> MaskingResult:
+        """The images of `records` as arrays, and FID by these weights if they are given."""
+        features = None if self.kept is None else [self.kept.load(i)["features"] for i in records]
+        return MaskingResult(
+            self.task.ranker,
+            self.measure.masking,
+            patches,
+            np.array([record["rank"] for record in records.values()]),
+            np.array([record["probability"] for record in records.values()], dtype=float),  # None is NaN
+            None if features is None else torch.stack(features).numpy(),
+            None if inception is None else fid_curves(inception, self.task, self.measure, list(records)),
+        )
 
 
 def main(argv: Sequence[str]) -> None:
     """Run the experiment that the arguments ask for."""
-    arguments = parse(argv)
-    state = join_processes(arguments.device)
-    device = str(state.device) if arguments.device == "auto" else usable_device(arguments.device)
-    warn_of_slow_numbers(DTYPES[arguments.dtype], device)
-    task = open_task(arguments, device)
-    masking = masking_of(arguments, len(task.ranker.arms))
-    _check(arguments, task)
+    asked = parse(argv)
+    state = join_processes(asked.device)
+    task = open_task(asked, device_of(state, asked.device))
+    masking = asked.masking(len(task.ranker.arms))
+    if asked.inception is not None:
+        check_inception(asked.inception)
     shape = (len(task.ranker.arms), 1 + len(masking.fractions))
-    store = Store(arguments.out, settings(task, masking), shape)
-    finished = _in_turn(state, store, masking.frechet)
-    measure = Measurement(task.classifier, task.ranker, masking)
-    missing = [i for i in task.indices if i not in finished][state.process_index :: state.num_processes]
-    with store.journal(state.process_index) as journal:
-        _measure_all(task, measure, store, journal, missing, len(task.indices) - len(missing))
-    state.wait_for_everyone()
-    if state.is_main_process:
-        _report(arguments, task, measure, store)
+    kept = Kept(asked.out / "features", lambda one: features_fit(one, shape)) if masking.frechet else None
+    run = Run(task, Measurement(task.classifier, task.ranker, masking), kept)
+    config = settings(task, masking)
+    journals = image_journals(asked.out, config, Measured, shape)
+    finished = measure_missing(state, journals, task.indices, run.records, kept)
+    if finished is not None:
+        shown = _shown(run, _one_of_each(task, list(finished.records))[: max(1, asked.pictures)])
+        result = run.result(finished.records, shown.places.shape[-1], asked.inception)
+        skipped = {"unreadable": finished.unreadable, "unlabelled": list(task.unlabelled)}
+        publish(asked, config, result, skipped, _figures(result, shown, asked.pictures))
 
 
 def settings(task: Task, masking: Masking) -> Json:
@@ -74,60 +110,8 @@ def settings(task: Task, masking: Masking) -> Json:
     }
 
 
-def _check(arguments: Namespace, task: Task) -> None:
-    check_mask(arguments.mask, task.classifier)
-    if arguments.inception is not None:
-        check_inception(arguments.inception)
-
-
-def _in_turn(state: PartialState, store: Store, features: bool) -> dict[int, Json]:
-    """What is finished, read by one process after the other, as a journal is open in one at a time."""
-    finished: dict[int, Json] = {}
-    for turn in range(state.num_processes):
-        if turn == state.process_index:
-            finished = store.finished(features)
-        state.wait_for_everyone()
-    return finished
-
-
-def _measure_all(
-    task: Task, measure: Measurement, store: Store, journal: Journal, missing: list[int], done: int
-) -> None:
-    def skip(error: UnreadableImage) -> None:
-        say(f"warning: {error}")
-        journal.add(str(error.index), {UNREADABLE: error.reason})
-
-    stream = Stream(task.source, task.preprocessing, lambda i: task.classes[i], skip, IMAGES)
-    for batch in stream.batches(progress(missing, "images", done)):
-        labels, seeds = batch.labels.to(task.device), _seeds(batch, measure.masking)
-        outcome = measure(batch.images.to(task.device, task.dtype), labels, seeds)
-        store.add(journal, batch.indices, outcome)
-
-
 def _seeds(batch: Batch, masking: Masking) -> list[int]:
     return [image_seed(masking.seed, index) for index in batch.indices]
-
-
-def _report(arguments: Namespace, task: Task, measure: Measurement, store: Store) -> None:
-    finished = store.finished()
-    unreadable = [i for i in task.indices if UNREADABLE in finished[i]]
-    read = [i for i in task.indices if UNREADABLE not in finished[i]]
-    if not read:
-        raise ValueError(f"none of the {len(task.indices)} images of {arguments.data} can be read")
-    shown = _shown(task, measure, _one_of_each(task, read)[: max(1, arguments.pictures)])
-    result = store.result(task.ranker, measure.masking, shown.places.shape[-1], read)
-    report = result.to_json()
-    if arguments.inception is not None:
-        for row, values in zip(
-            report["results"], fid_curves(arguments.inception, task, measure, read), strict=True
-        ):
-            for point, value in zip(row["curve"], values, strict=True):
-                point["fid"] = value
-    _draw(arguments, result, shown)
-    write_text(arguments.out / "table.md", result.markdown() + "\n")
-    config = vars(arguments) | settings(task, measure.masking)
-    skipped = {"unreadable": unreadable, "unlabelled": list(task.unlabelled)}
-    emit(provenance(config, arguments.seed, result.n) | report | {"skipped": skipped}, arguments.out)
 
 
 def _one_of_each(task: Task, images: Sequence[int]) -> list[int]:
@@ -136,21 +120,19 @@ def _one_of_each(task: Task, images: Sequence[int]) -> list[int]:
     return sorted(images, key=lambda i: (first[task.classes[i]] != i, i))
 
 
-def _shown(task: Task, measure: Measurement, images: Sequence[int]) -> Shown:
-    places, shape = task.rankings(measure, images)
+def _shown(run: Run, images: Sequence[int]) -> Shown:
+    task = run.task
+    places, shape = task.rankings(run.measure, images)
     grid = Grid(shape, patch_side(task.classifier.model))
     pixels = task.preprocessing.pixels(task.prepared(images)).permute(0, 2, 3, 1)
     names = [str(task.source.labels[i]) for i in images]
     return Shown(pixels.cpu().numpy(), places.numpy(), grid, names)
 
 
-def _draw(arguments: Namespace, result: MaskingResult, shown: Shown) -> None:
-    """curves and, of several layers, layers as PNG and SVG; the tokens of the best layers as PNG."""
-    for name, figure in {"curves": curves_figure(result), "layers": layers_figure(result)}.items():
-        if figure is not None:
-            save_figure(figure, arguments.out / f"{name}.png")
-            save_figure(figure, arguments.out / f"{name}.svg")
-    if arguments.pictures:
-        chosen = list(result.best.values())
-        figure = tokens_figure(shown, result.ranker.arms, chosen, result.masking.order)
-        save_figure(figure, arguments.out / "tokens.png")
+def _figures(result: MaskingResult, shown: Shown, pictures: int) -> dict[str, Figure | None]:
+    """Curves and, of several layers, layers as PNG and SVG; the tokens of the best layers as PNG."""
+    drawn = {"curves": curves_figure(result), "layers": layers_figure(result)}
+    chosen = list(result.best.values())
+    tokens = tokens_figure(shown, result.ranker.arms, chosen, result.masking.order) if pictures else None
+    figures = {f"{name}.{suffix}": one for name, one in drawn.items() for suffix in ("png", "svg")}
+    return figures | {"tokens.png": tokens}

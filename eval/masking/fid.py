@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from eval.fidelity.choices import INCEPTION
+from eval.fidelity.extractor import open_extractor
 from eval.masking.measure import Measurement
 from eval.masking.pixels import FILLS, Grid, fill_patches
 from eval.masking.ranking import masks
 from eval.masking.task import Task
-from eval.metrics.frechet import fid_inception
+from eval.metrics.frechet import frechet_from_features
 from eval.patches import patch_side
 
 
@@ -43,14 +45,14 @@ def fid_curves(weights: Path, task: Task, measure: Measurement, images: list[int
     """FID of each arm at each fraction. The pictures are masked anew, and each goes through Inception."""
     places, shape = task.rankings(measure, images)
     grid = Grid(shape, patch_side(task.classifier.model))
-    masking = measure.masking
-    plain = MaskedPictures(task, images, places[0], grid, masking.mask, 0.0)
+    extractor = open_extractor(INCEPTION, weights, str(task.device))
+
+    def features(own: Int[Tensor, "images patches"], fraction: float) -> Float[Tensor, "images d"]:
+        masked = MaskedPictures(task, images, own, grid, measure.masking.mask, fraction)
+        return extractor(masked)["features"]
+
+    plain = features(places[0], 0.0)
     return [
-        [
-            fid_inception(MaskedPictures(task, images, own, grid, masking.mask, fraction), plain, weights)[
-                "fid"
-            ]
-            for fraction in masking.fractions
-        ]
+        [frechet_from_features(features(own, fraction), plain) for fraction in measure.masking.fractions]
         for own in places
     ]

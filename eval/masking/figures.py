@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from eval.masking.result import MaskingResult, arm_name
 from eval.metrics.interval import bootstrap_mean
-from eval.report import COLOURS
+from eval.report import COLOURS, plain_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +33,7 @@ def curves_figure(result: MaskingResult) -> Figure:
             _curve(panel, result, arm, key, _style(name, result))
         panel.set(xlabel="fraction of patches masked", xlim=(0, 1), ylabel=LABELS[key])
         panel.set_ylim(bottom=0)
-        _plain_axes(panel)
+        plain_axes(panel)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     first = "highest" if result.masking.order == "descending" else "lowest"
     title = f"{first} scores masked first ({result.masking.mask}), n = {result.n}, shaded: 95 % intervals"
@@ -60,7 +60,7 @@ def layers_figure(result: MaskingResult) -> Figure | None:
         else:
             panel.axhline(heights[0], label=name, color=style["color"], linestyle=":")
     panel.set(xlabel="layer", ylabel=f"area of top-1 accuracy, n = {result.n}", xticks=sorted(layers))
-    _plain_axes(panel)
+    plain_axes(panel)
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     return figure
 
@@ -85,8 +85,3 @@ def _style(name: str, result: MaskingResult) -> dict[str, Any]:
     place = [other for other in result.best if other not in FLOOR].index(name)
     turn, colour = divmod(place, len(COLOURS))
     return {"color": COLOURS[colour], "linestyle": STYLES[turn % len(STYLES)]}
-
-
-def _plain_axes(panel: Axes) -> None:
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.grid(alpha=0.25)

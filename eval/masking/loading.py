@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from eval.masking.classifier import Classifier, HeadedClassifier, LinearProbe, ZeroShot
+from eval.masking.classifier import Classifier, HeadedClassifier, LinearProbe, PromptClassifier
 from eval.preprocess import Preprocessing, of_processor, of_timm
 from tokenrank_guidance.files.pretrained import load_part, load_timm, load_weights
 from tokenrank_guidance.files.reading import parse_json, read_json
@@ -25,7 +25,7 @@ PROMPT = "a photo of a {}."
 
 
 @dataclass(frozen=True)
-class Request:
+class ClassifierChoice:
     """Which model: `name` is a folder or Hub name (transformers, or timm's: `timm/NAME`).
 
     `head`: a safetensors file for a backbone without a head. `classes`: names to tell apart by their text,
@@ -41,39 +41,37 @@ class Request:
     resize: int | None = None
 
 
-def load_classifier(request: Request) -> tuple[Classifier, Preprocessing]:
+def load_classifier(choice: ClassifierChoice) -> tuple[Classifier, Preprocessing]:
     """The classifier, in evaluation mode, and how its pictures are prepared.
 
     Raises ValueError for a model that is not there, or that neither classifies nor was given a head or text.
     """
     with quiet_libraries():
-        classifier, preprocessing = _load(request)
-    if request.resize is not None:
-        if request.resize < min(preprocessing.size):
-            raise ValueError(f"resize to {request.resize} does not cover the crop of {preprocessing.size}")
-        preprocessing = replace(preprocessing, enlarged=request.resize / min(preprocessing.size))
+        classifier, preprocessing = _load(choice)
+    if choice.resize is not None:
+        if choice.resize < min(preprocessing.size):
+            raise ValueError(f"resize to {choice.resize} does not cover the crop of {preprocessing.size}")
+        preprocessing = replace(preprocessing, enlarged=choice.resize / min(preprocessing.size))
     return classifier, preprocessing
 
 
-def _load(request: Request) -> tuple[Classifier, Preprocessing]:
-    config = _folder_config(request.name)
-    if request.name.startswith(TIMM) or "architecture" in config:
-        return _load_timm(request)
+def _load(choice: ClassifierChoice) -> tuple[Classifier, Preprocessing]:
+    config = _folder_config(choice.name)
+    if choice.name.startswith(TIMM) or "architecture" in config:
+        return _load_timm(choice)
     from transformers import AutoConfig, AutoImageProcessor
 
-    architecture = (load_part(AutoConfig, request.name).architectures or [""])[0]
-    processor = load_part(AutoImageProcessor, request.name, use_fast=False)
+    architecture = (load_part(AutoConfig, choice.name).architectures or [""])[0]
+    processor = load_part(AutoImageProcessor, choice.name, use_fast=False)
     headed = architecture.endswith("ForImageClassification") or architecture in BY_TEXT
-    if headed and request.head is not None:
-        raise ValueError(
-            f"--head would have no effect: {request.name} holds {architecture}, which classifies"
-        )
+    if headed and choice.head is not None:
+        raise ValueError(f"--head would have no effect: {choice.name} holds {architecture}, which classifies")
     if architecture.endswith("ForImageClassification"):
-        classifier = _load_headed(request)
+        classifier = _load_headed(choice)
     elif architecture in BY_TEXT:
-        classifier = _load_zero_shot(request)
+        classifier = _load_by_text(choice)
     else:
-        classifier = _load_probe(request, _transformers_backbone(request))
+        classifier = _load_probe(choice, _transformers_backbone(choice))
     return classifier, of_processor(processor)
 
 
@@ -85,39 +83,39 @@ def _folder_config(name: str) -> dict[str, Any]:
     return config
 
 
-def _load_headed(request: Request) -> Classifier:
+def _load_headed(choice: ClassifierChoice) -> Classifier:
     from transformers import AutoModelForImageClassification
 
-    model = load_weights(AutoModelForImageClassification, request.name, dtype=request.dtype)
+    model = load_weights(AutoModelForImageClassification, choice.name, dtype=choice.dtype)
     names = model.config.id2label
-    return HeadedClassifier(_ready(model, request), [names[i] for i in range(len(names))])
+    return HeadedClassifier(_ready(model, choice), [names[i] for i in range(len(names))])
 
 
-def _transformers_backbone(request: Request) -> nn.Module:
+def _transformers_backbone(choice: ClassifierChoice) -> nn.Module:
     from transformers import AutoModel
 
-    return load_weights(AutoModel, request.name, dtype=request.dtype)
+    return load_weights(AutoModel, choice.name, dtype=choice.dtype)
 
 
-def _load_timm(request: Request) -> tuple[Classifier, Preprocessing]:
-    model: Any = load_timm(request.name)
-    if model.num_classes == 0 or request.head is not None:
-        return _load_probe(request, model), of_timm(model)
+def _load_timm(choice: ClassifierChoice) -> tuple[Classifier, Preprocessing]:
+    model: Any = load_timm(choice.name)
+    if model.num_classes == 0 or choice.head is not None:
+        return _load_probe(choice, model), of_timm(model)
     names = (getattr(model, "pretrained_cfg", None) or {}).get("label_names")
-    return HeadedClassifier(_ready(model, request), names or imagenet_labels(model.num_classes)), of_timm(
+    return HeadedClassifier(_ready(model, choice), names or imagenet_labels(model.num_classes)), of_timm(
         model
     )
 
 
-def _load_probe(request: Request, backbone: nn.Module) -> LinearProbe:
-    if request.head is None:
+def _load_probe(choice: ClassifierChoice, backbone: nn.Module) -> LinearProbe:
+    if choice.head is None:
         raise ValueError(
-            f"{request.name} holds {type(backbone).__name__}, which does not classify: give its linear head "
+            f"{choice.name} holds {type(backbone).__name__}, which does not classify: give its linear head "
             "with --head FILE.safetensors (weight and bias)"
         )
-    weight, bias, names = read_head(request.head)
-    weight, bias = weight.to(request.device), bias.to(request.device)
-    return LinearProbe(_ready(backbone, request), names, weight, bias, _prefix(backbone))
+    weight, bias, names = read_head(choice.head)
+    weight, bias = weight.to(choice.device), bias.to(choice.device)
+    return LinearProbe(_ready(backbone, choice), names, weight, bias, _prefix(backbone))
 
 
 def read_head(path: Path) -> tuple[Float[Tensor, "classes dim"], Float[Tensor, " classes"], Sequence[str]]:
@@ -163,23 +161,23 @@ def imagenet_labels(classes: int) -> Sequence[str]:
     return [names.index_to_description(i) for i in range(classes)]
 
 
-def _load_zero_shot(request: Request) -> ZeroShot:
+def _load_by_text(choice: ClassifierChoice) -> PromptClassifier:
     from transformers import AutoModel, AutoTokenizer
 
-    if not request.classes:
-        raise ValueError(f"{request.name} classifies by text: give the names of the classes")
-    model = _ready(load_weights(AutoModel, request.name, dtype=request.dtype), request)
-    tokenizer = load_part(AutoTokenizer, request.name)
-    prompts = [PROMPT.format(name.replace("_", " ")) for name in request.classes]
+    if not choice.classes:
+        raise ValueError(f"{choice.name} classifies by text: give the names of the classes")
+    model = _ready(load_weights(AutoModel, choice.name, dtype=choice.dtype), choice)
+    tokenizer = load_part(AutoTokenizer, choice.name)
+    prompts = [PROMPT.format(name.replace("_", " ")) for name in choice.classes]
     # SigLIP has learnt on texts padded to its full length, and CLIP's mask leaves padding out.
-    tokens = tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").to(request.device)
+    tokens = tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").to(choice.device)
     with torch.inference_mode():
         texts = model.get_text_features(**tokens).pooler_output
-    return ZeroShot(model, list(request.classes), F.normalize(texts.float(), dim=-1))
+    return PromptClassifier(model, list(choice.classes), F.normalize(texts.float(), dim=-1))
 
 
-def _ready(model: Any, request: Request) -> Any:
-    return model.eval().to(request.device, request.dtype)
+def _ready(model: Any, choice: ClassifierChoice) -> Any:
+    return model.eval().to(choice.device, choice.dtype)
 
 
 def _prefix(backbone: nn.Module) -> int:

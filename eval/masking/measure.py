@@ -12,7 +12,7 @@ from torch import Tensor
 
 from eval.masking.arms import Ranker
 from eval.masking.choices import FRACTIONS, MASKS
-from eval.masking.classifier import Classifier, Images, Prediction
+from eval.masking.classifier import Classified, Classifier, Images
 from eval.masking.operation import Pictures, check_mask, masked_classifier
 from eval.masking.ranking import Order, masks
 from tokenrank_guidance.capture import AttentionTap
@@ -108,7 +108,7 @@ class Measurement:
     @torch.inference_mode()
     def rank(
         self, images: Images, seeds: Sequence[int]
-    ) -> tuple[Prediction, Int[Tensor, "arms images patches"], tuple[int, int]]:
+    ) -> tuple[Classified, Int[Tensor, "arms images patches"], tuple[int, int]]:
         """The plain prediction, every arm's ranking, and the grid, from one pass."""
         self._tap.attach()
         try:
@@ -120,7 +120,7 @@ class Measurement:
             raise ValueError(f"{records[-1].module} does not know its grid of patches")
         return prediction, self.ranker.places(records, seeds, self.masking.order), records[-1].grid
 
-    def _point(self, parts: Sequence[Prediction], labels: Tensor, which: Int[Tensor, " arms"]) -> Outcome:
+    def _point(self, parts: Sequence[Classified], labels: Tensor, which: Int[Tensor, " arms"]) -> Outcome:
         """One point of the curve, from the distinct masks' predictions and which of them is each arm's."""
         logits = torch.cat([part.logits for part in parts]).unflatten(0, (-1, len(labels)))
         true = labels.expand(len(logits), -1).unsqueeze(-1)

@@ -10,13 +10,13 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from eval.masking.choices import MASKS
-from eval.masking.classifier import Classifier, Images, Prediction
+from eval.masking.classifier import Classified, Classifier, Images
 from eval.masking.drop import check_droppable, dropped_patches
 from eval.masking.pixels import FILLS, Grid, fill_patches
 from eval.patches import patch_side
 
 Masks = Bool[Tensor, "arms images patches"]
-Classify = Callable[[Masks], Prediction]
+Classify = Callable[[Masks], Classified]
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ def check_mask(mask: str, classifier: Classifier) -> None:
 
 def _classify_filled(
     classifier: Classifier, images: Images, fill: Images, grid: Grid, masked: Masks
-) -> Prediction:
+) -> Classified:
     return classifier(fill_patches(images, fill, masked, grid).flatten(0, 1))
 
 
-def _classify_dropped(classifier: Classifier, pictures: Pictures, masked: Masks) -> Prediction:
+def _classify_dropped(classifier: Classifier, pictures: Pictures, masked: Masks) -> Classified:
     images = pictures.images.expand(len(masked), *pictures.images.shape).flatten(0, 1)
     with dropped_patches(classifier.model, masked.flatten(0, 1)):
         return classifier(images)

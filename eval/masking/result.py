@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import permutations
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from eval.best import best_of
 from eval.masking.arms import Arm, Ranker
 from eval.masking.measure import Masking
 from eval.masking.ranking import masked_count
 from eval.metrics.frechet import frechet_from_features
-from eval.metrics.interval import Interval, bootstrap_mean, paired_difference
+from eval.metrics.interval import bootstrap_mean, paired_difference
 from eval.report import markdown_table
+from tokenrank_guidance.interval import Interval, difference
 
 Json = dict[str, Any]
-COLUMNS = ("scorer", "layer", "AUC top-1", "95 % interval", "AUC probability", "− random", "n")
 FLOOR = "random"
 
 
@@ -37,20 +40,32 @@ class MaskingResult:
     rank: Int[np.ndarray, "images arms curve"]
     probability: Float[np.ndarray, "images arms curve"]
     features: Float[np.ndarray, "images arms curve dim"] | None = None
+    fid: Sequence[Sequence[float]] | None = None  # of each arm at each fraction
 
     @property
     def n(self) -> int:
         return len(self.rank)
 
     def to_json(self) -> Json:
-        """`results`, one entry per arm, and what the `plain` pictures gave."""
-        return {"results": [self._arm(i) for i in range(len(self.ranker.arms))], "plain": self._point(0, 0)}
+        """`results`, one entry per arm, and what the `plain` pictures gave.
+
+        The `differences` are those of any two scorers, each at its best layer.
+        """
+        keys = [arm.key for arm in self.ranker.arms]
+        return {
+            "results": [self._arm(i) for i in range(len(keys))],
+            "differences": [
+                difference(keys[i], keys[j], {"auc": self._less(i, j)})
+                for i, j in permutations(self.best.values(), 2)
+            ],
+            "plain": self._point(0, 0),
+        }
 
     def markdown(self) -> str:
         """One row per arm, sorted so that the best ranking comes first, then by name."""
         rows = [self._row(i) for i in range(len(self.ranker.arms))]
         rows.sort(key=lambda row: (self._sign * float(row["AUC top-1"]), row["scorer"]))
-        return markdown_table(rows, COLUMNS)
+        return markdown_table(rows, tuple(rows[0]))
 
     @cached_property
     def areas(self) -> Float[np.ndarray, "images arms"]:
@@ -60,12 +75,9 @@ class MaskingResult:
     @cached_property
     def best(self) -> dict[str, int]:
         """For each scorer its arm at the layer of the best area, the first of equal ones."""
-        mean = self._sign * self.areas.mean(0)
-        best: dict[str, int] = {}
-        for i, arm in enumerate(self.ranker.arms):
-            if arm.scorer not in best or mean[i] < mean[best[arm.scorer]]:
-                best[arm.scorer] = i
-        return best
+        good = -self._sign * self.areas.mean(0)
+        arms = self.ranker.arms
+        return best_of(range(len(arms)), lambda i: arms[i].scorer, lambda i: good[i])
 
     @property
     def _sign(self) -> int:
@@ -78,38 +90,23 @@ class MaskingResult:
 
     def _arm(self, index: int) -> Json:
         arm = self.ranker.arms[index]
-        area = bootstrap_mean(self.areas[:, index])
-        probability = bootstrap_mean(self.probability[:, index, 1:].mean(-1))
         return {
+            "arm": arm.key,
             "scorer": arm.scorer,
             "layer": arm.layer,
             "module": None if arm.layer is None else self.ranker.layers[arm.layer],
-            "auc": area.value,
-            "auc_ci": ends(area),
-            "auc_probability": probability.value,
-            "auc_probability_ci": ends(probability),
+            "auc": self._area(index),
+            "auc_probability": bootstrap_mean(self.probability[:, index, 1:].mean(-1)),
             "n": self.n,
             "curve": self.curve(index),
-            "differences": self._differences(index),
         }
 
-    def _differences(self, index: int) -> Json:
-        """This arm's area less that of every other scorer, each at its best layer; {} where this is not its
-        own.
+    def _area(self, index: int) -> Interval:
+        return bootstrap_mean(self.areas[:, index])
 
-        A difference whose interval holds 0 is none.
-        """
-        if self.best[self.ranker.arms[index].scorer] != index:
-            return {}
-        others = {name: other for name, other in self.best.items() if other != index}
-        differences = {
-            name: paired_difference(self.areas[:, index], self.areas[:, other])
-            for name, other in others.items()
-        }
-        return {
-            name: {"layer": self.ranker.arms[others[name]].layer, "value": one.value, "ci": ends(one)}
-            for name, one in differences.items()
-        }
+    def _less(self, index: int, other: int) -> Interval:
+        """This arm's area less another's; a difference whose interval holds 0 is none."""
+        return paired_difference(self.areas[:, index], self.areas[:, other])
 
     def _point(self, arm: int, i: int) -> Json:
         fraction = 0.0 if i == 0 else self.masking.fractions[i - 1]
@@ -123,6 +120,8 @@ class MaskingResult:
         }
         if self.features is not None and i > 0:
             point["frechet_vit"] = self._frechet(arm, i) if self.n > 1 else None
+        if self.fid is not None and i > 0:
+            point["fid"] = self.fid[arm][i - 1]
         return point
 
     def _frechet(self, arm: int, i: int) -> float:
@@ -131,31 +130,18 @@ class MaskingResult:
         return frechet_from_features(plain, masked)
 
     def _row(self, index: int) -> Json:
-        arm, area = self.ranker.arms[index], bootstrap_mean(self.areas[:, index])
+        arm, area = self.ranker.arms[index], self._area(index)
+        floor = self.best.get(FLOOR, index)
+        less = None if floor == index else self._less(index, floor)
         return {
             "scorer": arm.scorer,
             "layer": arm.layer,
             "AUC top-1": f"{area.value:.3f}",
-            "95 % interval": spelt(area),
+            "95 % interval": area.ends(),
             "AUC probability": f"{self.probability[:, index, 1:].mean():.3f}",
-            "− random": self._over_floor(index),
+            "− random": None if less is None else f"{less.value:+.3f} {less.ends()}",
             "n": self.n,
         }
-
-    def _over_floor(self, index: int) -> str | None:
-        floor = self.best.get(FLOOR)
-        if floor is None or floor == index:
-            return None
-        difference = paired_difference(self.areas[:, index], self.areas[:, floor])
-        return f"{difference.value:+.3f} {spelt(difference)}"
-
-
-def ends(interval: Interval) -> list[float]:
-    return [interval.low, interval.high]
-
-
-def spelt(interval: Interval) -> str:
-    return f"[{interval.low:.3f}, {interval.high:.3f}]"
 
 
 def arm_name(arm: Arm) -> str:

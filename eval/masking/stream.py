@@ -1,9 +1,9 @@
-"""Images of a source as batches that a classifier takes; what cannot be read is counted."""
+"""Images of a source as batches that a classifier takes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -22,36 +22,29 @@ class Batch:
     indices: tuple[int, ...]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Stream:
-    """Reads `source` in batches of `size`; `classes` gives the class of each of its images by index.
-
-    Images that cannot be decoded are left out, handed to `skipped` and never end the stream.
-    """
+    """Reads `source` in batches of `size`; `classes` are those of its images by index."""
 
     source: ImageSource
     preprocessing: Preprocessing
-    classes: Callable[[int], int]
-    skipped: Callable[[UnreadableImage], None]
-    size: int = 8
-    _waiting: list[tuple[int, Tensor]] = field(default_factory=list)
+    classes: Mapping[int, int]
+    size: int
 
-    def batches(self, indices: Iterable[int]) -> Iterator[Batch]:
-        """The images of these indices, in their order; the last batch may be shorter."""
+    def batches(self, indices: Iterable[int]) -> Iterator[Batch | UnreadableImage]:
+        """The images of these indices, in their order, the last batch maybe shorter; and what is no image."""
+        waiting: list[tuple[int, Tensor]] = []
         for index in indices:
             try:
-                image = self.source[index].image
+                waiting.append((index, self.preprocessing(self.source[index].image)))
             except UnreadableImage as error:
-                self.skipped(error)
-                continue
-            self._waiting.append((index, self.preprocessing(image)))
-            if len(self._waiting) == self.size:
-                yield self._take()
-        if self._waiting:
-            yield self._take()
+                yield error
+            if len(waiting) == self.size:
+                yield self._batch(waiting)
+                waiting = []
+        if waiting:
+            yield self._batch(waiting)
 
-    def _take(self) -> Batch:
-        indices, images = zip(*self._waiting, strict=True)
-        self._waiting.clear()
-        labels = torch.tensor([self.classes(index) for index in indices])
-        return Batch(torch.stack(images), labels, indices)
+    def _batch(self, waiting: list[tuple[int, Tensor]]) -> Batch:
+        indices, images = zip(*waiting, strict=True)
+        return Batch(torch.stack(images), torch.tensor([self.classes[index] for index in indices]), indices)

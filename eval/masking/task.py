@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +10,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from eval.best import Figure, best_of, read_report
 from eval.data import ImageSource, open_images, rows
 from eval.labels import match_labels
 from eval.masking.arms import Ranker, choose_arms, fixed_arms
 from eval.masking.classifier import Classifier
 from eval.masking.floor import image_seed
-from eval.masking.loading import Request, load_classifier
+from eval.masking.loading import ClassifierChoice, load_classifier
 from eval.masking.measure import Measurement
+from eval.masking.options import MaskingOptions
 from eval.masking.ranking import Order
 from eval.masking.scorers import find_scorers
 from eval.preprocess import Preprocessing
-from eval.schema import Schema, validated
-from tokenrank_guidance.files.reading import read_json
+from eval.schema import Schema
+from tokenrank_guidance.devices import DTYPES, warn_of_slow_numbers
 from tokenrank_guidance.memory import check_square
 
 
@@ -64,31 +65,28 @@ class Task:
         return torch.cat(parts, 1), grid
 
 
-def open_task(arguments: Namespace, device: str) -> Task:
-    """Open what the arguments name; ValueError for labels without a class, and for no labelled image."""
-    check_square(arguments.resize, "cpu")  # where pictures are prepared
-    source = open_images(arguments.data, split=arguments.split)
-    chosen = rows(source, arguments.rows, arguments.limit)
-    labelled = [i for i in chosen if source.labels[i] is not None]
+def open_task(asked: MaskingOptions, device: str) -> Task:
+    """Open what was asked for; ValueError for labels without a class, and for no labelled image."""
+    dtype = DTYPES[asked.dtype]
+    warn_of_slow_numbers(dtype, device)
+    check_square(asked.resize, "cpu")  # where pictures are prepared
+    source = open_images(asked.data, split=asked.split)
+    images = rows(source, asked.rows, asked.limit)
+    labelled = [i for i in images if source.labels[i] is not None]
     if not labelled:
-        raise ValueError(f"{arguments.data} has no labelled image in the rows asked for")
-    request = Request(
-        arguments.model,
-        arguments.head,
-        source.label_names,
-        getattr(torch, arguments.dtype),
-        device,
-        arguments.resize,
+        raise ValueError(f"{asked.data} has no labelled image in the rows asked for")
+    choice = ClassifierChoice(
+        asked.model, asked.head, source.label_names, DTYPES[asked.dtype], device, asked.resize
     )
-    classifier, preprocessing = load_classifier(request)
+    classifier, preprocessing = load_classifier(choice)
     return Task(
         classifier,
         preprocessing,
         source,
         labelled,
-        [i for i in chosen if source.labels[i] is None],
+        [i for i in images if source.labels[i] is None],
         _classes(source, labelled, classifier),
-        _ranker(arguments, classifier.model),
+        _ranker(asked, classifier.model),
     )
 
 
@@ -99,23 +97,23 @@ def _classes(source: ImageSource, labelled: Sequence[int], classifier: Classifie
     return {i: index[label] for i, label in labels.items()}
 
 
-def _ranker(arguments: Namespace, model: nn.Module) -> Ranker:
-    if arguments.layers_from is None:
-        return choose_arms(model, arguments.scorers, arguments.layers)
-    free = [name for name, scorer in find_scorers(arguments.scorers).items() if scorer.reads != "one layer"]
-    known = best_layers(arguments.layers_from) | dict.fromkeys(free)
-    missing = [name for name in arguments.scorers if name not in known]
+def _ranker(asked: MaskingOptions, model: nn.Module) -> Ranker:
+    if asked.layers_from is None:
+        return choose_arms(model, asked.scorers, asked.layers or "auto")
+    free = [name for name, scorer in find_scorers(asked.scorers).items() if scorer.reads != "one layer"]
+    known = best_layers(asked.layers_from) | dict.fromkeys(free)
+    missing = [name for name in asked.scorers if name not in known]
     if missing:
         raise ValueError(
-            f"{arguments.layers_from} has no layer for {', '.join(missing)}: it has {', '.join(known)}"
+            f"{asked.layers_from} has no layer for {', '.join(missing)}: it has {', '.join(known)}"
         )
-    return fixed_arms(model, {name: known[name] for name in arguments.scorers})
+    return fixed_arms(model, {name: known[name] for name in asked.scorers})
 
 
 class _Row(Schema):
     scorer: str
     layer: int | None
-    auc: float
+    auc: Figure
 
 
 class _Config(Schema):
@@ -131,13 +129,7 @@ def best_layers(report: Path) -> dict[str, int | None]:
     """Each scorer's best layer in an earlier report, of equal ones the first: lowest area where the highest
     scores were masked first, else highest. ValueError for another file.
     """
-    try:
-        content = validated(_Report, read_json(report))
-    except ValueError as error:
-        raise ValueError(f"{report} is not a report of eval.masking: {error}") from error
-    sign = 1 if content.config.order == "descending" else -1
-    best: dict[str, tuple[float, int | None]] = {}
-    for row in content.results:
-        if row.scorer not in best or sign * row.auc < best[row.scorer][0]:
-            best[row.scorer] = sign * row.auc, row.layer
-    return {name: layer for name, (_, layer) in best.items()}
+    content = read_report(report, "eval.masking", _Report)
+    sign = -1 if content.config.order == "descending" else 1
+    best = best_of(content.results, lambda row: row.scorer, lambda row: sign * row.auc.value)
+    return {name: row.layer for name, row in best.items()}

@@ -1,7 +1,8 @@
 """Confusion matrices of label maps, and what they come to.
 
 A matrix counts pixels: rows are true classes, columns predicted ones. Columns beyond the rows are no class.
-Matrices of several images add up, and each measure takes any leading axes.
+Measures need each class's true, predicted and right pixels alone, its `totals`. Both add up over images, and
+every function takes any leading axes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from jaxtyping import Float, Int, Shaped
 
 IGNORE = 255
 Matrix = Shaped[np.ndarray, "*n classes columns"]
+Totals = Shaped[np.ndarray, "*n 3 classes"]
 
 
 def confusion_matrix(
@@ -38,35 +40,35 @@ def confusion_matrix(
     return np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1]).reshape(shape)
 
 
-def pixel_accuracy(matrix: Matrix) -> Float[np.ndarray, "*n"]:
-    """Σ_c m_cc / Σ m: the share of labelled pixels that are right; NaN where there are none."""
-    return _ratio(_diagonal(matrix).sum(-1), matrix.sum((-1, -2)))
+def totals(matrix: Matrix) -> Totals:
+    """truth_c = Σ_j m_cj, predicted_c = Σ_i m_ic and right_c = m_cc of each class c."""
+    right = np.diagonal(matrix, axis1=-2, axis2=-1)
+    return np.stack([matrix.sum(-1), matrix.sum(-2)[..., : right.shape[-1]], right], -2)
 
 
-def class_accuracy(matrix: Matrix) -> Float[np.ndarray, "*n classes"]:
-    """m_cc / Σ_j m_cj of each class; NaN for a class that has no pixel."""
-    return _ratio(_diagonal(matrix), matrix.sum(-1))
+def pixel_accuracy(pooled: Totals) -> Float[np.ndarray, "*n"]:
+    """Σ_c right_c / Σ_c truth_c: the share of labelled pixels that are right; NaN where there are none."""
+    return _ratio(pooled[..., 2, :].sum(-1), pooled[..., 0, :].sum(-1))
 
 
-def mean_class_accuracy(matrix: Matrix) -> Float[np.ndarray, "*n"]:
+def class_accuracy(pooled: Totals) -> Float[np.ndarray, "*n classes"]:
+    """right_c / truth_c of each class; NaN for a class that has no pixel."""
+    return _ratio(pooled[..., 2, :], pooled[..., 0, :])
+
+
+def mean_class_accuracy(pooled: Totals) -> Float[np.ndarray, "*n"]:
     """The mean of `class_accuracy` over the classes that have pixels."""
-    return _mean(class_accuracy(matrix))
+    return _mean(class_accuracy(pooled))
 
 
-def class_iou(matrix: Matrix) -> Float[np.ndarray, "*n classes"]:
-    """m_cc / (Σ_j m_cj + Σ_i m_ic − m_cc) of each class; NaN for one neither present nor predicted."""
-    right = _diagonal(matrix)
-    predicted = matrix.sum(-2)[..., : right.shape[-1]]
-    return _ratio(right, matrix.sum(-1) + predicted - right)
+def class_iou(pooled: Totals) -> Float[np.ndarray, "*n classes"]:
+    """right_c / (truth_c + predicted_c − right_c) of each class; NaN where it is in neither."""
+    return _ratio(pooled[..., 2, :], pooled[..., 0, :] + pooled[..., 1, :] - pooled[..., 2, :])
 
 
-def mean_iou(matrix: Matrix) -> Float[np.ndarray, "*n"]:
+def mean_iou(pooled: Totals) -> Float[np.ndarray, "*n"]:
     """The mean of `class_iou` over the classes that are present or predicted."""
-    return _mean(class_iou(matrix))
-
-
-def _diagonal(matrix: Matrix) -> Shaped[np.ndarray, "*n classes"]:
-    return np.diagonal(matrix, axis1=-2, axis2=-1)
+    return _mean(class_iou(pooled))
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:

@@ -1,41 +1,23 @@
-"""95 % intervals: by resampling images, for means and for pooled statistics; of a share, by its formula."""
+"""95 % intervals by resampling images, for means and for pooled statistics."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
-LEVEL = 0.95
-Z = 1.959963984540054  # the standard normal's 97.5 % quantile
+from tokenrank_guidance.interval import LEVEL, Interval
+
 DRAWS = 10_000
+FEWER = 4000  # for many figures of pooled counts, which take longer
 CHUNK = 1 << 22  # weights in memory at a time
 
 Counts = Shaped[np.ndarray, "n *k"]
 Statistic = Callable[[Float[np.ndarray, "draws *k"]], Float[np.ndarray, " draws"]]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value from `n` images with its 95 % interval, whose ends are NaN where `n` is too small for one."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the whole interval lies on one side of 0."""
-        return self.low > 0 or self.high < 0
-
-    def to_json(self) -> dict[str, float | int | None]:
-        """For a report; ends that are NaN become None."""
-        low, high = (None if math.isnan(end) else end for end in (self.low, self.high))
-        return {"value": self.value, "low": low, "high": high, "n": self.n, "level": LEVEL}
+# What is known of each image, (n, *k), and what their sum comes to; None: the mean over images.
+Sample = tuple[Counts, Statistic | None]
 
 
 def bootstrap_mean(values: Float[np.ndarray, " n"], draws: int = DRAWS, seed: int = 0) -> Interval:
@@ -78,18 +60,24 @@ def paired_statistic(
     return _interval(*values, n=len(a))
 
 
-def wilson(successes: int, n: int) -> Interval:
-    """The share p = successes / n with Wilson's score interval.
+def intervals(samples: Mapping[str, Sample], draws: int = FEWER) -> dict[str, Interval]:
+    """Each figure of one arm."""
+    return {
+        name: bootstrap_mean(values, draws) if made is None else bootstrap_statistic(values, made, draws)
+        for name, (values, made) in samples.items()
+    }
 
-    (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n). Raises ValueError unless 0 ≤ successes ≤ n and n ≥ 1.
-    """
-    if not 0 <= successes <= n or n < 1:
-        raise ValueError(f"got {successes} successes of {n}")
-    share, z2 = successes / n, Z**2 / n
-    centre = share + z2 / 2
-    reach = Z * math.sqrt(share * (1 - share) / n + z2 / (4 * n))
-    low, high = (centre - reach) / (1 + z2), (centre + reach) / (1 + z2)
-    return Interval(share, 0.0 if successes == 0 else low, 1.0 if successes == n else high, n)
+
+def paired_intervals(
+    a: Mapping[str, Sample], b: Mapping[str, Sample], draws: int = FEWER
+) -> dict[str, Interval]:
+    """Each figure of one arm less that of another on the same images; one whose interval holds 0 is none."""
+    return {
+        name: paired_difference(values, b[name][0], draws)
+        if made is None
+        else paired_statistic(values, b[name][0], made, draws)
+        for name, (values, made) in a.items()
+    }
 
 
 def _check_paired(a: np.ndarray, b: np.ndarray) -> None:

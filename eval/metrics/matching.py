@@ -64,17 +64,10 @@ def matched_confusion(
     return matrix
 
 
-def mean_best_overlap(overlap: Int[np.ndarray, "segments regions"]) -> float:
-    """Mean over the true regions of the best IoU that any segment has with it; NaN without regions.
+def best_overlap(overlap: Int[np.ndarray, "segments classes"]) -> Float[np.ndarray, " classes"]:
+    """The best IoU that any segment has with each class; 0 for a class without pixels.
 
-    A segment may serve several regions. Only labelled pixels count, and only regions that have some; whether
-    the background is a region is up to the truth that `overlap` was made from.
+    A segment may serve several classes. Only labelled pixels count.
     """
-    present = overlap[:, overlap.sum(0) > 0]
-    if present.size == 0:
-        return float("nan")
-    return float(_iou(present).max(0).mean())
-
-
-def _iou(overlap: Int[np.ndarray, "segments regions"]) -> Float[np.ndarray, "segments regions"]:
-    return overlap / (overlap.sum(1, keepdims=True) + overlap.sum(0) - overlap)
+    union = overlap.sum(1, keepdims=True) + overlap.sum(0) - overlap
+    return np.divide(overlap, union, out=np.zeros(overlap.shape), where=union > 0).max(0)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from diffseg.choices import BLIND
-from eval.schema import Schema, validated
-from tokenrank_guidance.files.reading import read_json
+from eval.best import Figure, best_of, read_report
+from eval.schema import Schema
 
 Threshold = float | Literal["auto"]
 MEASURES = ("pixel_accuracy", "mean_class_accuracy", "miou", "best_overlap")
@@ -59,9 +59,13 @@ def baseline(arms: Sequence[Arm], index: int) -> int | None:
     return None
 
 
-class _Row(Schema, extra="allow"):
+class _Row(Schema):
     anchors: str
     kl_threshold: Threshold
+    pixel_accuracy: Figure
+    mean_class_accuracy: Figure
+    miou: Figure
+    best_overlap: Figure
 
 
 class _Report(Schema):
@@ -69,17 +73,10 @@ class _Report(Schema):
 
 
 def best_thresholds(report: Path, measure: str) -> dict[str, Threshold]:
-    """Each anchor choice's τ of the highest `measure` in an earlier report, of equal ones the first.
+    """Each anchor choice's τ of the highest of the `MEASURES` in an earlier report, of equal ones the first.
 
     Raises ValueError for another file.
     """
-    try:
-        rows = validated(_Report, read_json(report)).results
-        values = [validated(float, row.model_dump().get(measure)) for row in rows]
-    except ValueError as error:
-        raise ValueError(f"{report} is not a report of eval.segmentation: {error}") from error
-    best: dict[str, tuple[float, Threshold]] = {}
-    for row, value in zip(rows, values, strict=True):
-        if row.anchors not in best or value > best[row.anchors][0]:
-            best[row.anchors] = value, row.kl_threshold
-    return {name: threshold for name, (_, threshold) in best.items()}
+    rows = read_report(report, "eval.segmentation", _Report).results
+    best = best_of(rows, lambda row: row.anchors, lambda row: getattr(row, measure).value)
+    return {name: row.kl_threshold for name, row in best.items()}

@@ -1,77 +1,113 @@
-"""`python -m eval.segmentation`: opens, measures what is missing, sums up."""
+"""`python -m eval.segmentation`: opens, measures what is missing, publishes."""
 
 from __future__ import annotations
 
-from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from diffseg.passes.images import Rgb, read_images
 from diffseg.settings import Settings
-from eval.data import UnreadableImage, rows
-from eval.journal import Journal
-from eval.metrics.confusion import IGNORE
-from eval.metrics.matching import match_segments, overlap_matrix
-from eval.report import provenance, save_figure
+from eval.data import rows
+from eval.kept import Kept
+from eval.metrics.confusion import mean_iou
+from eval.metrics.matching import match_segments
+from eval.processes import device_of, join_processes
+from eval.running import image_journals, measure_missing, one_by_one, publish, worst_and_best
 from eval.segmentation.arms import Arm
 from eval.segmentation.classes import Classes, name_classes
 from eval.segmentation.clusters import matched_per_data_set
 from eval.segmentation.loading import load_attention
-from eval.segmentation.measure import Measurement
-from eval.segmentation.options import arms_of, parse, settings_of
+from eval.segmentation.measure import Measurement, Outcome
+from eval.segmentation.options import SegmentationOptions, parse
 from eval.segmentation.pictures import Shown, overlays_figure
 from eval.segmentation.result import SegmentationResult
 from eval.segmentation.scenes import Scene, Scenes, open_scenes
-from eval.segmentation.store import UNREADABLE, Described, Store
-from eval.segmentation.tally import counts, matched_per_image, miou
+from eval.segmentation.store import (
+    Described,
+    ImageRecord,
+    Measured,
+    described,
+    overlaps_of,
+    recorded,
+    segments_fit,
+)
+from eval.segmentation.tally import ClassTally, counts, matched_per_image
 from tokenrank_guidance.files.digest import weights_digest
-from tokenrank_guidance.files.writing import write_text
-from tokenrank_guidance.messages import progress, say
-from tokenrank_guidance.report import emit
+from tokenrank_guidance.report import Json
 
-Json = dict[str, Any]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What one run works on."""
+    """Pictures, and how they are segmented; segments are `kept` for matching over the data set."""
 
-    arguments: Namespace
     scenes: Scenes
-    indices: Sequence[int]
     measure: Measurement
-    store: Store
+    kept: Kept | None
+    config: Json
+
+    def record(self, image: int) -> Json:
+        """Of one picture; its segments go first, so that a picture in the journal has them."""
+        scene = self.scenes[image]
+        outcome = _segmented(self.measure, scene)
+        overlaps = overlaps_of(outcome, scene.truth)
+        if self.kept is not None:
+            self.kept.add(image, described(self.measure.arms, outcome, overlaps))
+        return recorded(self.measure.arms, outcome, overlaps)
+
+    def result(self, records: Mapping[int, Json]) -> SegmentationResult:
+        arms = self.measure.arms
+        pictures = {i: [ImageRecord.of(record, arm) for arm in arms] for i, record in records.items()}
+        values = 1 + max(one.index for own in pictures.values() for arm in own for one in arm.classes)
+        classes = name_classes(self.scenes, values)
+        placed = [
+            [replace(one, classes=classes.place(i, one.classes)) for one in own]
+            for i, own in pictures.items()
+        ]
+        matched = [self._matched(classes, arm, records) for arm in arms if self.kept is not None]
+        return SegmentationResult(arms, classes.names, placed, matched)
+
+    def _matched(self, classes: Classes, arm: Arm, images: Iterable[int]) -> list[list[ClassTally]]:
+        """Every picture's classes under one matching of an arm's segments over the data set."""
+        assert self.kept is not None
+        found = [(i, Described.of(self.kept.load(i), arm)) for i in images]
+        placed = [Described(classes.columns(i, one.overlap), one.vectors) for i, one in found]
+        return matched_per_data_set(placed, self.measure.settings.seed)
 
 
 def main(argv: Sequence[str]) -> None:
     """Run the experiment that the arguments ask for."""
-    task = open_task(parse(argv))
-    with task.store.journal() as journal:
-        _measure_all(task, journal)
-        read = [i for i in task.indices if UNREADABLE not in journal.done[str(i)]]
-        if not read:
-            raise ValueError(f"none of the {len(task.indices)} pictures of {task.arguments.data} can be used")
-        _report(task, summed_up(task, journal, read), read)
+    asked = parse(argv)
+    state = join_processes(asked.device)
+    task = open_task(asked, device_of(state, asked.device))
+    images = rows(task.scenes, asked.rows, asked.limit)
+    keys = [arm.key for arm in task.measure.arms]
+    journals = image_journals(asked.out, task.config, Measured, keys)
+    finished = measure_missing(state, journals, images, one_by_one(task.record), task.kept)
+    if finished is not None:
+        result = task.result(finished.records)
+        figures = {"overlays.png": _overlays(task, result, list(finished.records), asked.pictures)}
+        publish(asked, task.config, result, {"unreadable": finished.unreadable}, figures)
 
 
-def open_task(arguments: Namespace) -> Task:
-    """Open what the arguments name; ValueError for mistakes, before the model is loaded where possible."""
-    settings, arms = settings_of(arguments), arms_of(arguments)
-    scenes = open_scenes(arguments.data, arguments.class_names, arguments.split)
-    indices = rows(scenes, arguments.rows, arguments.limit)
-    attention = load_attention(arguments, settings)
-    measure = Measurement(attention, arms, attention.settings)
+def open_task(asked: SegmentationOptions, device: str) -> Task:
+    """Open what was asked for; ValueError for mistakes, before the model is loaded where possible."""
+    arms = asked.arms
+    scenes = open_scenes(asked.data, asked.class_names, asked.split)
+    attention = load_attention(asked, device)
     config = scenes.config | {
         "weights": weights_digest(attention.model),
-        "model_dtype": arguments.dtype,
+        "model_dtype": asked.dtype,
         "arms": [arm.key for arm in arms],
-        "match": arguments.match,
+        "match": asked.match,
         "settings": _plain(attention.settings),
     }
-    store = Store(arguments.out, config, arms, "data-set" in arguments.match)
-    return Task(arguments, scenes, indices, measure, store)
+    kept = Kept(asked.out / "segments", lambda one: segments_fit(one, arms))
+    measure = Measurement(attention, arms, attention.settings)
+    return Task(scenes, measure, kept if "data-set" in asked.match else None, config)
 
 
 def _plain(settings: Settings) -> Json:
@@ -79,74 +115,33 @@ def _plain(settings: Settings) -> Json:
     return {key: value for key, value in vars(settings).items() if key not in ("anchors", "kl_threshold")}
 
 
-def _measure_all(task: Task, journal: Journal) -> None:
-    missing = [i for i in task.indices if not task.store.finished(journal, i)]
-    for index in progress(missing, "images", len(task.indices) - len(missing)):
-        try:
-            scene = task.scenes[index]
-        except UnreadableImage as error:
-            say(f"warning: {error}")
-            journal.add(str(index), {UNREADABLE: error.reason})
-            continue
-        height, width = scene.truth.shape
-        task.store.add(journal, index, task.measure(_rgb(scene), (height, width)), scene.truth)
+def _segmented(measure: Measurement, scene: Scene) -> Outcome:
+    height, width = scene.truth.shape
+    return measure(_rgb(scene), (height, width))
 
 
 def _rgb(scene: Scene) -> Rgb:
     return read_images(scene.image)[0][0]
 
 
-def summed_up(task: Task, journal: Journal, read: Sequence[int]) -> SegmentationResult:
-    """The pictures of `read`, all measured."""
-    records = [task.store.records(journal, i) for i in read]
-    values = 1 + max(one.index for picture in records for record in picture for one in record.classes)
-    classes = name_classes(task.scenes, values)
-    placed = [
-        [replace(one, classes=classes.place(index, one.classes)) for one in picture]
-        for index, picture in zip(read, records, strict=True)
+def _overlays(task: Task, result: SegmentationResult, images: Sequence[int], few: int) -> Figure | None:
+    """The worst and the best pictures, with each anchor choice at its best τ; label maps are made anew."""
+    if not few:
+        return None
+    arms = [task.measure.arms[i] for i in result.best.values()]
+    measure = replace(task.measure, arms=arms)
+    shown = [
+        _shown(measure, task.scenes[images[place]], kind)
+        for place, kind in worst_and_best(result.scores, few)
     ]
-    matched = [_per_data_set(task, classes, arm, read) for arm in task.store.arms if task.store.describe]
-    return SegmentationResult(task.store.arms, classes.names, placed, matched)
-
-
-def _per_data_set(task: Task, classes: Classes, arm: Arm, read: Sequence[int]) -> Any:
-    pictures = [task.store.described(i, arm) for i in read]
-    placed = [
-        Described(classes.columns(i, one.overlap), one.vectors) for i, one in zip(read, pictures, strict=True)
-    ]
-    return matched_per_data_set(placed, task.measure.settings.seed)
-
-
-def _report(task: Task, result: SegmentationResult, read: Sequence[int]) -> None:
-    arguments = task.arguments
-    if arguments.pictures:
-        _draw(task, result, read, arguments.out / "overlays.png")
-    write_text(arguments.out / "table.md", result.markdown() + "\n")
-    seed = task.measure.settings.seed
-    skipped = {"unreadable": [i for i in task.indices if i not in set(read)]}
-    report = provenance(vars(arguments) | dict(task.store.config), seed, result.n) | result.to_json()
-    emit(report | {"skipped": skipped}, arguments.out)
-
-
-def _draw(task: Task, result: SegmentationResult, read: Sequence[int], path: Path) -> None:
-    """The worst and the best pictures, with each anchor choice at its best τ."""
-    chosen = [task.store.arms[i] for i in result.best.values()]
-    measure = replace(task.measure, arms=chosen)
-    order = [read[i] for i in result.scores.argsort(kind="stable")]
-    few = min(task.arguments.pictures, len(order))
-    worst, best = order[:few], [i for i in order[-few:] if i not in order[:few]]
-    shown = [_shown(measure, task.scenes[i], "worst") for i in worst]
-    shown += [_shown(measure, task.scenes[i], "best") for i in best]
-    columns = [f"{arm.anchors}\nτ = {arm.threshold}" for arm in chosen]
-    save_figure(overlays_figure(shown, columns), path)
+    return overlays_figure(shown, [f"{arm.anchors}\nτ = {arm.threshold}" for arm in arms])
 
 
 def _shown(measure: Measurement, scene: Scene, kind: str) -> Shown:
-    """Made anew: label maps are not kept."""
-    height, width = scene.truth.shape
-    segments = [one.labels.numpy() for one in measure(_rgb(scene), (height, width)).arms]
-    classes = int(scene.truth[scene.truth != IGNORE].max()) + 1
-    overlaps = [overlap_matrix(labels, scene.truth, classes) for labels in segments]
-    scores = [float(miou(counts([matched_per_image(one)], classes)[0])) for one in overlaps]
+    outcome = _segmented(measure, scene)
+    overlaps = overlaps_of(outcome, scene.truth)
+    classes = overlaps[0].shape[1]
+    scores = [float(mean_iou(counts([matched_per_image(one)], classes)[0])) for one in overlaps]
+    segments = [one.labels.numpy() for one in outcome.arms]
     matched = [match_segments(one) for one in overlaps]
     return Shown(f"{kind}: {scene.index}", scene.image, scene.truth, segments, matched, scores)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,34 +14,31 @@ from torch import Tensor, nn
 
 from diffseg.passes.checks import check_pipeline
 from diffseg.settings import Settings
+from eval.models import TIMM, is_pipeline, open_pipeline
 from eval.patches import patch_side
 from eval.preprocess import of_processor, of_timm
 from eval.segmentation.attention import Attention, PipeAttention, VitAttention
-from tokenrank_guidance.devices import DTYPES, usable_device, warn_of_slow_numbers
+from eval.segmentation.options import SegmentationOptions, refuse_noise
+from tokenrank_guidance.devices import DTYPES, warn_of_slow_numbers
 from tokenrank_guidance.files.pretrained import load_part, load_timm, load_weights
 from tokenrank_guidance.memory import check_square
-from tokenrank_guidance.pipelines import load_model
 from tokenrank_guidance.quiet import quiet_libraries
 
 EMBEDDED_RESOLUTION = 256  # 32×32 tokens; at their own 64 px they have 8×8, too few to see anything in
 VIT_RESOLUTION = 448  # twice what most were trained at: 28×28 patches of 16
-TIMM = "timm/"
 
 
-def load_attention(arguments: Namespace, settings: Settings) -> Attention:
-    """The pipeline or vision transformer that the arguments name, at its own resolution if none is given.
+def load_attention(asked: SegmentationOptions, device: str) -> Attention:
+    """The pipeline or vision transformer that was asked for, at its own resolution if none is given.
 
     Raises ValueError or OSError for a model that is not there, UnsupportedError for one that has no attention
     to take.
     """
-    device, dtype = usable_device(arguments.device), DTYPES[arguments.dtype]
-    if arguments.vit is not None:
-        warn_of_slow_numbers(dtype, device)
-        check_square(settings.resolution, device)
-        with quiet_libraries():
-            return _vit(arguments.vit, _at(settings, VIT_RESOLUTION), device, dtype)
-    model = load_model(arguments.pipe, device, dtype)
-    model.pipe.set_progress_bar_config(disable=True)
+    settings = asked.settings
+    if not is_pipeline(asked.model):
+        refuse_noise(asked)
+        return load_vit(asked.model, device, asked.dtype, _at(settings, VIT_RESOLUTION))
+    model = open_pipeline(asked.model, device, asked.dtype)
     check_pipeline(model.pipe)
     return PipeAttention(model.pipe, _at(settings, EMBEDDED_RESOLUTION) if model.embedded else settings)
 
@@ -52,9 +47,17 @@ def _at(settings: Settings, resolution: int) -> Settings:
     return settings if settings.resolution is not None else replace(settings, resolution=resolution)
 
 
-def _vit(name: str, settings: Settings, device: str, dtype: torch.dtype) -> VitAttention:
-    if name.startswith(TIMM):
-        return _timm(name, settings, device, dtype)
+def load_vit(name: str, device: str, dtype: str, settings: Settings) -> VitAttention:
+    """A vision transformer of transformers or, `timm/NAME`, of timm; errors as above."""
+    numbers = DTYPES[dtype]
+    warn_of_slow_numbers(numbers, device)
+    check_square(settings.resolution, device)
+    with quiet_libraries():
+        load = _timm if name.startswith(TIMM) else _transformers
+        return load(name, settings, device, numbers)
+
+
+def _transformers(name: str, settings: Settings, device: str, dtype: torch.dtype) -> VitAttention:
     from transformers import AutoImageProcessor, AutoModel
 
     whole = load_weights(AutoModel, name, dtype=dtype)
@@ -79,8 +82,3 @@ def _calling(model: Any) -> Callable[[Tensor], object]:
     if "interpolate_pos_encoding" in inspect.signature(type(model).forward).parameters:
         return partial(model, interpolate_pos_encoding=True)
     return model
-
-
-def model_name(arguments: Namespace) -> str:
-    """For captions."""
-    return Path(arguments.vit).name if arguments.vit is not None else str(arguments.pipe)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,20 +10,21 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from eval.metrics.interval import Interval, bootstrap_mean, bootstrap_statistic, paired_difference
-from eval.metrics.interval import paired_statistic as paired
+from eval.best import best_of
+from eval.metrics.confusion import class_accuracy, class_iou, mean_class_accuracy, mean_iou, pixel_accuracy
+from eval.metrics.interval import Sample, Statistic, intervals, paired_intervals
+from eval.report import markdown_table
 from eval.segmentation import tally
 from eval.segmentation.arms import Arm, baseline
 from eval.segmentation.store import ImageRecord
-from eval.segmentation.table import table
 from eval.segmentation.tally import ClassTally
+from tokenrank_guidance.interval import Interval, difference
 
 Json = dict[str, Any]
-DRAWS = 4000
-POOLED: dict[str, Callable[[Any], Any]] = {
-    "pixel_accuracy": tally.pixel_accuracy,
-    "mean_class_accuracy": tally.mean_class_accuracy,
-    "miou": tally.miou,
+POOLED: Mapping[str, Statistic] = {
+    "pixel_accuracy": pixel_accuracy,
+    "mean_class_accuracy": mean_class_accuracy,
+    "miou": mean_iou,
 }
 OVERLAP = "best_overlap"
 
@@ -48,53 +49,70 @@ class SegmentationResult:
     @cached_property
     def counts(self) -> list[Int[np.ndarray, "pictures 3 classes"]]:
         """Of each arm: every picture's true, predicted and right pixels."""
-        return [self._counts([one[i].classes for one in self.pictures]) for i in range(len(self.arms))]
-
-    @cached_property
-    def overlaps(self) -> list[Float[np.ndarray, " pictures"]]:
-        """Of each arm: every picture's mean best overlap."""
-        return [
-            np.array([tally.mean_best(one[i].classes) for one in self.pictures])
-            for i in range(len(self.arms))
-        ]
+        return [self._counts(self._classes(i)) for i in range(len(self.arms))]
 
     @cached_property
     def best(self) -> dict[str, int]:
         """For each way to choose anchors its arm of the highest mIoU, the first of equal ones."""
-        best: dict[str, int] = {}
-        values = [float(tally.miou(counts.sum(0))) for counts in self.counts]
-        for i, arm in enumerate(self.arms):
-            if arm.anchors not in best or values[i] > values[best[arm.anchors]]:
-                best[arm.anchors] = i
-        return best
+        values = [float(mean_iou(counts.sum(0))) for counts in self.counts]
+        return best_of(range(len(values)), lambda i: self.arms[i].anchors, lambda i: values[i])
 
     @cached_property
     def scores(self) -> Float[np.ndarray, " pictures"]:
         """How well each picture goes: its own mIoU, the mean over the `best` arms."""
-        return np.mean([tally.miou(self.counts[i]) for i in self.best.values()], 0)
+        return np.mean([mean_iou(self.counts[i]) for i in self.best.values()], 0)
 
     @cached_property
-    def rows(self) -> list[Json]:
-        """One entry per arm, for JSON."""
-        return [self._row(i) for i in range(len(self.arms))]
+    def figures(self) -> list[dict[str, Interval]]:
+        """Of each arm."""
+        return [intervals(self._samples(i)) for i in range(len(self.arms))]
 
     @cached_property
-    def floor(self) -> Json:
+    def floor(self) -> dict[str, Interval]:
         """What the whole picture as one segment gets: nothing was found by an arm that is not above it."""
         images = [self._as_one(picture[0].classes) for picture in self.pictures]
-        overlaps = np.array([tally.mean_best(image) for image in images])
-        intervals = measured(self._counts(images)) | {OVERLAP: bootstrap_mean(overlaps, draws=DRAWS)}
-        return _spread(intervals) | {"segments": 1.0, "n": self.n}
+        return intervals(_samples(self._counts(images), images))
+
+    @cached_property
+    def differences(self) -> dict[int, tuple[int, dict[str, Interval]]]:
+        """Of each arm that is compared with a blind one: which, and each figure less that one's."""
+        pairs = [(i, baseline(self.arms, i)) for i in range(len(self.arms))]
+        return {
+            i: (blind, paired_intervals(self._samples(i), self._samples(blind)))
+            for i, blind in pairs
+            if blind is not None
+        }
 
     def to_json(self) -> Json:
-        return {"results": self.rows, "one_segment": self.floor, "classes": list(self.class_names)}
+        """`results`, an entry for each arm; their `differences`; the floor is `one_segment`."""
+        keys = [arm.key for arm in self.arms]
+        return {
+            "results": [self._row(i) for i in range(len(self.arms))],
+            "differences": [
+                difference(keys[i], keys[j], found) for i, (j, found) in self.differences.items()
+            ],
+            "one_segment": self.floor | {"segments": 1.0, "n": self.n},
+            "classes": list(self.class_names),
+        }
 
     def markdown(self) -> str:
         """One line per arm, in the order in which they were asked for, and one for the floor."""
-        return table([*self.rows, self.floor])
+        lines = [self._line(i) for i in range(len(self.arms))]
+        floor = {"anchors": "one segment"} | _spelt(self.floor) | {"segments": 1.0, "n": self.n}
+        return markdown_table([*lines, floor], tuple(lines[0]))
+
+    def median(self, index: int, field: str) -> float:
+        """Of a field of the records under an arm."""
+        return float(np.median([getattr(picture[index], field) for picture in self.pictures]))
+
+    def _classes(self, index: int) -> list[list[ClassTally]]:
+        return [picture[index].classes for picture in self.pictures]
 
     def _counts(self, images: Sequence[Sequence[ClassTally]]) -> Int[np.ndarray, "pictures 3 classes"]:
         return tally.counts(images, len(self.class_names))
+
+    def _samples(self, index: int) -> dict[str, Sample]:
+        return _samples(self.counts[index], self._classes(index))
 
     def _as_one(self, image: Sequence[ClassTally]) -> list[ClassTally]:
         overlap = np.zeros((1, len(self.class_names)), dtype=np.int64)
@@ -103,45 +121,45 @@ class SegmentationResult:
         return tally.matched_per_image(overlap)
 
     def _row(self, index: int) -> Json:
-        arm, records = self.arms[index], [one[index] for one in self.pictures]
-        intervals = measured(self.counts[index]) | {
-            OVERLAP: bootstrap_mean(self.overlaps[index], draws=DRAWS)
-        }
+        arm = self.arms[index]
         return {
+            "arm": arm.key,
             "anchors": arm.anchors,
             "kl_threshold": arm.threshold,
-            **_spread(intervals),
-            "segments": float(np.median([one.segments for one in records])),
-            "threshold": float(np.median([one.threshold for one in records])),
-            "seconds_per_image": float(np.median([one.attention + one.seconds for one in records])),
-            "attention_seconds": float(np.median([one.attention for one in records])),
-            "segmentation_seconds": float(np.median([one.seconds for one in records])),
+            **self.figures[index],
+            "segments": self.median(index, "segments"),
+            "threshold": self.median(index, "threshold"),
+            "seconds_per_image": self.median(index, "total_seconds"),
+            "attention_seconds": self.median(index, "attention"),
+            "segmentation_seconds": self.median(index, "seconds"),
             "n": self.n,
-            "differences": self._differences(index),
             "per_class": self._per_class(index),
-            "data_set": _spread(measured(self._counts(self.data_set[index]))) if self.data_set else None,
+            "data_set": intervals(_pooled(self._counts(self.data_set[index]))) if self.data_set else None,
         }
 
-    def _differences(self, index: int) -> Json:
-        """This arm less the blind one; a difference whose interval holds 0 is none."""
-        other = baseline(self.arms, index)
-        if other is None:
-            return {}
-        intervals = {
-            name: paired(self.counts[index], self.counts[other], statistic, DRAWS)
-            for name, statistic in POOLED.items()
-        } | {OVERLAP: paired_difference(self.overlaps[index], self.overlaps[other], DRAWS)}
-        values = {name: {"value": one.value, "ci": [one.low, one.high]} for name, one in intervals.items()}
-        blind = self.arms[other]
-        return {blind.anchors: {"kl_threshold": blind.threshold, **values}}
+    def _line(self, index: int) -> Json:
+        arm, found = self.arms[index], self.median(index, "threshold")
+        less = self.differences[index][1]["miou"] if index in self.differences else None
+        figures = _spelt(self.figures[index])
+        best = {"best overlap": figures.pop("best overlap")}
+        return {
+            "anchors": arm.anchors,
+            "τ": f"auto ({found:.3g})" if arm.threshold == "auto" else f"{arm.threshold:g}",
+            **figures,
+            "mIoU − uniform": None if less is None else f"{less.value:+.3f} {less.ends()}",
+            **best,
+            "segments": self.median(index, "segments"),
+            "s/image": self.median(index, "total_seconds"),
+            "n": self.n,
+        }
 
     def _per_class(self, index: int) -> list[Json]:
         """Of every class that has pixels."""
         pooled = self.counts[index].sum(0)
-        accuracy, iou = tally.class_accuracy(pooled), tally.class_iou(pooled)
+        accuracy, iou = class_accuracy(pooled), class_iou(pooled)
         best: dict[int, list[float]] = {}
-        for picture in self.pictures:
-            for one in picture[index].classes:
+        for image in self._classes(index):
+            for one in image:
                 best.setdefault(one.index, []).append(one.best)
         return [
             {
@@ -156,13 +174,21 @@ class SegmentationResult:
         ]
 
 
-def measured(counts: Int[np.ndarray, "pictures 3 classes"]) -> dict[str, Interval]:
-    """The pooled measures with their intervals."""
-    return {name: bootstrap_statistic(counts, statistic, DRAWS) for name, statistic in POOLED.items()}
+def _pooled(counts: Int[np.ndarray, "pictures 3 classes"]) -> dict[str, Sample]:
+    return {name: (counts, statistic) for name, statistic in POOLED.items()}
 
 
-def _spread(intervals: dict[str, Interval]) -> Json:
-    flat: Json = {}
-    for name, one in intervals.items():
-        flat |= {name: one.value, f"{name}_ci": [one.low, one.high]}
-    return flat
+def _samples(
+    counts: Int[np.ndarray, "pictures 3 classes"], images: Sequence[Sequence[ClassTally]]
+) -> dict[str, Sample]:
+    return _pooled(counts) | {OVERLAP: (np.array([tally.mean_best(image) for image in images]), None)}
+
+
+def _spelt(figures: Mapping[str, Interval]) -> Json:
+    return {
+        "pixel acc.": figures["pixel_accuracy"].value,
+        "class acc.": figures["mean_class_accuracy"].value,
+        "mIoU": figures["miou"].value,
+        "95 % interval": figures["miou"].ends(),
+        "best overlap": figures[OVERLAP].value,
+    }

@@ -13,8 +13,6 @@ from eval.data import ImageSource, open_images
 from eval.metrics.confusion import IGNORE
 from eval.segmentation.benchmarks import BENCHMARKS, Benchmark
 
-MOST_CLASSES = 255
-
 
 @dataclass(frozen=True)
 class Scene:

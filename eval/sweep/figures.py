@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from eval.fidelity.measure import Measured
 from eval.generate.arms import NONE, Arm, parse_arm
-from eval.report import COLOURS
+from eval.report import COLOURS, plain_axes
 from eval.sweep.grid import without_scale
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ def sweep_figure(measured: Measured, best: Mapping[Arm, Arm], metric: str) -> Fi
         _over_cost(row[1], measured, best, name)
         row[0].set_ylabel(LABELS.get(name, name))
         for panel in row:
-            panel.spines[["top", "right"]].set_visible(False)
-            panel.grid(alpha=0.25)
+            plain_axes(panel)
     axes = figure.axes[0]
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     n = len(measured.arms[0])

@@ -47,18 +47,9 @@ def without_scale(arm: Arm) -> Arm:
     return Arm(arm.name, tuple(pair for pair in arm.settings if pair[0] != "scale"))
 
 
-def numbers(text: str) -> tuple[float, ...]:
-    """A comma-separated list of numbers, each taken once."""
-    return tuple(dict.fromkeys(finite(part) for part in text.split(",")))
-
-
 def windows(text: str) -> Windows:
     """A comma-separated list of START:STOP, fractions of the steps."""
     pairs = [part.split(":") for part in text.split(",")]
     if any(len(pair) != 2 for pair in pairs):
         raise ArgumentTypeError(f"got {text!r}; expected START:STOP, as in 0:1,0.2:0.8")
     return tuple((finite(start), finite(stop)) for start, stop in pairs)
-
-
-def words(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from argparse import ArgumentTypeError, Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from eval.fidelity.options import add_measuring_arguments, check_measuring
 from eval.generate.arms import NONE, Arm, parse_arms
 from eval.generate.options import add_drawing_arguments
-from eval.sweep.grid import Grid, numbers, windows, words
-from tokenrank_guidance.options import at_least, folder, named, positive
+from eval.sweep.grid import Grid, windows
+from tokenrank_guidance.options import at_least, finite, folder, named, positive, words
 from tokenrank_guidance.program import parser_of
 
 DESCRIPTION = (
@@ -27,11 +28,11 @@ def parse(argv: Sequence[str]) -> Namespace:
         "--arms", type=parse_arms, default="sag,tokenrank", metavar="ARM,…", help="default: sag,tokenrank"
     )
     group = parser.add_argument_group("settings to try; of those left out, the arm's own")
-    group.add_argument("--scales", type=numbers, default="0.25,0.5,0.75,1.5", metavar="S,…")
-    group.add_argument("--thresholds", type=numbers, default=(), metavar="T,…")
+    group.add_argument("--scales", type=_each(finite), default="0.25,0.5,0.75,1.5", metavar="S,…")
+    group.add_argument("--thresholds", type=_each(finite), default=(), metavar="T,…")
     group.add_argument("--layers", type=words, default=(), metavar="L,…", help="several at once: 0+1,auto")
     group.add_argument("--windows", type=windows, default=(), metavar="START:STOP,…")
-    group.add_argument("--every", type=_counts, default=(), metavar="N,…")
+    group.add_argument("--every", type=_each(positive), default=(), metavar="N,…")
     group = parser.add_argument_group("seeds")
     group.add_argument("--choose-n", type=positive, default=500, metavar="N", help="default: 500")
     group.add_argument("--choose-seed", type=at_least(0), default=1_000_000, metavar="SEED")
@@ -76,5 +77,6 @@ def _check(arguments: Namespace) -> None:
     check_measuring(arguments)
 
 
-def _counts(text: str) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(positive(part) for part in text.split(",")))
+def _each(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
+    """A parser of comma-separated values of a kind, each taken once."""
+    return lambda text: tuple(dict.fromkeys(kind(part) for part in text.split(",")))

@@ -5,7 +5,7 @@ metrics are Chefer et al.'s, CVPR 2021, and beside them the one of Helbling et a
 
 The published setting, for whoever has weights, data and a word for each picture:
 
-    python -m eval.zero_shot --pipe black-forest-labs/FLUX.1-schnell --dtype bfloat16 --size 512 \\
+    python -m eval.zero_shot --model black-forest-labs/FLUX.1-schnell --dtype bfloat16 --size 512 \\
         --data imagenet-seg:gtsegs_ijcv.mat --names names.txt --timesteps 500 --draws 5 --out out/flux
 
 What that takes, by `python -m tests.benchmarks.zero_shot_memory`: at 1,024 image and 512 text tokens in

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from eval.metrics.confusion import IGNORE
 from eval.metrics.foreground import foreground, min_max
-from eval.report import COLOURS
+from eval.report import COLOURS, plain_axes
 from eval.zero_shot.arms import DIRECTIONS
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def grid_figure(shown: Sequence[Shown], columns: Sequence[str]) -> Figure:
         for panel, heat, score in zip(row[1:], one.heats, one.scores, strict=True):
             panel.imshow(min_max(heat), cmap="magma", vmin=0, vmax=1)
             _outline(panel, foreground(heat), "white")
-            _outline(panel, (one.mask == 1) & (one.mask != IGNORE), "lime")
+            _outline(panel, one.mask == 1, "lime")
             _title(panel, f"mIoU {score:.2f}")
     for panel, name in zip(panels[0, 1:], columns, strict=True):
         _title(panel, f"{name}\n{panel.get_title()}")
@@ -67,36 +66,36 @@ def curve_figure(result: ZeroShotResult) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
+    most = max(result.arms[i].options.n for i in result.bounces)
     for panel, name in zip(figure.subplots(1, len(LABELS)), LABELS, strict=True):
         for colour, direction in zip(COLOURS, DIRECTIONS, strict=False):
-            points = [point for point in result.curve if point["direction"] == direction]
-            _band(panel, points, name, (colour, f"{direction} bounces, λ2"))
+            _band(panel, result, name, direction, colour)
         _peers(panel, result, name)
-        panel.set(xlabel="bounces", ylabel=f"{LABELS[name]} (%)", xticks=[point["n"] for point in points])
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.grid(alpha=0.3)
+        panel.set(xlabel="bounces", ylabel=f"{LABELS[name]} (%)", xticks=range(1, most + 1))
+        plain_axes(panel, 0.3)
     figure.suptitle(f"{result.n} pictures, shaded: 95 % intervals", fontsize=10)
     handles, labels = panel.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)
     return figure
 
 
-def _band(panel: Axes, points: Sequence[dict[str, Any]], name: str, style: tuple[str, str]) -> None:
-    bounces = [point["n"] for point in points]
-    low, high = 100 * np.array([point[f"{name}_ci"] for point in points], dtype=float).T
-    colour, label = style
-    panel.plot(
-        bounces, [100 * point[name] for point in points], "o-", markersize=4, color=colour, label=label
-    )
+def _band(panel: Axes, result: ZeroShotResult, name: str, direction: str, colour: str) -> None:
+    own = [i for i in result.bounces if result.arms[i].options.direction == direction]
+    bounces = [result.arms[i].options.n for i in own]
+    figures = [result.figures[i][name] for i in own]
+    low, high = (100 * np.array(ends) for ends in zip(*((one.low, one.high) for one in figures), strict=True))
+    heights = [100 * one.value for one in figures]
+    label = f"{direction} bounces, λ2"
+    panel.plot(bounces, heights, "o-", markersize=4, color=colour, label=label)
     panel.fill_between(bounces, low, high, alpha=0.18, color=colour, linewidth=0)
 
 
 def _peers(panel: Axes, result: ZeroShotResult, name: str) -> None:
-    arms = [result.arms[i].options.method for i in result.shown]
-    peers = [row for row, method in zip(result.rows, arms, strict=True) if method != "bounce"]
-    for i, (colour, row) in enumerate(zip(COLOURS[len(DIRECTIONS) :], peers, strict=False)):
-        style = (5 * i, (5, 5))  # shifted, so that equal lines show both
-        panel.axhline(100 * row[name], color=colour, linestyle=style, linewidth=1.3, label=row["method"])
+    peers = [i for i in result.shown if result.arms[i].options.method != "bounce"]
+    for place, (colour, i) in enumerate(zip(COLOURS[len(DIRECTIONS) :], peers, strict=False)):
+        style = (5 * place, (5, 5))  # shifted, so that equal lines show both
+        height = 100 * result.figures[i][name].value
+        panel.axhline(height, color=colour, linestyle=style, linewidth=1.3, label=result.arms[i].name)
 
 
 def _outline(panel: Axes, mask: np.ndarray, colour: str) -> None:

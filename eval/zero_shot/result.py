@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,23 +10,22 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from eval.metrics.confusion import mean_iou, pixel_accuracy
+from eval.metrics.confusion import mean_iou, pixel_accuracy, totals
 from eval.metrics.foreground import ca_miou
-from eval.metrics.interval import Interval, bootstrap_mean, bootstrap_statistic, paired_difference
-from eval.metrics.interval import paired_statistic as paired
+from eval.metrics.interval import Sample, Statistic, intervals, paired_intervals
 from eval.report import markdown_table
 from eval.zero_shot.arms import CURVE, Arm
 from eval.zero_shot.tally import Tally
+from tokenrank_guidance.interval import Interval, difference
 
 Json = dict[str, Any]
-DRAWS = 4000
-POOLED: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "acc": ("confusion", pixel_accuracy),
-    "miou": ("confusion", mean_iou),
+# Each figure: which field of a tally, and what its sum over pictures comes to; None: the mean over pictures.
+MEASURES: Mapping[str, tuple[str, Statistic | None]] = {
+    "acc": ("confusion", lambda sums: pixel_accuracy(totals(sums))),
+    "miou": ("confusion", lambda sums: mean_iou(totals(sums))),
     "ca_miou": ("one_hot", ca_miou),
+    "map": ("precision", None),
 }
-MAP = "map"  # the mean over pictures
-COLUMNS = ("method", "acc", "mIoU", "95 % interval", "mAP", "95 % interval of mAP", "ca_miou", "n")
 
 
 @dataclass(frozen=True)
@@ -46,92 +45,73 @@ class ZeroShotResult:
         """The arms that are not points of the curve."""
         return [i for i, arm in enumerate(self.arms) if not arm.name.startswith(CURVE)]
 
-    @cached_property
-    def rows(self) -> list[Json]:
-        """One entry per method, for JSON."""
-        return [self._row(i) for i in self.shown]
+    @property
+    def bounces(self) -> list[int]:
+        """The arms that are."""
+        return [i for i in range(len(self.arms)) if i not in self.shown]
 
     @cached_property
-    def curve(self) -> list[Json]:
-        """The bounces, by their direction and number."""
-        points = [i for i in range(len(self.arms)) if i not in self.shown]
-        return [self._point(i) for i in points]
+    def figures(self) -> list[dict[str, Interval]]:
+        """Of each arm."""
+        return [intervals(self._samples(i)) for i in range(len(self.arms))]
 
     @cached_property
-    def everywhere(self) -> Json:
+    def everywhere(self) -> dict[str, Interval]:
         """What calling every pixel foreground gets: a method that is not above it has found nothing."""
         confusion = np.stack([_all_foreground(picture[0]) for picture in self.pictures])
-        intervals = {
-            name: bootstrap_statistic(confusion, statistic, DRAWS)
-            for name, (field, statistic) in POOLED.items()
-            if field == "confusion"
-        }
-        return _spread(intervals)
+        return intervals({name: (confusion, MEASURES[name][1]) for name in ("acc", "miou")})
 
     def to_json(self) -> Json:
-        return {"results": self.rows, "curve": self.curve, "everywhere": self.everywhere}
+        """`results`, an entry for each method; their `differences`; each point of the `curve`."""
+        names = [arm.name for arm in self.arms]
+        pairs = [(i, j) for place, i in enumerate(self.shown) for j in self.shown[:place]]
+        return {
+            "results": [self._row(i) for i in self.shown],
+            "differences": [
+                difference(names[i], names[j], paired_intervals(self._samples(i), self._samples(j)))
+                for i, j in pairs
+            ],
+            "curve": [self._point(i) for i in self.bounces],
+            "everywhere": self.everywhere,
+        }
 
     def markdown(self) -> str:
         """A line per method; then one per class, with each method's mIoU."""
-        lines = [_line(row) for row in self.rows]
-        names = [row["method"] for row in self.rows]
-        classes: dict[str, Json] = {}
-        for row in self.rows:
-            for one in row["per_class"]:
-                start = {"class": one["class"], "images": one["images"]}
-                classes.setdefault(one["class"], start)[row["method"]] = one["miou"]
-        table = markdown_table(list(classes.values()), ("class", "images", *names))
-        return f"{markdown_table(lines, COLUMNS)}\n\nmIoU of each class:\n\n{table}"
+        lines = [_line(self.arms[i].name, self.figures[i]) for i in self.shown]
+        classes = [
+            {"class": label, "images": self.labels.count(label)}
+            | {self.arms[i].name: self._of_class(i, label)["miou"] for i in self.shown}
+            for label in sorted(set(self.labels))
+        ]
+        table = markdown_table(classes, tuple(classes[0]))
+        return f"{markdown_table(lines, tuple(lines[0]))}\n\nmIoU of each class:\n\n{table}"
 
     def scores(self, index: int) -> Float[np.ndarray, " pictures"]:
         """Each picture's own mIoU under an arm."""
-        return mean_iou(self._stack(index, "confusion"))
+        return mean_iou(totals(self._stack(index, "confusion")))
 
     def _stack(self, index: int, field: str) -> np.ndarray:
         return np.stack([np.asarray(getattr(picture[index], field)) for picture in self.pictures])
 
-    def _measured(self, index: int) -> dict[str, Interval]:
-        pooled = {
-            name: bootstrap_statistic(self._stack(index, field), statistic, DRAWS)
-            for name, (field, statistic) in POOLED.items()
-        }
-        return pooled | {MAP: bootstrap_mean(self._stack(index, "precision"), DRAWS)}
+    def _samples(self, index: int) -> dict[str, Sample]:
+        return {name: (self._stack(index, field), made) for name, (field, made) in MEASURES.items()}
 
     def _point(self, index: int) -> Json:
         options = self.arms[index].options
-        return {"direction": options.direction, "n": options.n, **_spread(self._measured(index))}
+        return {"direction": options.direction, "bounces": options.n, **self.figures[index]}
 
     def _row(self, index: int) -> Json:
-        earlier = self.shown[: self.shown.index(index)]
-        return {
-            "method": self.arms[index].name,
-            **_spread(self._measured(index)),
-            "n": self.n,
-            "differences": {self.arms[i].name: self._difference(index, i) for i in earlier},
-            "per_class": self._per_class(index),
-        }
+        name = self.arms[index].name
+        classes = [self._of_class(index, label) for label in sorted(set(self.labels))]
+        return {"arm": name, **self.figures[index], "n": self.n, "per_class": classes}
 
-    def _difference(self, index: int, other: int) -> Json:
-        """This arm less another on the same pictures; one whose interval holds 0 is none."""
-        intervals = {
-            name: paired(self._stack(index, field), self._stack(other, field), statistic, DRAWS)
-            for name, (field, statistic) in POOLED.items()
-        }
-        precision = self._stack(index, "precision"), self._stack(other, "precision")
-        intervals |= {MAP: paired_difference(*precision, DRAWS)}
-        return {name: {"value": one.value, "ci": [one.low, one.high]} for name, one in intervals.items()}
-
-    def _per_class(self, index: int) -> list[Json]:
-        return [self._one_class(index, label) for label in sorted(set(self.labels))]
-
-    def _one_class(self, index: int, label: str) -> Json:
+    def _of_class(self, index: int, label: str) -> Json:
         own = np.array([one == label for one in self.labels])
         values = {
-            name: float(statistic(self._stack(index, field)[own].sum(0)))
-            for name, (field, statistic) in POOLED.items()
+            name: float(parts[own].mean() if made is None else made(parts[own].sum(0)))
+            for name, (parts, made) in self._samples(index).items()
         }
-        precision = float(self._stack(index, "precision")[own].mean())
-        return {"class": label, "images": int(own.sum()), **values, MAP: precision}
+        return {"class": label, "images": int(own.sum()), **values}
 
 
 def _all_foreground(one: Tally) -> np.ndarray:
@@ -139,14 +119,14 @@ def _all_foreground(one: Tally) -> np.ndarray:
     return np.stack([np.zeros(2, dtype=truth.dtype), truth], axis=1)
 
 
-def _spread(intervals: dict[str, Interval]) -> Json:
-    flat: Json = {}
-    for name, one in intervals.items():
-        flat |= {name: one.value, f"{name}_ci": [one.low, one.high]}
-    return flat
-
-
-def _line(row: Json) -> Json:
-    ends = [f"[{low:.3f}, {high:.3f}]" for low, high in (row["miou_ci"], row["map_ci"])]
-    values = (row["method"], row["acc"], row["miou"], ends[0], row["map"], ends[1], row["ca_miou"], row["n"])
-    return dict(zip(COLUMNS, values, strict=True))
+def _line(method: str, figures: Mapping[str, Interval]) -> Json:
+    return {
+        "method": method,
+        "acc": figures["acc"].value,
+        "mIoU": figures["miou"].value,
+        "95 % interval": figures["miou"].ends(),
+        "mAP": figures["map"].value,
+        "95 % interval of mAP": figures["map"].ends(),
+        "ca_miou": figures["ca_miou"].value,
+        "n": figures["acc"].n,
+    }

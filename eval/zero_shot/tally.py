@@ -15,7 +15,7 @@ from torch import Tensor
 
 from eval.metrics.average_precision import map_average_precision
 from eval.metrics.foreground import SIDE, foreground, foreground_confusion, min_max, one_hot_counts
-from eval.schema import Count, Schema, Share
+from eval.schema import Count, OfArms, Schema, Share
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +30,7 @@ class Tally:
     precision: float
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "confusion": self.confusion.tolist(),
-            "one_hot": self.one_hot.tolist(),
-            "precision": self.precision,
-        }
+        return vars(self)
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> Tally:
@@ -56,7 +52,7 @@ class MeasuredArm(Schema):
     precision: Share | None
 
 
-class Measured(Schema):
+class Measured(OfArms):
     """A finished picture."""
 
     arms: dict[str, MeasuredArm]

@@ -32,9 +32,9 @@ PROGRAMS = {
         f"eval.{name}": (import_module(f"eval.{name}.options").parse, given)
         for name, given in {
             "masking": ["--model", "m", "--data", "d", "--out", "o"],
-            "segmentation": ["--pipe", "m", "--data", "d", "--out", "o"],
-            "zero_shot": ["--pipe", "m", "--data", "d", "--out", "o"],
-            "zero_shot.heads": ["--vit", "m", "--data", "d", "--out", "o"],
+            "segmentation": ["--model", "m", "--data", "d", "--out", "o"],
+            "zero_shot": ["--model", "m", "--data", "d", "--out", "o"],
+            "zero_shot.heads": ["--model", "timm/m", "--data", "d", "--out", "o"],
             "generate": ["--out", "o", "--n", "2"],
             "fidelity": ["x", "--out", "o", "--extractor", "vit:v"],
             "sweep": ["--out", "o", "--extractor", "vit:v"],
@@ -191,7 +191,7 @@ WITHOUT_EFFECT = {
     "explain": [["--timesteps", "5"], ["--draws", "2"], ["--caption", "y"], ["--resolution", "64"]],
     "eval.masking": [["--scorers", "rollout", "--layers", "1"], ["--scorers", "tokenrank", "--seed", "1"]],
     "eval.segmentation": [["--tau-by", "miou"], ["--anchors", "uniform", "--damping", ".5"]],
-    "eval.zero_shot": [["--methods", "row", "--n", "2"], ["--methods", "row", "--blur", "1"]],
+    "eval.zero_shot": [["--methods", "row", "--bounces", "2"], ["--methods", "row", "--blur", "1"]],
     "eval.zero_shot.heads": [["--draws", "2"], ["--caption", "a {name}"], ["--seed", "1"]],
     "eval.generate": [
         ["--arms", "sag:damping=0.5"],
@@ -206,8 +206,8 @@ UNFIT = {
     "segment": [["--out", "x.png"], ["--merges", "100000"], ["--damping", "1"], ["--kl-threshold", "nan"]],
     "explain": [["--n", "100000"], ["--bounces", "100000"], ["--draws", "1000000"], ["--cfg", "inf"]],
     "eval.masking": [["--data", ""], ["--fractions", "0:1:1e-9"], ["--out", "x.png"], ["--layers", ","]],
-    "eval.segmentation": [["--merges", "100000"], ["--pipe", ""], ["--kl-threshold", "inf"]],
-    "eval.zero_shot": [["--n", "100000"], ["--curve", "100000"], ["--timesteps", "1000"]],
+    "eval.segmentation": [["--merges", "100000"], ["--model", ""], ["--kl-threshold", "inf"]],
+    "eval.zero_shot": [["--bounces", "100000"], ["--curve", "100000"], ["--timesteps", "1000"]],
     "eval.generate": [
         ["--threads", "5000"],
         ["--cfg", "nan"],

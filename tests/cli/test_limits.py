@@ -123,10 +123,9 @@ def test_a_memory_error_while_drawing_is_one_line(tokenrank, model, tmp_path, mo
 @pytest.mark.parametrize("name", ["masking", "segmentation"])
 def test_a_vit_is_not_loaded_for_a_size_that_does_not_fit(name, tmp_path, capsys):
     side = {"masking": "--resize", "segmentation": "--size"}[name]
-    model = {"masking": "--model", "segmentation": "--vit"}[name]
     given = [
-        model,
-        "none",
+        "--model",
+        "timm/none",
         "--data",
         str(write_squares(tmp_path, 3)),
         side,

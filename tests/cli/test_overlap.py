@@ -8,7 +8,7 @@ from tests.tiny_models import Call, pipeline, run
 from tokenrank_guidance.cli.overlap import (
     PairedScorer,
     StepMasks,
-    bootstrap_interval,
+    bootstrap_mean,
     intersection_over_union,
     join,
 )
@@ -26,11 +26,11 @@ def test_overlap_by_hand():
 
 def test_interval_holds_the_mean_and_narrows():
     values = torch.rand(400, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    low, high = bootstrap_interval(values)
-    assert low < values.mean() < high
-    assert high - low == pytest.approx(2 * 1.96 * values.std().item() / 20, rel=0.1)
-    assert bootstrap_interval(values[:1]) is None
-    assert bootstrap_interval(values) == (low, high)
+    found = bootstrap_mean(values)
+    assert found.low < found.value == values.mean() < found.high and found.n == 400
+    assert found.high - found.low == pytest.approx(2 * 1.96 * values.std().item() / 20, rel=0.1)
+    assert bootstrap_mean(values[:1]).to_json() == {"value": values[0].item(), "ci": [None, None], "n": 1}
+    assert bootstrap_mean(values) == found
 
 
 @pytest.mark.parametrize("name", ["sd", "flux"])

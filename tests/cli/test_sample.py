@@ -107,7 +107,8 @@ def test_result_says_what_was_asked_and_what_came_of_it(tokenrank, model, tmp_pa
         assert all(set(step) == {"step", "timestep", "iou", "masked_fraction"} for step in report["steps"])
         assert all(0 < step["masked_fraction"] < 1 for step in report["steps"])
         mean = report["mean_iou"]
-        assert 0 <= mean["low"] <= mean["value"] <= mean["high"] <= 1
+        assert set(mean) == {"value", "ci", "n"} and mean["n"] == 4
+        assert 0 <= mean["ci"][0] <= mean["value"] <= mean["ci"][1] <= 1
         assert mean["value"] == pytest.approx(np.mean([step["iou"] for step in report["steps"]]))
         assert mean["value"] == pytest.approx(np.mean([image["iou"] for image in report["images"]]))
         assert {image["seed"] for image in report["images"]} == {5}

@@ -21,14 +21,17 @@ PROGRAMS = {
     "tokenrank segment": ("tokenrank_guidance.cli:main", ["segment", "x.png", "--vote", "mean"]),
     "tokenrank explain": ("tokenrank_guidance.cli:main", ["explain", "--concepts", "x"]),
     "eval.masking": ("eval.masking", ["--model", "m", "--data", "d", "--out", "o", "--scorers", "rnk"]),
-    "eval.segmentation": ("eval.segmentation", ["--vit", "v", "--data", "d", "--out", "o", "--add-noise"]),
+    "eval.segmentation": (
+        "eval.segmentation",
+        ["--model", "timm/v", "--data", "d", "--out", "o", "--add-noise"],
+    ),
     "eval.zero_shot": (
         "eval.zero_shot",
-        ["--pipe", "p", "--data", "d", "--out", "o", "--methods", "row", "--n", "2"],
+        ["--model", "p", "--data", "d", "--out", "o", "--methods", "row", "--bounces", "2"],
     ),
     "eval.zero_shot.heads": (
         "eval.zero_shot.heads",
-        ["--vit", "v", "--data", "d", "--out", "o", "--draws", "2"],
+        ["--model", "timm/v", "--data", "d", "--out", "o", "--draws", "2"],
     ),
     "eval.generate": ("eval.generate", ["--out", "o", "--n", "1", "--arms", "tokenrank:damping=2"]),
     "eval.fidelity": ("eval.fidelity", ["o", "--out", "p"]),

@@ -16,9 +16,10 @@ from eval.generate.prompts import read_prompts
 from eval.generate.store import MANIFEST, ArmStore, read_manifest
 from eval.journal import Journal
 from eval.masking.loading import read_head
-from eval.masking.store import Store
+from eval.masking.store import Measured
 from eval.masking.task import best_layers
 from eval.metrics.frechet import check_inception
+from eval.running import image_journals
 from eval.segmentation.arms import best_thresholds
 from eval.segmentation.scenes import open_scenes
 from eval.zero_shot.objects import open_objects
@@ -64,6 +65,11 @@ def placed(path: Path, target: Path) -> Path:
     return target.parent
 
 
+def masked(folder, config, shape):
+    """The journals of eval.masking."""
+    return image_journals(folder, config, Measured, shape)
+
+
 READERS = {
     "picture": lambda path, _: read_images(open_picture(path)),
     "bytes": lambda path, _: decode_image(read_file(path)),
@@ -82,9 +88,9 @@ READERS = {
     "inception": lambda path, _: check_inception(path),
     "checkpoint": lambda path, _: TrainingState({"x": torch.nn.Linear(2, 2)}).load(path),
     "journal": lambda path, folder: Journal(placed(path, folder / "j") / "j", {}).close(),
-    "masked": lambda path, folder: Store(placed(path, folder / "images-0.jsonl"), {}, (1, 2)).finished(),
+    "masked": lambda path, folder: masked(placed(path, folder / "images-0.jsonl"), {}, (1, 2)).records(),
     "manifest": lambda path, folder: read_manifest(placed(path, folder / MANIFEST)),
-    "batches": lambda path, folder: ArmStore(placed(path, folder / "batches-0.jsonl"), {}).finished(),
+    "batches": lambda path, folder: ArmStore(placed(path, folder / "batches-0.jsonl"), {}).journals.records(),
     "arm": lambda path, folder: open_generated([placed(path, folder / MANIFEST)]),
 }
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eval.masking.store import UNREADABLE, Store
+from eval.running import UNREADABLE
 from tests.eval.data.pictures import encoded
 from tests.files.bad_files import noise
+from tests.files.test_bad_files import masked
 from tokenrank_guidance.files.pictures import decode_image
 
 KINDS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
@@ -73,14 +74,14 @@ def test_pictures(cases):
 
 @pytest.mark.parametrize("cases", [100, MANY])
 def test_journals(cases, tmp_path):
-    store = Store(tmp_path, {"data": "abc", "limit": 3}, SHAPE)
+    journals = masked(tmp_path, {"data": "abc", "limit": 3}, SHAPE)
 
     @some(cases)
     @given(damaged([JOURNAL]))
     def run(data):
         (tmp_path / "images-0.jsonl").write_bytes(data)
         try:
-            finished = store.finished()
+            finished = journals.records()
         except ValueError as error:
             finished, reason = {}, str(error)
         else:

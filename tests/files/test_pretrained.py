@@ -5,7 +5,6 @@ import json
 import os
 import pickle
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import timm
@@ -13,21 +12,18 @@ import torch
 from transformers import CLIPImageProcessor, ViTImageProcessor
 
 from diffseg.settings import make_settings
-from eval.masking.loading import Request, load_classifier
+from eval.masking.loading import ClassifierChoice, load_classifier
 from eval.metrics import frechet, vit_extractor
-from eval.segmentation.loading import load_attention
+from eval.segmentation.loading import load_vit
 from tests import tiny_networks, tiny_vits
 from tests.tiny_models import pipeline
 from tokenrank_guidance.files.pretrained import load_timm
 from tokenrank_guidance.pipelines import load_model
 from tokenrank_guidance.tiny.evaluate.command import Classifier
 
-ATTENTION = {"device": "cpu", "dtype": "float32", "pipe": None}
 VIT_READERS = {
-    "masking": lambda folder: load_classifier(Request(str(folder), classes=("cat", "dog"))),
-    "segmentation": lambda folder: load_attention(
-        SimpleNamespace(vit=str(folder), **ATTENTION), make_settings("default", {})
-    ),
+    "masking": lambda folder: load_classifier(ClassifierChoice(str(folder), classes=("cat", "dog"))),
+    "segmentation": lambda folder: load_vit(str(folder), "cpu", "float32", make_settings("default", {})),
     "extractor": vit_extractor.load_classifier,
     "tiny": Classifier,
 }
@@ -193,7 +189,7 @@ def test_timms_pickled_weights_are_not_opened(timm_folder, marker):
     for name in ("pytorch_model.bin", "model.pth", "x.bin"):
         marker.pickled(folder / name)
     with pytest.raises(ValueError, match=r"has no model\.safetensors .*pickled weights are not loaded"):
-        load_classifier(Request(str(folder)))
+        load_classifier(ClassifierChoice(str(folder)))
 
 
 def test_inceptions_weights_are_unpickled_only_if_they_are_the_published_ones(marker, tmp_path, monkeypatch):

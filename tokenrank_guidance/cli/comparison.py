@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from tokenrank_guidance.calls import Job
 from tokenrank_guidance.cli.arms import Arm
-from tokenrank_guidance.cli.overlap import bootstrap_interval
+from tokenrank_guidance.cli.overlap import bootstrap_mean
 from tokenrank_guidance.cli.sample_options import COMPARED, other_of
 from tokenrank_guidance.cli.tiles import COLOURS, NAMES, distance, token_tile
 from tokenrank_guidance.drawing import GREY, INK, fitted, font, heat
@@ -95,10 +95,9 @@ class Comparison:
         overlap = self.arms[name].overlap
         if overlap is None:
             return "no step was guided"
-        images = overlap.mean(0)
-        interval = bootstrap_interval(images)
-        text = "" if interval is None else f"  [{interval[0]:.2f}, {interval[1]:.2f}]"
-        return f"IoU with {NAMES[other_of(name)]}'s mask {images.mean():.2f}{text}"
+        mean = bootstrap_mean(overlap.mean(0))
+        text = "" if mean.n < 2 else f"  {mean.ends('.2f')}"
+        return f"IoU with {NAMES[other_of(name)]}'s mask {mean.value:.2f}{text}"
 
     def _row(self, canvas: Image.Image, top: int, index: int) -> None:
         draw, job = ImageDraw.Draw(canvas), self.jobs[index]

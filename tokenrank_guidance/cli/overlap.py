@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -15,9 +16,9 @@ from sag.scorers import SCORERS, AcrossLayers, Scorer
 from sag.settings import GuidanceSettings
 from tokenrank_guidance.capture import AttentionRecord
 from tokenrank_guidance.cli.sample_options import other_of
+from tokenrank_guidance.interval import LEVEL, Interval
 
 RESAMPLES = 10_000
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,13 @@ def intersection_over_union(
     return torch.where(either > 0, both / either.clamp(min=1), 1.0)
 
 
-def bootstrap_interval(values: Float[Tensor, " n"], seed: int = 0) -> tuple[float, float] | None:
-    """95 % percentile-bootstrap interval of the mean of independent values; None for fewer than two."""
+def bootstrap_mean(values: Float[Tensor, " n"], seed: int = 0) -> Interval:
+    """The mean of independent values with its percentile-bootstrap interval."""
+    mean = values.mean().item()
     if len(values) < 2:
-        return None
+        return Interval(mean, math.nan, math.nan, len(values))
     generator = torch.Generator().manual_seed(seed)
     draws = torch.randint(len(values), (RESAMPLES, len(values)), generator=generator)
     tail = (1 - LEVEL) / 2
     low, high = values[draws].mean(1).quantile(torch.tensor([tail, 1 - tail], dtype=values.dtype)).tolist()
-    return low, high
+    return Interval(mean, low, high, len(values))

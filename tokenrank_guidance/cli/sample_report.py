@@ -10,7 +10,7 @@ from sag.guidance import SelfAttentionGuidance
 from sag.settings import GuidanceSettings
 from tokenrank_guidance.calls import Job
 from tokenrank_guidance.cli.arms import Arm, Study
-from tokenrank_guidance.cli.overlap import LEVEL, bootstrap_interval
+from tokenrank_guidance.cli.overlap import bootstrap_mean
 from tokenrank_guidance.pipelines import Model
 from tokenrank_guidance.report import Json, versions
 
@@ -76,12 +76,8 @@ def _images(arm: Arm, jobs: Sequence[Job], files: Sequence[str]) -> list[Json]:
 
 
 def _mean_overlap(arm: Arm) -> Json | None:
-    """Mean IoU over images, each being the mean over steps, with its bootstrap interval."""
-    if arm.overlap is None:
-        return None
-    images = arm.overlap.mean(0)
-    low, high = bootstrap_interval(images) or (None, None)
-    return {"value": images.mean().item(), "low": low, "high": high, "level": LEVEL, "n": len(images)}
+    """Mean IoU over images, each being the mean over steps."""
+    return None if arm.overlap is None else bootstrap_mean(arm.overlap.mean(0)).to_json()
 
 
 def _steps(arm: Arm) -> list[Json]:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eval.zero_shot.heads.result import HeadsResult
+from eval.zero_shot.heads.result import WITHIN, HeadsResult
+from tokenrank_guidance.interval import Interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,7 +20,7 @@ TITLES = {
 }
 
 
-def heads_figure(result: HeadsResult, model: str, data: str, start: str) -> Figure:
+def heads_figure(result: HeadsResult, model: str, start: str) -> Figure:
     """A panel for each kind of map, a point for each head, coloured by its layer."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -41,7 +42,10 @@ def heads_figure(result: HeadsResult, model: str, data: str, start: str) -> Figu
                 linewidths=0.5,
                 label=str(layer),
             )
-        told = [_told(name, result, index, within) for name, within in (("ρ", False), ("in a layer", True))]
+        found = result.correlations[index]
+        told = [
+            _told(name, *found[f"spearman_miou{key}"]) for name, key in (("ρ", ""), ("in a layer", WITHIN))
+        ]
         panel.set_title("\n".join([TITLES[kind], *told]), fontsize=8)
         panel.set_xlabel("λ2 of the head", fontsize=9)
         panel.grid(alpha=0.25, linewidth=0.6)
@@ -52,13 +56,12 @@ def heads_figure(result: HeadsResult, model: str, data: str, start: str) -> Figu
     legend = figure.legend(handles, labels, title="layer", loc="outside right center", frameon=False)
     for one in (legend.get_title(), *legend.get_texts()):
         one.set_fontsize(8)
-    text = f"{model} on {data}, {result.n} pictures; walks from {start}"
+    text = f"{model}, {result.n} pictures; walks from {start}"
     figure.suptitle(f"{text}; Spearman's ρ (95 % over pictures; over heads)", fontsize=9)
     return figure
 
 
-def _told(name: str, result: HeadsResult, index: int, within: bool) -> str:
-    one = result.correlation(index, "miou", within)
-    heads = result.over_heads(index, "miou", within)
-    low, high, least, most = (f"{end:+.2f}".replace("-", "−") for end in (one.low, one.high, *heads))
-    return f"{name} {one.value:+.2f} ({low} to {high}; {least} to {most})".replace("-", "−")
+def _told(name: str, pictures: Interval, heads: Interval) -> str:
+    ends = (pictures.low, pictures.high, heads.low, heads.high)
+    low, high, least, most = (f"{end:+.2f}".replace("-", "−") for end in ends)
+    return f"{name} {pictures.value:+.2f} ({low} to {high}; {least} to {most})".replace("-", "−")

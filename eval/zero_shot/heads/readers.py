@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from jaxtyping import Float
@@ -20,21 +19,23 @@ from diffseg.zero_shot.joint import conditional
 from diffseg.zero_shot.layers import is_joint
 from diffseg.zero_shot.options import Options
 from diffseg.zero_shot.passes import settings_of
+from eval.models import is_pipeline, open_pipeline
 from eval.segmentation.attention import VitAttention
-from eval.segmentation.loading import load_attention
+from eval.segmentation.loading import load_vit
 from eval.zero_shot.heads.measure import LayerHeads, mean_of, read_layer
-from eval.zero_shot.options import captioned
+from eval.zero_shot.heads.options import HeadsOptions, refuse_noise
+from eval.zero_shot.options import CAPTION, captioned
 from tokenrank_guidance.capture import AttentionRecord, capture
 from tokenrank_guidance.components import denoiser_of
-from tokenrank_guidance.devices import DTYPES, usable_device
 from tokenrank_guidance.errors import UnsupportedError
-from tokenrank_guidance.pipelines import load_model
 
 EMBEDDED_RESOLUTION, VIT_RESOLUTION = 128, 224
 
 
-class Reader(Protocol):
-    """`model` is the network whose heads are read; `config`: what the readings depend on."""
+class HeadsReader(Protocol):
+    """`model` is the network whose heads are read; `start`: where walks start; `config`: all that counts."""
+
+    start: ClassVar[str]
 
     @property
     def model(self) -> nn.Module: ...
@@ -47,6 +48,7 @@ class Reader(Protocol):
 class JointReader:
     """Walks start at the word's tokens; the mean over timesteps and draws of noise."""
 
+    start: ClassVar[str] = "the word"
     pipe: Any
     options: Options
     caption: str
@@ -91,6 +93,7 @@ class JointReader:
 class VitReader:
     """Walks start at the class token; the word is not used."""
 
+    start: ClassVar[str] = "the class token"
     attention: VitAttention
     maps: Sequence[str]
 
@@ -119,17 +122,17 @@ class VitReader:
         return read_layer(record, start, self.maps)
 
 
-def open_reader(arguments: Namespace, options: Options) -> Reader:
-    """What `--pipe` or `--vit` names; ValueError, OSError or UnsupportedError where it cannot be read."""
-    if arguments.vit is not None:
+def open_reader(asked: HeadsOptions, device: str) -> HeadsReader:
+    """What `--model` names; ValueError, OSError or UnsupportedError where it cannot be read."""
+    options = asked.reading
+    if not is_pipeline(asked.model):
+        refuse_noise(asked)
         settings = Settings(layers="all", resolution=options.resolution or VIT_RESOLUTION)
-        attention = load_attention(arguments, settings)
-        assert isinstance(attention, VitAttention)
-        return VitReader(attention, arguments.maps)
-    model = load_model(arguments.pipe, usable_device(arguments.device), DTYPES[arguments.dtype])
+        return VitReader(load_vit(asked.model, device, asked.dtype, settings), asked.maps)
+    model = open_pipeline(asked.model, device, asked.dtype)
     check_pipeline(model.pipe)
     if not is_joint(model.pipe):
         raise UnsupportedError(f"{type(model.pipe).__name__} has no text in its maps; FLUX and SD3 have")
     if model.embedded and options.resolution is None:
         options = replace(options, resolution=EMBEDDED_RESOLUTION)
-    return JointReader(model.pipe, options, arguments.caption, arguments.maps)
+    return JointReader(model.pipe, options, asked.caption or CAPTION, asked.maps)

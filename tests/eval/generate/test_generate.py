@@ -64,7 +64,7 @@ def test_what_is_written(draw, tmp_path):
 def test_cost_counts_what_the_denoiser_was_given(draw):
     rows = draw(*ARMS)["results"]
     assert [row["cost"]["denoiser_evaluations"] for row in rows] == [4, 6, 6]
-    assert all(row["cost"]["seconds_per_image"] > 0 for row in rows)
+    assert all(row["cost"]["seconds_per_image"]["value"] > 0 for row in rows)
     half = draw("--arms", "sag:every=2", "--n", 1)["results"][0]
     assert half["cost"]["denoiser_evaluations"] == 5
 

@@ -11,6 +11,7 @@ from eval.masking.scorers import SCORERS
 from tests import tiny_vits
 from tokenrank_guidance import capture
 from tokenrank_guidance.errors import UnsupportedError
+from tokenrank_guidance.report import plain
 
 FRACTIONS = (0.25, 0.5, 1.0)
 SCORER_NAMES = ("random", "cls_attention", "tokenrank")
@@ -94,13 +95,16 @@ def made_up(order: str = "descending") -> MaskingResult:
 
 
 def test_areas_intervals_and_differences():
-    results = made_up().to_json()["results"]
-    assert [row["auc"] for row in results] == pytest.approx([0.6, 0.375, 0.225])
-    assert all(row["auc_ci"][0] < row["auc"] < row["auc_ci"][1] for row in results)
-    assert results[2]["differences"]["random"]["value"] == pytest.approx(-0.375)
-    assert results[2]["differences"]["random"]["ci"][1] < 0
-    assert results[0]["differences"]["tokenrank"]["layer"] == 2
-    assert results[1]["differences"] == {}  # layer 2 is this scorer's best
+    report = plain(made_up().to_json())
+    results = report["results"]
+    assert [row["auc"]["value"] for row in results] == pytest.approx([0.6, 0.375, 0.225])
+    for row in results:
+        low, high = row["auc"]["ci"]
+        assert low < row["auc"]["value"] < high and row["auc"]["n"] == row["n"] == 40
+    there, back = report["differences"]  # layer 2 is tokenrank's best
+    assert (there["a"], there["b"]) == ("random", "tokenrank@2") == (back["b"], back["a"])
+    assert back["metrics"]["auc"]["value"] == pytest.approx(-0.375)
+    assert back["metrics"]["auc"]["ci"][1] < 0 and back["metrics"]["auc"]["n"] == 40
     assert results[0]["curve"][0] == pytest.approx(
         {"fraction": 0.5, "masked": 8, "top1": 0.8, "top5": 0.8, "probability": 0.8}
     )

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from eval.masking.classifier import HeadedClassifier, LinearProbe, ZeroShot, find_head
+from eval.masking.classifier import HeadedClassifier, LinearProbe, PromptClassifier, find_head
 from tests import tiny_vits
 from tokenrank_guidance.errors import UnsupportedError
 
@@ -53,7 +53,7 @@ def test_a_head_of_another_width_is_refused():
 def test_zero_shot_is_clips_own_similarity():
     model, given = tiny_vits.build("clip"), tiny_vits.inputs("clip")
     expected = model(**given)
-    classifier = ZeroShot(model, ["a", "b"], expected.text_embeds)
+    classifier = PromptClassifier(model, ["a", "b"], expected.text_embeds)
     prediction = classifier(given["pixel_values"])
     torch.testing.assert_close(prediction.logits, expected.logits_per_image)
     assert classifier.model is model.vision_model

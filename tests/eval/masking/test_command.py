@@ -62,7 +62,7 @@ def mistake(capsys, argv: list[str]) -> str:
     return lines[-1]
 
 
-def test_prints_and_keeps_the_report(model, data, tmp_path, capsys):
+def test_prints_and_keeps_the_report(model, data, tmp_path, capsys, figures):
     assert run(main, arguments(model, data, tmp_path)) == 0
     result = report(capsys)
     assert result == json.loads((tmp_path / "report.json").read_text())
@@ -72,13 +72,32 @@ def test_prints_and_keeps_the_report(model, data, tmp_path, capsys):
     ]
     assert result["n"] == 6 and len(result["skipped"]["unreadable"]) == 1
     row = result["results"][0]
-    assert {"auc", "auc_ci", "curve", "differences"} <= row.keys() and "frechet_vit" in row["curve"][0]
+    assert row["auc"].keys() == {"value", "ci", "n"} and row["auc"]["n"] == 6
+    assert row["auc"]["value"] == pytest.approx(np.mean([point["top1"] for point in row["curve"]]))
+    assert row["curve"][0]["frechet_vit"] > 0 and [point["masked"] for point in row["curve"]] == [4, 12]
+    assert [(one["a"], one["b"]) for one in result["differences"]] == [
+        ("random", "tokenrank@1"),
+        ("tokenrank@1", "random"),
+    ]
     assert (
         result["config"]["mask"] == "zero" and result["config"]["seed"] == 0 and "torch" in result["versions"]
     )
-    assert (tmp_path / "table.md").read_text().count("\n") == 4
-    for name in ("curves.png", "curves.svg", "tokens.png"):
-        assert (tmp_path / name).stat().st_size > 1000
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert lines[0] == "| scorer | layer | AUC top-1 | 95 % interval | AUC probability | − random | n |"
+    for line in lines[2:]:
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        row = next(row for row in result["results"] if row["scorer"] == cells[0])
+        ends = "[{:.3f}, {:.3f}]".format(*row["auc"]["ci"])
+        assert cells[2:4] == [f"{row['auc']['value']:.3f}", ends] and cells[6] == "6"
+    assert len(lines) == 4 and set(figures) == {"curves.png", "curves.svg", "tokens.png"}
+    accuracy = figures["curves.png"].axes[0]
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in accuracy.lines}
+    assert drawn["random"] == [[0, result["plain"]["top1"]]] + [
+        [point["fraction"], pytest.approx(point["top1"])] for point in result["results"][0]["curve"]
+    ]
+    assert set(drawn) == {"random", "tokenrank (layer 1)"}
+    titles = [axes.get_title() for axes in figures["tokens.png"].axes if axes.get_title()]
+    assert titles[1:] == ["random", "tokenrank\n(layer 1)"] and titles[0] in NAMES
 
 
 def test_resumes_without_repeating(model, data, tmp_path, capsys, monkeypatch):
@@ -189,7 +208,9 @@ def test_layers_from_an_earlier_report(model, data, tmp_path, capsys):
     assert run(main, [*argv, "--rows", "even"]) == 0
     sweep = report(capsys)["results"]
     assert (tmp_path / "sweep" / "layers.svg").is_file()
-    best = min((row for row in sweep if row["scorer"] == "tokenrank"), key=lambda row: row["auc"])["layer"]
+    best = min((row for row in sweep if row["scorer"] == "tokenrank"), key=lambda row: row["auc"]["value"])[
+        "layer"
+    ]
     chosen = ["--rows", "odd", "--layers-from", str(tmp_path / "sweep" / "report.json")]
     assert run(main, arguments(model, data, tmp_path / "table", *chosen)) == 0
     rows = report(capsys)["results"]
@@ -243,5 +264,5 @@ def test_a_real_classifier_misses_what_tokenrank_names(data_folder, tmp_path, ca
     )
     assert run(main, argv) == 0
     result = report(capsys)
-    area = {row["scorer"]: row["auc"] for row in result["results"]}
+    area = {row["scorer"]: row["auc"]["value"] for row in result["results"]}
     assert result["plain"]["top1"] >= 0.5 and area["tokenrank"] < area["random"]

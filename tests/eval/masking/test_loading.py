@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import CLIPImageProcessor
 
-from eval.masking.classifier import ZeroShot
-from eval.masking.loading import Request, imagenet_labels, load_classifier, read_head
+from eval.masking.classifier import PromptClassifier
+from eval.masking.loading import ClassifierChoice, imagenet_labels, load_classifier, read_head
 from tests import tiny_networks, tiny_vits
 
 
@@ -17,18 +17,18 @@ def test_clip_tells_apart_the_classes_it_is_given(tmp_path):
     model.save_pretrained(tmp_path)
     tiny_networks.tokenizer(77).save_pretrained(tmp_path)
     CLIPImageProcessor(size={"shortest_edge": 40}, crop_size=32).save_pretrained(tmp_path)
-    classifier, preprocessing = load_classifier(Request(str(tmp_path), classes=("red_box", "tree")))
-    assert isinstance(classifier, ZeroShot) and preprocessing.size == (32, 32)
+    classifier, preprocessing = load_classifier(ClassifierChoice(str(tmp_path), classes=("red_box", "tree")))
+    assert isinstance(classifier, PromptClassifier) and preprocessing.size == (32, 32)
     assert preprocessing.enlarged == 40 / 32 and list(classifier.labels) == ["red_box", "tree"]
     torch.testing.assert_close(classifier.texts.norm(dim=-1), torch.ones(2))
     with torch.no_grad():
         assert classifier(torch.randn(3, 3, 32, 32)).logits.shape == (3, 2)
-    resized = load_classifier(Request(str(tmp_path), classes=("a",), resize=36))[1]
+    resized = load_classifier(ClassifierChoice(str(tmp_path), classes=("a",), resize=36))[1]
     assert resized.enlarged == 36 / 32
     with pytest.raises(ValueError, match="classifies by text: give the names of the classes"):
-        load_classifier(Request(str(tmp_path)))
+        load_classifier(ClassifierChoice(str(tmp_path)))
     with pytest.raises(ValueError, match="resize to 20 does not cover"):
-        load_classifier(Request(str(tmp_path), classes=("a",), resize=20))
+        load_classifier(ClassifierChoice(str(tmp_path), classes=("a",), resize=20))
 
 
 def test_reads_a_head_with_and_without_bias(tmp_path):

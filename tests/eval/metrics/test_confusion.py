@@ -13,6 +13,7 @@ from eval.metrics.confusion import (
     mean_class_accuracy,
     mean_iou,
     pixel_accuracy,
+    totals,
 )
 
 
@@ -30,22 +31,24 @@ def test_against_scikit_learn(seed):
     y, x = truth[labelled], predicted[labelled]
     matrix = confusion_matrix(truth, predicted, (4, 4))
     assert (matrix == metrics.confusion_matrix(y, x, labels=range(4))).all()
-    assert pixel_accuracy(matrix) == pytest.approx(metrics.accuracy_score(y, x))
-    assert mean_class_accuracy(matrix) == pytest.approx(metrics.recall_score(y, x, average="macro"))
-    assert mean_iou(matrix) == pytest.approx(metrics.jaccard_score(y, x, average="macro"))
+    pooled = totals(matrix)
+    assert pixel_accuracy(pooled) == pytest.approx(metrics.accuracy_score(y, x))
+    assert mean_class_accuracy(pooled) == pytest.approx(metrics.recall_score(y, x, average="macro"))
+    assert mean_iou(pooled) == pytest.approx(metrics.jaccard_score(y, x, average="macro"))
 
 
 def test_by_hand_with_an_absent_class_and_a_column_of_no_class():
-    matrix = np.array([[3, 1, 0, 1], [0, 2, 0, 0], [0, 0, 0, 0]])
-    assert pixel_accuracy(matrix) == pytest.approx(5 / 7)
-    np.testing.assert_allclose(class_accuracy(matrix), [3 / 5, 1, np.nan])
-    np.testing.assert_allclose(class_iou(matrix), [3 / 5, 2 / 3, np.nan])
-    assert mean_iou(matrix) == pytest.approx((3 / 5 + 2 / 3) / 2)
-    assert mean_class_accuracy(matrix) == pytest.approx(0.8)
+    pooled = totals(np.array([[3, 1, 0, 1], [0, 2, 0, 0], [0, 0, 0, 0]]))
+    assert pooled.tolist() == [[5, 2, 0], [3, 3, 0], [3, 2, 0]]
+    assert pixel_accuracy(pooled) == pytest.approx(5 / 7)
+    np.testing.assert_allclose(class_accuracy(pooled), [3 / 5, 1, np.nan])
+    np.testing.assert_allclose(class_iou(pooled), [3 / 5, 2 / 3, np.nan])
+    assert mean_iou(pooled) == pytest.approx((3 / 5 + 2 / 3) / 2)
+    assert mean_class_accuracy(pooled) == pytest.approx(0.8)
 
 
 def test_many_matrices_at_once():
-    matrices = np.stack([confusion_matrix(*maps(i), (4, 4)) for i in range(5)])
+    matrices = totals(np.stack([confusion_matrix(*maps(i), (4, 4)) for i in range(5)]))
     for measure in (pixel_accuracy, mean_class_accuracy, mean_iou, class_iou):
         np.testing.assert_allclose(measure(matrices), [measure(matrix) for matrix in matrices])
 
@@ -53,7 +56,9 @@ def test_many_matrices_at_once():
 def test_nothing_labelled():
     matrix = confusion_matrix(np.full((2, 2), 255), np.zeros((2, 2), dtype=int), (3, 3))
     assert matrix.sum() == 0
-    assert all(np.isnan(measure(matrix)) for measure in (pixel_accuracy, mean_class_accuracy, mean_iou))
+    assert all(
+        np.isnan(measure(totals(matrix))) for measure in (pixel_accuracy, mean_class_accuracy, mean_iou)
+    )
 
 
 def test_mistakes():

@@ -9,8 +9,10 @@ from scipy.linalg import sqrtm
 from torch.utils.data import Dataset
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
+from eval.fidelity import extractor
+from eval.fidelity.extractor import Extractor, extractor_of, open_extractor
 from eval.metrics import frechet
-from eval.metrics.frechet import fid_inception, frechet_from_features, frechet_vit
+from eval.metrics.frechet import frechet_from_features
 from eval.metrics.vit_extractor import classifier_outputs, load_classifier, register_vit_extractor
 
 
@@ -48,6 +50,10 @@ def classifier():
     return model, ViTImageProcessor(size=size, image_mean=[0.5] * 3, image_std=[0.25] * 3)
 
 
+def distance(a: torch.Tensor, b: torch.Tensor, by: Extractor) -> float:
+    return frechet_from_features(*(by(Pictures(images))["features"] for images in (a, b)))
+
+
 def by_scipy(a: np.ndarray, b: np.ndarray) -> float:
     (mu_a, cov_a), (mu_b, cov_b) = ((x.mean(0), np.cov(x, rowvar=False)) for x in (a, b))
     return ((mu_a - mu_b) ** 2).sum() + np.trace(cov_a + cov_b - 2 * sqrtm(cov_a @ cov_b).real)
@@ -81,17 +87,17 @@ def test_mistakes(a, b, message):
         frechet_from_features(a, b)
 
 
-def test_a_classifiers_distance(classifier, capsys):
-    a, b = pictures(0), pictures(1) // 2
-    found = frechet_vit(Pictures(a), Pictures(b), *classifier)
-    assert list(found) == ["frechet_vit"]
+def test_a_classifiers_distance(classifier, capsys, monkeypatch):
+    a, b, vit = pictures(0), pictures(1) // 2, extractor_of(*classifier)
+    assert vit.label("fid") == "frechet_vit"
+    found = distance(a, b, vit)
     features = [classifier_outputs(*classifier, images)["features"] for images in (a, b)]
-    assert found["frechet_vit"] == pytest.approx(frechet_from_features(*features), rel=1e-5)
-    assert found["frechet_vit"] == pytest.approx(by_scipy(*(x.double().numpy() for x in features)), rel=1e-3)
-    turned = frechet_vit(Pictures(b), Pictures(a), *classifier, batch_size=5)
-    assert turned["frechet_vit"] == pytest.approx(found["frechet_vit"], rel=1e-4)
-    assert frechet_vit(Pictures(a), Pictures(a), *classifier)["frechet_vit"] == pytest.approx(0, abs=1e-3)
-    assert tuple(capsys.readouterr()) == ("", "")
+    assert found == pytest.approx(frechet_from_features(*features), rel=1e-5)
+    assert found == pytest.approx(by_scipy(*(x.double().numpy() for x in features)), rel=1e-3)
+    assert distance(a, a, vit) == pytest.approx(0, abs=1e-3)
+    monkeypatch.setattr(extractor, "BATCH", 5)
+    assert distance(b, a, vit) == pytest.approx(found, rel=1e-4)
+    assert capsys.readouterr().out == ""
 
 
 def test_pixels_reach_the_model_as_the_processor_says(classifier):
@@ -126,7 +132,7 @@ def test_torch_fidelity_called_directly_agrees(classifier):
         save_cpu_ram=True,
         cache=False,
     )
-    assert found["frechet_inception_distance"] == frechet_vit(a, b, *classifier)["frechet_vit"]
+    assert found["frechet_inception_distance"] == distance(a.images, b.images, extractor_of(*classifier))
     assert found["inception_score_mean"] >= 1
 
 
@@ -144,7 +150,7 @@ def test_the_model_is_left_as_it_was(classifier):
     model, processor = classifier
     model.train()
     try:
-        frechet_vit(Pictures(pictures(0)), Pictures(pictures(1)), model, processor)
+        distance(pictures(0), pictures(1), extractor_of(model, processor))
         assert model.training
         assert all(parameter.requires_grad for parameter in model.parameters())
         assert not model.base_model._forward_hooks
@@ -172,14 +178,13 @@ class Bomb:
 
 def test_unknown_weights_are_never_unpickled(tmp_path):
     weights = tmp_path / "weights-inception-2015-12-05-6726825d.pth"
-    images = Pictures(pictures(0))
     with pytest.raises(ValueError, match="there is no file"):
-        fid_inception(images, images, weights)
+        open_extractor("inception", weights)
     weights.write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(
         ValueError, match=r"is not torch-fidelity's Inception: SHA-256 [0-9a-f]{64}, expected 6726825d"
     ):
-        fid_inception(images, images, weights)
+        open_extractor("inception", weights)
 
 
 @pytest.mark.slow
@@ -192,7 +197,6 @@ def test_inception_shaped_random_weights(tmp_path, monkeypatch):
     weights = tmp_path / "w.pth"
     weights.write_bytes(b"x")
     monkeypatch.setattr(frechet, "INCEPTION_SHA256", frechet.file_digest(weights))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     torch.manual_seed(0)
-    images = Pictures(pictures(0, n=4))
-    assert fid_inception(images, images, weights)["fid"] == pytest.approx(0, abs=1e-3)
+    images = pictures(0, n=4)
+    assert distance(images, images, open_extractor("inception", weights)) == pytest.approx(0, abs=1e-3)

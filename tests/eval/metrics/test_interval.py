@@ -7,15 +7,16 @@ import pytest
 from scipy import stats
 
 from eval.metrics import interval
-from eval.metrics.confusion import mean_iou
+from eval.metrics.confusion import mean_iou, totals
 from eval.metrics.interval import (
-    Interval,
     bootstrap_mean,
     bootstrap_statistic,
+    intervals,
     paired_difference,
+    paired_intervals,
     paired_statistic,
-    wilson,
 )
+from tokenrank_guidance.interval import Interval, wilson
 
 RNG = np.random.default_rng(0)
 
@@ -35,9 +36,9 @@ def test_a_pooled_statistic_against_a_loop():
     counts = RNG.integers(0, 50, size=(12, 3, 4))
     rng, drawn = np.random.default_rng(5), []
     for row in rng.integers(12, size=(400, 12)):
-        drawn.append(float(mean_iou(counts[row].sum(0))))
-    found = bootstrap_statistic(counts, mean_iou, draws=400, seed=5)
-    assert found.value == pytest.approx(float(mean_iou(counts.sum(0))))
+        drawn.append(float(mean_iou(totals(counts[row].sum(0)))))
+    found = bootstrap_statistic(counts, lambda sums: mean_iou(totals(sums)), draws=400, seed=5)
+    assert found.value == pytest.approx(float(mean_iou(totals(counts.sum(0)))))
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
 
 
@@ -68,8 +69,9 @@ def test_pairs_are_narrower_than_the_difference_of_two():
     base = RNG.random(100)
     found = paired_difference(base + 0.01 + 0.001 * RNG.standard_normal(100), base)
     assert found.value == pytest.approx(0.01, abs=1e-3)
-    assert found.excludes_zero
-    assert not paired_difference(base, base[::-1]).excludes_zero
+    assert found.low > 0
+    reverse = paired_difference(base, base[::-1])
+    assert reverse.low < 0 < reverse.high
     assert paired_difference(base, base) == Interval(0.0, 0.0, 0.0, 100)
 
 
@@ -88,12 +90,31 @@ def test_a_paired_statistic_of_means_is_the_paired_difference():
     )
 
 
+def test_several_figures_are_each_its_own():
+    values, counts = RNG.random((2, 30)), RNG.integers(1, 9, size=(2, 30, 2))
+
+    def share(sums):
+        return sums[:, 0] / sums[:, 1]
+
+    a, b = ({"mean": (values[i], None), "share": (counts[i], share)} for i in (0, 1))
+    assert intervals(a, 300) == {
+        "mean": bootstrap_mean(values[0], 300),
+        "share": bootstrap_statistic(counts[0], share, 300),
+    }
+    assert paired_intervals(a, b, 300) == {
+        "mean": paired_difference(*values, 300),
+        "share": paired_statistic(*counts, share, 300),
+    }
+
+
 def test_one_image_has_no_interval():
     found = bootstrap_mean(np.array([0.5]))
     assert found.value == 0.5
     assert math.isnan(found.low)
-    assert not found.excludes_zero
-    assert found.to_json() == {"value": 0.5, "low": None, "high": None, "n": 1, "level": 0.95}
+    assert found.to_json() == {"value": 0.5, "ci": [None, None], "n": 1}
+    assert found.ends() == "(no interval)"
+    assert Interval(0.5, 0.25, 0.75, 2).to_json() == {"value": 0.5, "ci": [0.25, 0.75], "n": 2}
+    assert Interval(0.5, 0.25, 0.75, 2).ends() == "[0.250, 0.750]"
 
 
 @pytest.mark.parametrize(
@@ -112,7 +133,7 @@ def test_mistakes(call, message):
         call()
 
 
-@pytest.mark.parametrize(("successes", "n"), [(0, 10), (3, 10), (10, 10), (67, 500)])
+@pytest.mark.parametrize(("successes", "n"), [(0, 10), (3, 10), (10, 10), (67, 500), (335, 500)])
 def test_wilson_against_scipy(successes, n):
     expected = stats.binomtest(successes, n).proportion_ci(method="wilson")
     found = wilson(successes, n)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from eval.segmentation.arms import Arm, baseline, best_thresholds, chosen_arms, grid_of_arms
+from eval.segmentation.arms import MEASURES, Arm, baseline, best_thresholds, chosen_arms, grid_of_arms
 
 
 def test_every_choice_at_every_threshold():
@@ -28,11 +28,12 @@ def test_what_others_are_compared_with():
 
 
 def test_the_best_threshold_of_a_report(tmp_path):
-    rows = [
-        {"anchors": "uniform", "kl_threshold": 0.5, "miou": 0.3, "pixel_accuracy": 0.9},
-        {"anchors": "uniform", "kl_threshold": "auto", "miou": 0.4, "pixel_accuracy": 0.8},
-        {"anchors": "uniform", "kl_threshold": 0.7, "miou": 0.4, "pixel_accuracy": 0.7},
-    ]
+    def row(threshold, miou, accuracy):
+        figures = dict.fromkeys(MEASURES, 0.0) | {"miou": miou, "pixel_accuracy": accuracy}
+        spelt = {name: {"value": value, "ci": [0.0, 1.0], "n": 2} for name, value in figures.items()}
+        return {"anchors": "uniform", "kl_threshold": threshold, **spelt}
+
+    rows = [row(0.5, 0.3, 0.9), row("auto", 0.4, 0.8), row(0.7, 0.4, 0.7)]
     report = tmp_path / "report.json"
     report.write_text(json.dumps({"results": rows}))
     assert best_thresholds(report, "miou") == {"uniform": "auto"}

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from eval.metrics.confusion import pixel_accuracy
 from eval.segmentation.clusters import matched_per_data_set
 from eval.segmentation.store import Described
-from eval.segmentation.tally import ClassTally, counts, pixel_accuracy
+from eval.segmentation.tally import ClassTally, counts
 
 EAST, NORTH = [1.0, 0.0], [0.0, 1.0]
 

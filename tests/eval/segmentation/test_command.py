@@ -40,8 +40,7 @@ def data(tmp_path_factory) -> Path:
 def arguments(model: Path, data: Path, out: Path, *more: str) -> list[str]:
     given = {"data": data, "out": out, "device": "cpu", "anchors": "uniform,tokenrank-grid", "size": 64}
     options = [part for name, value in given.items() for part in (f"--{name}", str(value))]
-    kind = "--pipe" if (model / "model_index.json").is_file() else "--vit"
-    return [kind, str(model), *options, "--num-anchors", "16", "--pictures", "0", *more]
+    return ["--model", str(model), *options, "--num-anchors", "16", "--pictures", "0", *more]
 
 
 def report(capsys) -> dict:
@@ -57,7 +56,7 @@ def mistake(capsys, argv: list[str]) -> str:
     return lines[-1]
 
 
-def test_prints_and_keeps_the_report(vit, data, tmp_path, capsys):
+def test_prints_and_keeps_the_report(vit, data, tmp_path, capsys, figures):
     more = ("--kl-threshold", "0.2,auto", "--pictures", "1", "--match", "all")
     assert run(main, arguments(vit, data, tmp_path, *more)) == 0
     result = report(capsys)
@@ -71,24 +70,39 @@ def test_prints_and_keeps_the_report(vit, data, tmp_path, capsys):
     assert result["n"] == 5 and result["skipped"] == {"unreadable": [2]}
     assert result["seed"] == 0 and "torch" in result["versions"] and result["config"]["rows"] == "all"
     row = result["results"][3]
-    assert row["miou_ci"][0] <= row["miou"] <= row["miou_ci"][1] and row["data_set"]["miou"] > 0
-    assert row["differences"]["uniform"]["kl_threshold"] == "auto"
+    assert row["miou"]["ci"][0] <= row["miou"]["value"] <= row["miou"]["ci"][1] and row["miou"]["n"] == 5
+    assert row["data_set"]["miou"]["value"] > 0
+    assert [(one["a"], one["b"]) for one in result["differences"]] == [
+        ("tokenrank-grid@0.2", "uniform@0.2"),
+        ("tokenrank-grid@auto", "uniform@auto"),
+    ]
+    less = result["differences"][1]["metrics"]["miou"]
+    assert less["value"] == pytest.approx(row["miou"]["value"] - result["results"][1]["miou"]["value"])
     assert [one["class"] for one in row["per_class"]] == ["background", "object"]
-    assert (tmp_path / "table.md").read_text().count("\n") == 7
-    assert (tmp_path / "overlays.png").stat().st_size > 5000
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    assert [line[0] for line in cells[2:]] == [*("uniform",) * 2, *("tokenrank-grid",) * 2, "one segment"]
+    for line, row in zip(cells[2:], [*result["results"], result["one_segment"]], strict=True):
+        figures_ = [f"{row[name]['value']:.4g}" for name in ("pixel_accuracy", "mean_class_accuracy", "miou")]
+        assert line[2:5] == figures_ and line[5] == "[{:.3f}, {:.3f}]".format(*row["miou"]["ci"])
+    assert cells[5][6].startswith(f"{less['value']:+.3f} [")
+    axes = figures["overlays.png"].axes
+    assert len(axes) == 2 * 4 and [axes[i].get_title().split(":")[0] for i in (0, 4)] == ["worst", "best"]
+    titles = [one.get_title() for one in axes]
+    assert titles[1] == "truth" and all("mIoU 0." in title for title in (*titles[2:4], *titles[6:]))
 
 
 def test_segments_that_are_lost_or_damaged_are_made_again(vit, data, tmp_path, capsys):
     argv = arguments(vit, data, tmp_path, "--kl-threshold", "0.2", "--match", "data-set")
     assert run(main, argv) == 0
-    first, journal = report(capsys), (tmp_path / "images.jsonl").read_bytes()
+    first, journal = report(capsys), (tmp_path / "images-0.jsonl").read_bytes()
     files = sorted((tmp_path / "segments").iterdir())
     files[0].unlink()
     files[1].write_bytes(files[1].read_bytes()[:-7])
     save_file({"other": torch.zeros(1)}, files[2])
     assert run(main, argv) == 0
     assert report(capsys)["results"] == first["results"]
-    assert (tmp_path / "images.jsonl").read_bytes() == journal
+    assert (tmp_path / "images-0.jsonl").read_bytes() == journal
 
 
 @pytest.mark.parametrize(
@@ -98,7 +112,7 @@ def test_a_damaged_journal_is_one_line_that_says_what_to_do(vit, data, tmp_path,
     argv = arguments(vit, data, tmp_path, "--kl-threshold", "0.2", "--limit", "1")
     assert run(main, argv) == 0
     capsys.readouterr()
-    path = tmp_path / "images.jsonl"
+    path = tmp_path / "images-0.jsonl"
     header, _, lines = path.read_text().partition("\n")
     assert old in lines
     path.write_text(header + "\n" + lines.replace(old, new, 1).replace("[[-0", "[[-1"))
@@ -124,11 +138,11 @@ def test_resumes_without_repeating(vit, data, tmp_path, capsys, monkeypatch):
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.strip().splitlines()[-1].startswith("interrupted: ")
     assert not (tmp_path / "parts" / "report.json").exists()
-    kept = (tmp_path / "parts" / "images.jsonl").read_text()
+    kept = (tmp_path / "parts" / "images-0.jsonl").read_text()
     assert len(kept.splitlines()) == 1 + 3  # two pictures, and the unreadable one
     assert run(main, argv) == 0
     resumed = report(capsys)["results"]
-    assert (tmp_path / "parts" / "images.jsonl").read_text().startswith(kept)
+    assert (tmp_path / "parts" / "images-0.jsonl").read_text().startswith(kept)
     assert run(main, arguments(vit, data, tmp_path / "whole")) == 0
     whole = report(capsys)["results"]
     for row in (*resumed, *whole):
@@ -144,8 +158,8 @@ def test_the_threshold_of_an_earlier_report(vit, data, tmp_path, capsys):
     assert run(main, argv) == 0
     best = {}
     for row in report(capsys)["results"]:
-        if row["miou"] > best.get(row["anchors"], (-1, None))[0]:
-            best[row["anchors"]] = row["miou"], row["kl_threshold"]
+        if row["miou"]["value"] > best.get(row["anchors"], (-1, None))[0]:
+            best[row["anchors"]] = row["miou"]["value"], row["kl_threshold"]
     chosen = ("--rows", "odd", "--tau-from", str(tmp_path / "even" / "report.json"))
     assert run(main, arguments(vit, data, tmp_path / "odd", *chosen)) == 0
     result = report(capsys)
@@ -154,8 +168,8 @@ def test_the_threshold_of_an_earlier_report(vit, data, tmp_path, capsys):
     assert {name: row["kl_threshold"] for name, row in rows.items()} == {
         name: threshold for name, (_, threshold) in best.items()
     }
-    difference = rows["tokenrank-grid"]["differences"]["uniform"]
-    assert difference["kl_threshold"] == best["uniform"][1]
+    (difference,) = result["differences"]
+    assert difference["b"] == rows["uniform"]["arm"] == f"uniform@{best['uniform'][1]}"
     assert "both choose τ" in mistake(
         capsys, arguments(vit, data, tmp_path / "no", *chosen, "--kl-threshold", "1")
     )
@@ -166,7 +180,9 @@ def test_a_pipeline_by_the_reference_preset(pipe, data, tmp_path, capsys):
     assert run(main, [*argv, "--anchors", "reference,tokenrank-grid"]) == 0
     result = report(capsys)
     assert [row["kl_threshold"] for row in result["results"]] == [1.1, 1.1]
-    assert list(result["results"][1]["differences"]) == ["reference"]
+    assert [(one["a"], one["b"]) for one in result["differences"]] == [
+        ("tokenrank-grid@1.1", "reference@1.1")
+    ]
     assert result["config"]["settings"]["dtype"] == "torch.float64"
 
 
@@ -177,7 +193,10 @@ def test_mistakes_are_one_line(vit, data, tmp_path, capsys):
     assert "got tokenrnk; expected some of" in line("--anchors", "tokenrnk")
     assert "expected numbers > 0 or auto" in line("--kl-threshold", "0")
     assert "expected a number" in line("--kl-threshold", "many")
-    assert "not allowed with argument" in line("--pipe", "tiny-flux")
+    both = arguments(vit, data, tmp_path / "out", "--pipe", "tiny-flux")
+    assert "--pipe: it is now called --model: give one of them, once" in mistake(capsys, both)
+    assert "--add-noise would have no effect: a vision transformer sees" in line("--add-noise")
+    assert "got 2, and segments are read at one" in line("--timesteps", "1,2")
     assert "there is no file or folder" in line(of=tmp_path / "none")
     assert "there is no" in line(of=f"coco-stuff27:{tmp_path}")
     assert "damping" in line("--damping", "1")
@@ -188,7 +207,7 @@ def test_mistakes_are_one_line(vit, data, tmp_path, capsys):
     (tmp_path / "bad" / "masks").mkdir()
     for kind in ("images", "masks"):
         (tmp_path / "bad" / kind / "0.png").write_bytes(b"")
-    assert "none of the 1 pictures" in line(of=tmp_path / "bad")
+    assert "none of the 1 images of" in line(of=tmp_path / "bad")
     assert "1 class names for masks with values up to 1" in mistake(
         capsys, arguments(vit, data, tmp_path / "names", "--class-names", "sky")
     )
@@ -206,7 +225,7 @@ def test_other_settings_in_the_same_folder_are_refused(vit, data, tmp_path, caps
 def test_segments_are_better_than_one_for_all(data_folder, tmp_path, capsys):
     """The embedded model's attention on salient objects, against a single segment for the whole picture."""
     source = data_folder / "ecssd_even.parquet"
-    argv = ["--pipe", "tiny-flux", "--data", str(source), "--limit", "3", "--size", "128", "--device", "cpu"]
+    argv = ["--model", "tiny-flux", "--data", str(source), "--limit", "3", "--size", "128", "--device", "cpu"]
     options = ["--anchors", "tokenrank-grid", "--kl-threshold", "0.55,100", "--pictures", "0"]
     assert run(main, [*argv, *options, "--out", str(tmp_path)]) == 0
     result = report(capsys)

@@ -14,12 +14,11 @@ from eval.fidelity.resampling import Estimate
 from eval.generate.arms import Arm, parse_arm
 from eval.generate.draw import Drawing
 from eval.report import save_figure
-from eval.sweep import command
 from eval.sweep.command import choose, main
 from eval.sweep.figures import sweep_figure
 from eval.sweep.grid import Grid, windows
 from eval.sweep.options import parse
-from tests.eval.fidelity.conftest import noise
+from tests.eval.fidelity.conftest import CLASSES, noise
 from tokenrank_guidance.program import run
 from tokenrank_guidance.tiny.architecture import build_pipeline
 
@@ -44,8 +43,8 @@ def measured():
         value = distance(arm)
         accuracy = 0.9 - value / 100
         return {
-            "frechet_vit": Estimate(value, value - 1, value + 1, "random halves"),
-            "accuracy": Estimate(accuracy, accuracy - 0.03, accuracy + 0.03, "Wilson"),
+            "frechet_vit": Estimate(value, value - 1, value + 1, 500, "random halves"),
+            "accuracy": Estimate(accuracy, accuracy - 0.03, accuracy + 0.03, 500, "Wilson"),
         }
 
     arms = [Arm("none"), *TRIED, *SAG]
@@ -104,27 +103,44 @@ def test_the_figure_shows_the_price_of_what_was_chosen_by(measured):
     assert labels == ["accuracy of a classifier", "Fréchet-ViT, not FID (lower is better)"]
 
 
-def test_it_is_chosen_on_some_seeds_and_reported_on_others(measured, monkeypatch, tmp_path, capsys):
-    drawn = []
-    task = SimpleNamespace(
-        drawings=len, prompts=SimpleNamespace(labels=("a",)), reseeded=lambda seed: f"from {seed}"
+def test_it_is_chosen_on_some_seeds_and_reported_on_others(classifier, model, tmp_path, capsys):
+    """Drawn and measured for real: an untrained model, a tiny classifier, noise as the reference."""
+    real, out = tmp_path / "real", tmp_path / "out"
+    real.mkdir()
+    for i in range(12):
+        noise(i, side=32).save(real / f"{i:02d}.png")
+    options = (
+        f"--arms sag --scales 0.25,4 --metrics fid,accuracy --resamples 20 --reference {real} --out {out}"
     )
-    monkeypatch.setattr(command, "open_task", lambda arguments, state: task)
-    monkeypatch.setattr(command, "check_measuring", lambda *_: None)
-    monkeypatch.setattr(command, "generate", lambda arguments, state, task: drawn.append((arguments, task)))
-    monkeypatch.setattr(command, "open_generated", list)
-    monkeypatch.setattr(command, "measure", lambda *_: measured)
-    options = "--scales 0.25,0.5,1 --every 1,2 --arms tokenrank:heads=lambda2,sag"
-    options += " --device cpu --extractor vit:v --out"
-    assert run(main, [*options.split(), str(tmp_path)]) == 0
+    options += f" --model {model} --device cpu --steps 2 --batch-size 4 --extractor vit:{classifier}"
+    options += f" --choose-n 4 --choose-seed 100 --report-n 6 --report-seed 7 --prompts {tmp_path / 'p.txt'}"
+    (tmp_path / "p.txt").write_text("".join(f"a photo of a {name}\t{name}\n" for name in CLASSES))
+    assert run(main, options.split()) == 0
     report = json.loads(capsys.readouterr().out)
-    (choosing, first), (reporting, second) = drawn
-    assert (first, second) == ("from 1000000", "from 0")
-    assert len(choosing.arms) == 13 and len(reporting.arms) == 3
-    assert (choosing.seed, choosing.n, reporting.seed, reporting.n) == (1_000_000, 500, 0, 2000)
-    assert report["chosen"]["sag"] == "sag:scale=0.5:every=1"
-    assert report["stand_in"] and len(report["choosing"]["results"]) == 13
-    assert {path.name for path in tmp_path.iterdir()} == {"report.json", "table.md", "sweep.png", "sweep.svg"}
+    tried = {row["arm"]: row["metrics"]["frechet_vit"] for row in report["choosing"]["results"]}
+    assert (
+        list(tried) == ["none", "sag:scale=0.25", "sag:scale=4"] and report["choosing"]["differences"] == []
+    )
+    assert all(figure["n"] == 4 for figure in tried.values())
+    best = min(list(tried)[1:], key=lambda arm: tried[arm]["value"])
+    assert report["chosen"] == {"sag": best} and report["config"]["by"] == "frechet_vit"
+    assert [(row["arm"], row["n"]) for row in report["results"]] == [("none", 6), (best, 6)]
+    (pair,) = report["differences"]
+    assert (pair["a"], pair["b"]) == ("none", best)
+    found = [row["metrics"]["frechet_vit"]["value"] for row in report["results"]]
+    assert pair["metrics"]["frechet_vit"]["value"] == pytest.approx(found[0] - found[1])
+    assert report["seed"] == 7 and report["n"] == 6 and report["stand_in"]
+    for stage, arms, n, seed in (("choose", 3, 4, 100), ("report", 2, 6, 7)):
+        manifests = [json.loads(path.read_text()) for path in (out / stage).glob("*/manifest.json")]
+        assert len(manifests) == arms and {(one["n"], one["seed"]) for one in manifests} == {(n, seed)}
+    text = (out / "table.md").read_text()
+    assert text.startswith(f"Chosen by frechet_vit on seeds from 100 on: sag: {best}. On seeds from 7 on:\n")
+    for row in (*report["results"], *report["choosing"]["results"]):
+        assert f"| {row['arm']} | {row['metrics']['frechet_vit']['value']:.4g} (no interval) |" in text
+    assert "All settings, on the seeds of the choice:" in text and f"| none − {best} |" in text
+    assert {path.name for path in out.iterdir() if path.is_file()} == {
+        "report.json", "table.md", "sweep.png", "sweep.svg"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

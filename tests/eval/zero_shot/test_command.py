@@ -30,7 +30,7 @@ def data(tmp_path_factory) -> Path:
 
 
 def arguments(pipe: object, data: object, out: Path, *more: str) -> list[str]:
-    given = {"pipe": pipe, "data": data, "out": out, "device": "cpu", "size": 32, "draws": 1}
+    given = {"model": pipe, "data": data, "out": out, "device": "cpu", "size": 32, "draws": 1}
     options = [part for name, value in given.items() for part in (f"--{name}", str(value))]
     few = ("--curve", "2", "--pictures", "0", "--concept", "box")
     return [*options, *(few if "--concept" not in more else few[:4]), *more]
@@ -49,38 +49,50 @@ def mistake(capsys, argv: list[str]) -> str:
     return last
 
 
-def test_prints_and_keeps_the_report(flux, data, tmp_path, capsys):
+def test_prints_and_keeps_the_report(flux, data, tmp_path, capsys, figures):
     assert run(main, arguments(flux, data, tmp_path, "--pictures", "1")) == 0
     result = report(capsys)
     assert result == json.loads((tmp_path / "report.json").read_text())
     names = ["row", "column", "rollout", "concept-attention", "bounce", "bounce-lambda2"]
-    assert [row["method"] for row in result["results"]] == names
+    assert [row["arm"] for row in result["results"]] == names
     assert result["n"] == 4 and result["skipped"] == {"unreadable": [2]} and result["seed"] == 0
     for row in result["results"]:
         for name in ("acc", "miou", "map", "ca_miou"):
-            low, high = row[f"{name}_ci"]
-            assert 0 <= low <= row[name] <= high <= 1
-        assert row["ca_miou"] == pytest.approx(row["acc"] / (2 - row["acc"]))
+            low, high = row[name]["ci"]
+            assert 0 <= low <= row[name]["value"] <= high <= 1 and row[name]["n"] == 4
+        accuracy = row["acc"]["value"]
+        assert row["ca_miou"]["value"] == pytest.approx(accuracy / (2 - accuracy))
         assert [one["class"] for one in row["per_class"]] == ["box"]
-        assert row["per_class"][0]["miou"] == pytest.approx(row["miou"])
-    assert list(result["results"][5]["differences"]) == names[:5]
-    gap = result["results"][5]["differences"]["row"]["miou"]["value"]
-    assert gap == pytest.approx(result["results"][5]["miou"] - result["results"][0]["miou"])
-    points = [(point["direction"], point["n"]) for point in result["curve"]]
+        assert row["per_class"][0]["miou"] == pytest.approx(row["miou"]["value"])
+    pairs = [(a, b) for place, a in enumerate(names) for b in names[:place]]
+    assert [(one["a"], one["b"]) for one in result["differences"]] == pairs
+    gap = result["differences"][pairs.index(("bounce-lambda2", "row"))]["metrics"]["miou"]["value"]
+    miou = [row["miou"]["value"] for row in result["results"]]
+    assert gap == pytest.approx(miou[5] - miou[0])
+    points = [(point["direction"], point["bounces"]) for point in result["curve"]]
     assert points == [("outgoing", 1), ("outgoing", 2), ("incoming", 1), ("incoming", 2)]
     same = ("acc", "miou", "map")
     assert [result["curve"][1][k] for k in same] == [result["results"][5][k] for k in same]
     assert result["curve"][2]["miou"] != result["curve"][0]["miou"]
-    assert "mIoU of each class" in (tmp_path / "table.md").read_text()
-    for figure in ("pictures.png", "curve.png"):
-        assert (tmp_path / figure).stat().st_size > 5000
+    methods, title, classes = (tmp_path / "table.md").read_text().strip().split("\n\n")
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in methods.splitlines()]
+    assert [line[0] for line in cells[2:]] == names and title == "mIoU of each class:"
+    for line, row in zip(cells[2:], result["results"], strict=True):
+        assert line[1:3] == [f"{row[name]['value']:.4g}" for name in ("acc", "miou")]
+        assert [line[3], line[5]] == ["[{:.3f}, {:.3f}]".format(*row[name]["ci"]) for name in ("miou", "map")]
+    assert classes.splitlines()[2].split(" | ")[:3] == ["| box", "4", f"{miou[0]:.4g}"]
+    titles = [axes.get_title() for axes in figures["pictures.png"].axes]
+    assert len(titles) == 2 * 7 and titles[0].startswith("worst: ") and titles[7].startswith("best: ")
+    assert [title.split("\n")[0] for title in titles[1:7]] == names
+    curves = {line.get_label(): list(line.get_ydata()) for line in figures["curve.png"].axes[0].lines}
+    points = [100 * point["miou"]["value"] for point in result["curve"]]
+    assert curves["outgoing bounces, λ2"] == points[:2] and curves["incoming bounces, λ2"] == points[2:]
+    assert curves["row"] == [100 * miou[0]] * 2
 
 
-def test_the_curve_shows_both_directions_and_the_methods_without_bounces(flux, data, tmp_path, monkeypatch):
-    kept = {}
-    monkeypatch.setattr(command, "save_figure", lambda figure, path: kept.update({path.name: figure}))
+def test_the_curve_shows_both_directions_and_the_methods_without_bounces(flux, data, tmp_path, figures):
     assert run(main, arguments(flux, data, tmp_path, "--methods", "row,bounce")) == 0
-    (legend,) = kept["curve.png"].legends
+    (legend,) = figures["curve.png"].legends
     names = [text.get_text() for text in legend.texts]
     assert names == ["outgoing bounces, λ2", "incoming bounces, λ2", "row"]
 
@@ -100,11 +112,11 @@ def test_resumes_without_repeating(flux, data, tmp_path, capsys, monkeypatch):
         assert run(main, argv) == 130
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.strip().splitlines()[-1].startswith("interrupted: ")
-    kept = (tmp_path / "parts" / "pictures.jsonl").read_text()
+    kept = (tmp_path / "parts" / "images-0.jsonl").read_text()
     assert len(kept.splitlines()) == 1 + 3  # two pictures, and the unreadable one
     assert run(main, argv) == 0
     resumed = report(capsys)
-    assert (tmp_path / "parts" / "pictures.jsonl").read_text().startswith(kept)
+    assert (tmp_path / "parts" / "images-0.jsonl").read_text().startswith(kept)
     assert run(main, arguments(flux, data, tmp_path / "whole", "--methods", "row,bounce")) == 0
     whole = report(capsys)
     assert resumed["results"] == whole["results"] and resumed["curve"] == whole["curve"]
@@ -127,7 +139,7 @@ def test_unets(data, tmp_path, capsys):
     pipeline("sd").save_pretrained(tmp_path / "sd")
     assert run(main, arguments(tmp_path / "sd", data, tmp_path / "out", "--limit", "2")) == 0
     result = report(capsys)
-    assert [r["method"] for r in result["results"]] == ["daam", "bounce", "bounce-lambda2"]
+    assert [r["arm"] for r in result["results"]] == ["daam", "bounce", "bounce-lambda2"]
     assert "row needs text and image" in mistake(
         capsys, arguments(tmp_path / "sd", data, tmp_path / "row", "--methods", "row")
     )
@@ -135,10 +147,10 @@ def test_unets(data, tmp_path, capsys):
 
 def test_miniatures_know_their_labels_alone(data, tmp_path):
     argv = arguments("tiny-flux", data, tmp_path)
-    task = command.open_task(command.parse([one for one in argv if one not in ("--size", "32")]))
+    task = command.open_task(command.parse([one for one in argv if one not in ("--size", "32")]), "cpu")
     options = {arm.name: arm.options for arm in task.arms}
     assert "church" in options["concept-attention"].background and options["row"].resolution == 128
-    task = command.open_task(command.parse([*argv, "--background", "tench"]))
+    task = command.open_task(command.parse([*argv, "--background", "tench"]), "cpu")
     assert task.arms[0].options.background == ("tench",) and task.arms[0].options.resolution == 32
 
 
@@ -153,7 +165,7 @@ def test_a_folder_that_training_wrote(data, tmp_path, capsys):
     argv = [*arguments(tmp_path / "tiny-flux", data, tmp_path / "out", *more), "--pictures", "0"]
     assert run(main, argv) == 0
     found = report(capsys)
-    assert [row["method"] for row in found["results"]] == ["concept-attention", "bounce"]
+    assert [row["arm"] for row in found["results"]] == ["concept-attention", "bounce"]
     assert "golf ball" in found["config"]["arms"]["concept-attention"]["background"]
 
 

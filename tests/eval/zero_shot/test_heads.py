@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from eval.metrics.confusion import mean_iou
+from eval.metrics.confusion import mean_iou, totals
 from eval.zero_shot.heads import HeadsResult, Picture, command, read_layer
 from eval.zero_shot.heads.command import main
 from eval.zero_shot.heads.result import spearman
@@ -47,7 +47,9 @@ def test_ranks_are_correlated_as_scipy_does():
 def test_correlations_by_hand(index):
     found = result(7)
     lambda2 = np.mean([one.lambda2 for one in found.pictures], 0)
-    miou = [mean_iou(sum(one.confusion[index, head] for one in found.pictures)) for head in range(HEADS)]
+    miou = [
+        mean_iou(totals(sum(one.confusion[index, head] for one in found.pictures))) for head in range(HEADS)
+    ]
     precision = np.mean([one.precision[index] for one in found.pictures], 0)
     np.testing.assert_allclose(found.lambda2, lambda2)
     np.testing.assert_allclose(found.miou(index), miou)
@@ -68,15 +70,17 @@ def test_the_interval_holds_what_other_pictures_give():
     up, down = (found.correlation(index, "map", within=False) for index in (0, 1))
     assert (up.value, up.low, up.high) == pytest.approx((1, 1, 1))
     assert (down.value, down.low, down.high) == pytest.approx((-1, -1, -1))
-    assert found.over_heads(0, "map", within=False) == pytest.approx((1, 1))
+    heads = found.over_heads(0, "map", within=False)
+    assert (heads.value, heads.low, heads.high) == pytest.approx((1, 1, 1)) and heads.n == HEADS
 
 
 def test_few_heads_leave_a_wide_interval_however_many_the_pictures():
     """Thirty pictures that agree about six heads of no order."""
     found = HeadsResult(("row", "tokenrank"), ["a"], np.zeros(HEADS, dtype=int), pictures(1) * 30)
     one = found.correlation(0, "map", within=False)
-    low, high = found.over_heads(0, "map", within=False)
-    assert one.low == pytest.approx(one.high) and low + 0.5 < one.value < high - 0.05
+    heads = found.over_heads(0, "map", within=False)
+    assert one.low == pytest.approx(one.high) and heads.value == pytest.approx(one.value)
+    assert heads.low + 0.5 < one.value < heads.high - 0.05
 
 
 def test_heads_are_read_apart_as_a_dense_computation_does():
@@ -124,14 +128,13 @@ def data(tmp_path_factory):
 
 
 def arguments(model, data, out, *more):
-    kind = "--vit" if model.name in ("vit", "siglip") else "--pipe"
     fixed = ("--size", "32", "--device", "cpu", "--concept", "box", "--out", str(out))
-    noise = ("--draws", "1") if kind == "--pipe" else ()
-    return [kind, str(model), "--data", str(data), *fixed, *noise, *more]
+    noise = () if model.name in ("vit", "siglip") else ("--draws", "1")
+    return ["--model", str(model), "--data", str(data), *fixed, *noise, *more]
 
 
 @pytest.mark.parametrize(("name", "layers", "heads"), [("flux", 4, 2), ("vit", 3, 2)])
-def test_the_program(models, data, tmp_path, capsys, name, layers, heads):
+def test_the_program(models, data, tmp_path, capsys, figures, name, layers, heads):
     assert run(main, arguments(models / name, data, tmp_path)) == 0
     found = json.loads(capsys.readouterr().out)
     assert found == json.loads((tmp_path / "report.json").read_text())
@@ -141,14 +144,18 @@ def test_the_program(models, data, tmp_path, capsys, name, layers, heads):
         assert [one["layer"] for one in row["heads"]] == sorted([*range(layers)] * heads)
         assert all(0 <= one[key] <= 1 for one in row["heads"] for key in ("lambda2", "miou", "map"))
         expected = spearmanr([h["lambda2"] for h in row["heads"]], [h["miou"] for h in row["heads"]])
-        assert row["spearman_miou"] == pytest.approx(expected.statistic)
-    for suffix in ("png", "svg"):
-        assert (tmp_path / f"heads.{suffix}").stat().st_size > 10_000
+        assert row["spearman_miou"]["value"] == pytest.approx(expected.statistic)
+        assert row["spearman_miou"]["n"] == 3 and row["spearman_miou_over_heads"]["n"] == layers * heads
+    assert set(figures) == {"heads.png", "heads.svg"}
+    for panel, row in zip(figures["heads.png"].axes, found["results"], strict=True):
+        points = [tuple(point) for dots in panel.collections for point in dots.get_offsets().tolist()]
+        assert points == [(h["lambda2"], pytest.approx(100 * h["miou"])) for h in row["heads"]]
+        assert f"ρ {row['spearman_miou']['value']:+.2f}".replace("-", "−") in panel.get_title()
 
 
 def test_resumes_without_repeating(models, data, tmp_path, capsys, monkeypatch):
     argv = arguments(models / "vit", data, tmp_path / "parts", "--maps", "row")
-    calls, measured = [], command._measured
+    calls, measured = [], command.measured
 
     def stop(*given):
         calls.append(1)
@@ -157,14 +164,14 @@ def test_resumes_without_repeating(models, data, tmp_path, capsys, monkeypatch):
         return measured(*given)
 
     with monkeypatch.context() as patched:
-        patched.setattr(command, "_measured", stop)
+        patched.setattr(command, "measured", stop)
         assert run(main, argv) == 130
     assert capsys.readouterr().out == ""
-    kept = (tmp_path / "parts" / "heads.jsonl").read_text()
+    kept = (tmp_path / "parts" / "images-0.jsonl").read_text()
     assert len(kept.splitlines()) == 2
     assert run(main, argv) == 0
     resumed = json.loads(capsys.readouterr().out)
-    assert (tmp_path / "parts" / "heads.jsonl").read_text().startswith(kept)
+    assert (tmp_path / "parts" / "images-0.jsonl").read_text().startswith(kept)
     assert run(main, arguments(models / "vit", data, tmp_path / "whole", "--maps", "row")) == 0
     assert json.loads(capsys.readouterr().out)["results"] == resumed["results"]
 
@@ -180,5 +187,6 @@ def test_mistakes(models, data, tmp_path, capsys):
     assert "its denoiser takes 32 channels, an image gives 16" in of("control")
     assert "has no class token for a walk to start at" in of("siglip")
     assert "expected some of row, column, bounce, tokenrank" in of("vit", "--maps", "best")
-    assert "not allowed with argument" in of("vit", "--pipe", "tiny-flux")
+    assert "--vit: it is now called --model: give one of them, once" in of("vit", "--vit", "google/vit")
+    assert "--draws would have no effect: a vision transformer is read once" in of("vit", "--draws", "2")
     assert not (tmp_path / "out" / "report.json").exists()

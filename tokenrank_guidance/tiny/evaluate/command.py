@@ -7,7 +7,6 @@ import json
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from tokenrank_guidance.files.pretrained import load_part, load_weights
 from tokenrank_guidance.files.writing import RESULT, staged
+from tokenrank_guidance.interval import wilson
 from tokenrank_guidance.program import results_stream
 from tokenrank_guidance.report import versions
 from tokenrank_guidance.tiny.dataset import pictures, read_rows, resize
@@ -42,20 +42,6 @@ IMAGENETTE = {
     "parachute": 701,
 }
 BATCH = 50
-
-
-@dataclass(frozen=True)
-class Share:
-    """k of n right, with the 95 % Wilson interval of the share."""
-
-    right: int
-    n: int
-
-    def to_json(self) -> dict[str, object]:
-        share, z = self.right / self.n, 1.959964
-        centre = (share + z * z / (2 * self.n)) / (1 + z * z / self.n)
-        half = z / (1 + z * z / self.n) * (share * (1 - share) / self.n + (z / (2 * self.n)) ** 2) ** 0.5
-        return {"accuracy": share, "ci": [centre - half, centre + half], "n": self.n}
 
 
 class Classifier:
@@ -130,7 +116,7 @@ def evaluate(
     for name, batches in arms.items():
         hits = [classifier(images) == classes for images, classes in tqdm(batches, desc=name, unit="batch")]
         right = torch.cat(hits)
-        results[name] = Share(int(right.sum()), len(right)).to_json()
+        results[name] = {"accuracy": wilson(int(right.sum()), len(right)).to_json()}
     errors = [F.mse_loss(autoencode(images), images).item() for images, _ in real]
     results["autoencoder_psnr_db"] = float(10 * np.log10(4 / np.mean(errors)))
     return results

@@ -1,0 +1,50 @@
+"""What a --model is: a diffusers pipeline or a vision transformer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenrank_guidance.pipelines import Model
+
+TIMM = "timm/"
+PIPELINE = ("model_index.json", "training.json")  # in a folder: a pipeline's, a miniature's
+
+
+def is_vision_transformer(name: str) -> bool:
+    """Whether `name` is seen to be one without a question to the Hub: timm's, or a folder of no pipeline."""
+    folder = Path(name)
+    return name.startswith(TIMM) or (
+        folder.is_dir() and not any((folder / file).is_file() for file in PIPELINE)
+    )
+
+
+def is_pipeline(name: str) -> bool:
+    """Whether `name` is a pipeline: an embedded one, a folder's, or the Hub's, which is asked."""
+    if is_vision_transformer(name):
+        return False
+    if Path(name).is_dir() or "/" not in name:
+        return True
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        hf_hub_download(name, PIPELINE[0])
+    except (
+        HfHubHTTPError,
+        OSError,
+        ValueError,
+    ):  # it has none, or the Hub cannot be reached: loading will say
+        return False
+    return True
+
+
+def open_pipeline(name: str, device: str, dtype: str) -> Model:
+    """The pipeline, without bars of its own; errors as of `load_model`."""
+    from tokenrank_guidance.devices import DTYPES
+    from tokenrank_guidance.pipelines import load_model
+
+    model = load_model(name, device, DTYPES[dtype])
+    model.pipe.set_progress_bar_config(disable=True)
+    return model
