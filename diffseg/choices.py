@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from diffseg.maps.anchors import ANCHORS
 from tokenrank_guidance.option_groups import refuse_without_effect
 
-ANCHOR_NAMES = (
-    "tokenrank-grid",
-    "uniform",
-    "tokenrank-topk",
-    "tokenrank-nms",
-    "tokenrank-sample",
-    "reference",
-)
-BLIND = ("uniform", "reference")  # anchors that do not look at the chain, in the order of being compared with
-SAMPLED = ("tokenrank-sample",)  # anchors that are drawn at random
+ANCHOR_NAMES = tuple(ANCHORS)
+BLIND = tuple(name for name, rule in ANCHORS.items() if rule.blind)  # what others are compared with
+SAMPLED = tuple(name for name, rule in ANCHORS.items() if rule.drawn)
 PRESET_NAMES = ("default", "reference")
 VOTES = ("majority", "mean")
 MOST_MERGES = 1000
@@ -31,5 +25,5 @@ def check_anchor_options(arguments: Any, anchors: Sequence[str], random: bool = 
         refuse_without_effect(arguments, ["damping"], f"{', '.join(anchors)} anchors ask no TokenRank")
     if not random and not arguments.add_noise and not any(name in SAMPLED for name in anchors):
         refuse_without_effect(
-            arguments, ["seed"], f"only --add-noise and --anchors {SAMPLED[0]} draw from it"
+            arguments, ["seed"], f"only --add-noise and --anchors {' or '.join(SAMPLED)} draw from it"
         )

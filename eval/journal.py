@@ -8,14 +8,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 from eval.schema import Schema, validated
 from tokenrank_guidance.files.reading import parse_json
-from tokenrank_guidance.report import plain
+from tokenrank_guidance.report import Json, plain
 
-Json = dict[str, Any]
 Check = Callable[[str, Json], object]
 
 
@@ -72,9 +70,7 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _lock(self) -> None:

@@ -29,6 +29,8 @@ from tokenrank_guidance.families.registry import calling_of
 if TYPE_CHECKING:
     from diffusers.guiders.classifier_free_guidance import GuiderOutput
 
+USUAL = GuidanceSettings()
+
 
 class TokenRankGuider(ClassifierFreeGuidance):
     """Classifier-free guidance with `SelfAttentionGuidance`, for modular pipelines.
@@ -55,19 +57,19 @@ class TokenRankGuider(ClassifierFreeGuidance):
         enabled: bool = True,
         *,
         scorer: str = "tokenrank",
-        sag_scale: float = 0.75,
-        layers: Layers = "auto",
-        damping: float = 0.99,
-        head_weights: Literal["mean", "lambda2"] = "mean",
-        threshold: float = 1.0,
-        blur_kernel: int = 9,
-        blur_sigma: float = 1.0,
-        sag_start: float = 0.0,
-        sag_stop: float = 1.0,
-        every: int = 1,
-        mask: Literal["hard", "soft"] = "hard",
-        reuse: int = 1,
-        keep_contrast: float = 1.0,
+        sag_scale: float = USUAL.sag_scale,
+        layers: Layers = USUAL.layers,
+        damping: float = USUAL.damping,
+        head_weights: Literal["mean", "lambda2"] = USUAL.head_weights,
+        threshold: float = USUAL.threshold,
+        blur_kernel: int = USUAL.blur_kernel,
+        blur_sigma: float = USUAL.blur_sigma,
+        sag_start: float = USUAL.start,
+        sag_stop: float = USUAL.stop,
+        every: int = USUAL.every,
+        mask: Literal["hard", "soft"] = USUAL.mask,
+        reuse: int = USUAL.reuse,
+        keep_contrast: float = USUAL.keep_contrast,
         rescale: float | None = None,
     ) -> None:
         for name, holds, expected in (

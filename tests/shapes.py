@@ -10,7 +10,7 @@ from jaxtyping import install_import_hook
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # a whole number is a float, to pyright too
 CHAIN = "bounce coerce distribution heads logits mask score spectrum stationary walks"
 GUIDANCE = "agreement contrast degrade degraded parts predict"
-MAPS = "aggregate anchors labels merge metastable refine"
+MAPS = "aggregate labels merge metastable refine"
 PASSES = "channels denoise noise sizes"
 WORDS = "chain concept_attention concept_text joint unet"
 MODULES = [

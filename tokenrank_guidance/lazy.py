@@ -26,3 +26,13 @@ def lazy(package: str, exports: Mapping[str, str]) -> tuple[Find, Listed]:
         return value
 
     return find, lambda: sorted({*vars(sys.modules[package]), *home})
+
+
+class LazyModule:
+    """A module that is imported when something of it is first asked for: a registry's names need no torch."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(import_module(self._name), attribute)

@@ -1,16 +1,23 @@
-"""Where merging starts: anchor tokens, spread blindly or chosen by the chain."""
+"""Where merging starts: anchor tokens, spread blindly or chosen by the chain.
+
+`ANCHORS` has the rules that settings and options know by name; torch is there once one is asked for tokens.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from tokenrank_guidance.lazy import LazyModule
 
-from tokenrank_guidance.markov.operator import token_index
+if TYPE_CHECKING:
+    import torch
+    from jaxtyping import Float, Int
+    from torch import Tensor
+else:
+    torch = LazyModule("torch")
 
 Grid = tuple[int, int]
 
@@ -28,7 +35,7 @@ class AnchorRequest:
     generator: torch.Generator
 
 
-AnchorChoice = Callable[[AnchorRequest], Int[Tensor, " anchors"]]
+AnchorChoice = Callable[[AnchorRequest], "Int[Tensor, ' anchors']"]
 
 
 def choose_anchors(choice: str | AnchorChoice, request: AnchorRequest) -> Int[Tensor, " anchors"]:
@@ -37,9 +44,11 @@ def choose_anchors(choice: str | AnchorChoice, request: AnchorRequest) -> Int[Te
     `choice` is a name in `ANCHORS` or a function of the request. More anchors than tokens means every token,
     except for "reference". Raises ValueError for an unknown name and for what are no distinct tokens.
     """
+    from tokenrank_guidance.markov.operator import token_index
+
     if isinstance(choice, str) and choice not in ANCHORS:
         raise ValueError(f"anchors: got {choice!r}, expected one of {', '.join(ANCHORS)}, or a function")
-    chosen = ANCHORS[choice](request) if isinstance(choice, str) else choice(request)
+    chosen = ANCHORS[choice].choose(request) if isinstance(choice, str) else choice(request)
     return token_index(chosen, len(request.rank)).to(request.rank.device)
 
 
@@ -137,11 +146,20 @@ def _sample(request: AnchorRequest) -> Int[Tensor, " anchors"]:
     return torch.multinomial(weights, _clamped(request), generator=request.generator)
 
 
-ANCHORS: dict[str, AnchorChoice] = {
-    "tokenrank-grid": _best_of_cell,
-    "uniform": _uniform,
-    "tokenrank-topk": _top,
-    "tokenrank-nms": _suppressed,
-    "tokenrank-sample": _sample,
-    "reference": _reference,
+@dataclass(frozen=True)
+class AnchorRule:
+    """A choice with a name: whether it is `blind` to the chain, and whether it is `drawn` at random."""
+
+    choose: AnchorChoice
+    blind: bool = False
+    drawn: bool = False
+
+
+ANCHORS: dict[str, AnchorRule] = {
+    "tokenrank-grid": AnchorRule(_best_of_cell),
+    "uniform": AnchorRule(_uniform, blind=True),
+    "tokenrank-topk": AnchorRule(_top),
+    "tokenrank-nms": AnchorRule(_suppressed),
+    "tokenrank-sample": AnchorRule(_sample, drawn=True),
+    "reference": AnchorRule(_reference, blind=True),
 }

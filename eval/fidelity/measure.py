@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 from eval.fidelity.cache import features_of
 from eval.fidelity.choices import NATIVE
@@ -21,8 +20,8 @@ from eval.fidelity.resampling import Estimate, compare, compare_accuracy, estima
 from tokenrank_guidance.files.writing import check_writable
 from tokenrank_guidance.interval import difference
 from tokenrank_guidance.messages import progress, say
+from tokenrank_guidance.report import Json
 
-Json = dict[str, Any]
 Pair = tuple[Generated, Generated]
 
 

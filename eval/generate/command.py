@@ -6,7 +6,6 @@ import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from accelerate import PartialState
@@ -21,9 +20,7 @@ from eval.metrics.interval import bootstrap_mean
 from eval.processes import agreed, join_processes
 from eval.report import provenance
 from tokenrank_guidance.messages import say
-from tokenrank_guidance.report import emit
-
-Json = dict[str, Any]
+from tokenrank_guidance.report import Json, emit
 
 
 def main(argv: Sequence[str]) -> None:

@@ -19,9 +19,8 @@ from tokenrank_guidance.files.digest import bytes_digest, file_digest
 from tokenrank_guidance.files.reading import read_json
 from tokenrank_guidance.files.writing import check_writable, write_whole
 from tokenrank_guidance.messages import say
-from tokenrank_guidance.report import write_json
+from tokenrank_guidance.report import Json, write_json
 
-Json = dict[str, Any]
 MANIFEST, JOURNALS = "manifest.json", "batches-*.jsonl"
 SHARD = 1000
 SAVING = {"png": {"format": "PNG"}, "webp": {"format": "WEBP", "lossless": True, "exact": True}}  # of FORMATS

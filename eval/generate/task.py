@@ -22,11 +22,10 @@ from tokenrank_guidance.devices import DTYPES
 from tokenrank_guidance.files.digest import joint_digest, tensors_digest
 from tokenrank_guidance.messages import say
 from tokenrank_guidance.pipelines import load_model
-from tokenrank_guidance.report import versions
+from tokenrank_guidance.report import Json, versions
 from tokenrank_guidance.schedulers import exchange_scheduler
 from tokenrank_guidance.sizes import check_size
 
-Json = dict[str, Any]
 PACKAGES = ("torch", "diffusers", "transformers")
 
 

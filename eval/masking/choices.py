@@ -3,24 +3,17 @@
 from collections.abc import Collection
 from difflib import get_close_matches
 
+from eval.masking.fills import FILLS
+
 SCORER_NAMES = (
-    "random",
-    "centre",
-    "column_sum",
-    "cls_attention",
-    "rollout",
-    "tokenrank",
-    "tokenrank_per_head",
-    "tokenrank_lambda2",
-    "tokenrank_cls",
-    "tokenrank_per_head_cls",
-    "tokenrank_lambda2_cls",
-    "cross_layer_tokenrank",
-    "cross_layer_walk",
+    *("random", "centre", "column_sum", "cls_attention", "rollout"),
+    *("tokenrank", "tokenrank_per_head", "tokenrank_lambda2"),
+    *("tokenrank_cls", "tokenrank_per_head_cls", "tokenrank_lambda2_cls"),
+    *("cross_layer_tokenrank", "cross_layer_walk"),
 )
 OF_NO_LAYER = ("random", "centre", "rollout", "cross_layer_tokenrank", "cross_layer_walk")
 RANDOM = "random"
-MASKS = ("zero", "mean", "blur", "drop")
+MASKS = (*FILLS, "drop")
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 

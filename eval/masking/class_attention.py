@@ -22,7 +22,7 @@ def cls_attention(record: AttentionRecord) -> Float[Tensor, "batch patches"]:
             f"{record.module or 'the model'} has no class token, so it has no CLS attention: use column_sum, "
             "rollout or tokenrank"
         )
-    return _mean_one(markov.attention_from(record, record.class_token)[:, record.image])
+    return mean_one(markov.attention_from(record, record.class_token)[:, record.image])
 
 
 def rollout(records: Sequence[AttentionRecord], staying: float = 0.5) -> Float[Tensor, "batch patches"]:
@@ -34,8 +34,9 @@ def rollout(records: Sequence[AttentionRecord], staying: float = 0.5) -> Float[T
     if last.class_token is not None:
         start = torch.zeros(last.batch, last.tokens, device=last.q.device)
         start[:, last.class_token] = 1
-    return _mean_one(markov.rollout(records, start, staying)[..., last.image].expand(last.batch, -1))
+    return mean_one(markov.rollout(records, start, staying)[..., last.image].expand(last.batch, -1))
 
 
-def _mean_one(score: Float[Tensor, "batch patches"]) -> Float[Tensor, "batch patches"]:
+def mean_one(score: Float[Tensor, "batch patches"]) -> Float[Tensor, "batch patches"]:
+    """Divided by its mean over patches."""
     return score / score.mean(-1, keepdim=True)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eval.masking.class_attention import rollout
+from eval.masking.class_attention import mean_one, rollout
 from tokenrank_guidance.capture import AttentionRecord
 from tokenrank_guidance.markov import mix_heads, stationary_distribution
 
@@ -59,8 +59,7 @@ class ClassTokenRank:
         restart = torch.zeros(joint.tokens, dtype=chain.dtype, device=chain.device)
         restart[joint.class_token] = 1
         result = stationary_distribution(chain, damping=self.damping, personalization=restart)
-        patches = result.value[:, joint.image]
-        return patches / patches.mean(-1, keepdim=True)
+        return mean_one(result.value[:, joint.image])
 
 
 def joined(records: Records) -> AttentionRecord:

@@ -12,8 +12,9 @@ from torch.utils.data import Dataset
 
 from eval.fidelity.choices import INCEPTION
 from eval.fidelity.extractor import open_extractor
+from eval.masking.fills import FILLS
 from eval.masking.measure import Measurement
-from eval.masking.pixels import FILLS, Grid, fill_patches
+from eval.masking.pixels import Grid, fill_patches
 from eval.masking.ranking import masks
 from eval.masking.task import Task
 from eval.metrics.frechet import frechet_from_features

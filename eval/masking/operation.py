@@ -12,7 +12,8 @@ from torch import Tensor
 from eval.masking.choices import MASKS
 from eval.masking.classifier import Classified, Classifier, Images
 from eval.masking.drop import check_droppable, dropped_patches
-from eval.masking.pixels import FILLS, Grid, fill_patches
+from eval.masking.fills import FILLS
+from eval.masking.pixels import Grid, fill_patches
 from eval.patches import patch_side
 
 Masks = Bool[Tensor, "arms images patches"]

@@ -1,9 +1,8 @@
-"""Masking patches of the picture: what their pixels become."""
+"""Masking patches of the picture: putting other pixels in their place."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,35 +11,6 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 Images = Float[Tensor, "images channels height width"]
-BLUR_SIGMA = 1 / 16  # of the shorter side: 14 pixels at 224, about a patch, so that its content is gone
-
-
-def zeroed(images: Images) -> Images:
-    """0 after normalisation: the processor's mean colour, the same for all images."""
-    return torch.zeros_like(images)
-
-
-def mean_coloured(images: Images) -> Images:
-    """The image's own mean colour over all its pixels, masked or not."""
-    return images.mean((-2, -1), keepdim=True).expand_as(images)
-
-
-def blurred(images: Images) -> Images:
-    """A Gaussian blur of the whole image, σ = `BLUR_SIGMA` of its shorter side, cut at 3σ, edges repeated.
-
-    Linear, so that it is the same before and after normalisation.
-    """
-    sigma = BLUR_SIGMA * min(images.shape[-2:])
-    radius = math.ceil(3 * sigma)
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float32, device=images.device)
-    kernel = torch.exp(-(offsets**2) / (2 * sigma**2))
-    kernel = (kernel / kernel.sum()).expand(images.shape[1], 1, 1, -1)
-    padded = F.pad(images.float(), (radius,) * 4, mode="replicate")
-    rows = F.conv2d(padded, kernel, groups=images.shape[1])
-    return F.conv2d(rows, kernel.mT, groups=images.shape[1]).to(images.dtype)
-
-
-FILLS: dict[str, Callable[[Images], Images]] = {"zero": zeroed, "mean": mean_coloured, "blur": blurred}
 
 
 @dataclass(frozen=True)

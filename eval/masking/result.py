@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +19,8 @@ from eval.metrics.frechet import frechet_from_features
 from eval.metrics.interval import bootstrap_mean, paired_difference
 from eval.report import markdown_table
 from tokenrank_guidance.interval import Interval, difference
+from tokenrank_guidance.report import Json
 
-Json = dict[str, Any]
 FLOOR = "random"
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eval.masking.choices import unknown_scorer
-from eval.masking.class_attention import cls_attention, rollout
+from eval.masking.class_attention import cls_attention, mean_one, rollout
 from eval.masking.cross_layer import ClassTokenRank, LazyWalk
 from eval.masking.floor import centre, random
 from tokenrank_guidance.capture import AttentionRecord
@@ -83,8 +83,7 @@ def rank_with_class(
     """N·π of the chain over class token and patches, of which the patches' part is brought to mean 1."""
     _need_class(record)
     score = tokenrank_score(record.transition(tokens="class+image"), head_weights=head_weights, mix=mix)
-    patches = score[:, 1:]
-    return patches / patches.mean(-1, keepdim=True)
+    return mean_one(score[:, 1:])
 
 
 def _need_class(record: AttentionRecord) -> None:

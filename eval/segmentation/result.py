@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -19,8 +18,8 @@ from eval.segmentation.arms import Arm, baseline
 from eval.segmentation.store import ImageRecord
 from eval.segmentation.tally import ClassTally
 from tokenrank_guidance.interval import Interval, difference
+from tokenrank_guidance.report import Json
 
-Json = dict[str, Any]
 POOLED: Mapping[str, Statistic] = {
     "pixel_accuracy": pixel_accuracy,
     "mean_class_accuracy": mean_class_accuracy,

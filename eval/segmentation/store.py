@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -20,8 +20,8 @@ from eval.schema import Count, OfArms, Schema, Share
 from eval.segmentation.arms import Arm
 from eval.segmentation.measure import Outcome
 from eval.segmentation.tally import ClassTally, matched_per_image
+from tokenrank_guidance.report import Json
 
-Json = dict[str, Any]
 ClassIndex = Annotated[int, Field(ge=0, lt=IGNORE)]
 Overlap = Int[np.ndarray, "segments classes"]
 

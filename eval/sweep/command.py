@@ -27,7 +27,6 @@ from tokenrank_guidance.files.writing import check_writable, write_text
 from tokenrank_guidance.messages import say
 from tokenrank_guidance.report import emit
 
-Json = dict[str, Any]
 LOWER = ("fid", "frechet", "kid")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -17,8 +16,8 @@ from eval.report import markdown_table
 from eval.zero_shot.arms import CURVE, Arm
 from eval.zero_shot.tally import Tally
 from tokenrank_guidance.interval import Interval, difference
+from tokenrank_guidance.report import Json
 
-Json = dict[str, Any]
 # Each figure: which field of a tally, and what its sum over pictures comes to; None: the mean over pictures.
 MEASURES: Mapping[str, tuple[str, Statistic | None]] = {
     "acc": ("confusion", lambda sums: pixel_accuracy(totals(sums))),

@@ -1,7 +1,8 @@
 """The `tokenrank` program: finds the command, prints its result, turns mistakes into one line each.
 
-A command is a module with `run(arguments) -> result`; `NAME_options` beside it has `add_arguments(parser)`
-and `check(arguments)`, and imports nothing heavy: the one brings torch, the other is light.
+A command is a module with `run(arguments) -> result`; `NAME_options` beside it has `SUMMARY`,
+`add_arguments(parser)` and `check(arguments)`, and imports nothing heavy: the one brings torch, the other is
+light. There is no list of commands: where these two are, a command is.
 """
 
 from __future__ import annotations
@@ -11,15 +12,12 @@ import json
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pkgutil import iter_modules
 from types import ModuleType
 
 from tokenrank_guidance.program import LOST, ended, parser_of, results_only
 
-COMMANDS = {
-    "sample": "Draw images from a diffusion model without guidance, with SAG or with TokenRank.",
-    "segment": "Split an image into segments by a diffusion model's attention, with anchors by TokenRank.",
-    "explain": "Show where attention leads from a word, bounce by bounce.",
-}
+OPTIONS = "_options"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,14 +40,22 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The arguments, checked; of the commands, only the one that `argv` names gets its options described."""
     parser = parser_of("tokenrank", "Attention as a Markov chain.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, summary in COMMANDS.items():
+    for name in command_names():
+        options = _options(name)
+        summary = options.SUMMARY
         command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         if name in argv:
-            _options(name).add_arguments(command)
+            options.add_arguments(command)
     arguments = parser.parse_args(argv)
     _options(arguments.command).check(arguments)
     return arguments
 
 
+def command_names() -> list[str]:
+    """Every command, in alphabetical order."""
+    modules = sorted(module.name for module in iter_modules(__path__))
+    return [name.removesuffix(OPTIONS) for name in modules if name.endswith(OPTIONS)]
+
+
 def _options(command: str) -> ModuleType:
-    return import_module(f"{__name__}.{command}_options")
+    return import_module(f"{__name__}.{command}{OPTIONS}")

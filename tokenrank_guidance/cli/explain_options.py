@@ -14,6 +14,8 @@ from tokenrank_guidance.option_groups import (
 )
 from tokenrank_guidance.options import at_least, between, file, finite, folder, layer, positive
 
+SUMMARY = "Show where attention leads from a word, bounce by bounce."
+
 CHANGES = ("direction", "draws", "head_weights", "n", "resolution", "seed")
 STEPS = 24  # of drawing
 OF_DRAWING = ("steps", "cfg", "negative_prompt", "height", "width", "scheduler")

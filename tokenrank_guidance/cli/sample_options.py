@@ -26,6 +26,7 @@ from tokenrank_guidance.options import (
     positive_number,
 )
 
+SUMMARY = "Draw images from a diffusion model without guidance, with SAG or with TokenRank."
 MOST = 10_000  # of a prompt; all are held for the sheets. `eval.generate` draws more, and resumes
 ARMS = ("none", *SCORERS)
 COMPARED = ("sag", "tokenrank")  # by --compare, beside none

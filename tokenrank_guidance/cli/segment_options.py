@@ -9,6 +9,8 @@ from diffseg.choices import ANCHOR_NAMES, MOST_MERGES, PRESET_NAMES, VOTES, chec
 from tokenrank_guidance.option_groups import add_model_arguments, refuse_without_effect
 from tokenrank_guidance.options import at_least, between, damping, file, finite, folder, layer, positive
 
+SUMMARY = "Split an image into segments by a diffusion model's attention, with anchors by TokenRank."
+
 
 def threshold(text: str) -> float | str:
     """A parser of "auto" and of positive numbers."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -17,8 +17,8 @@ from eval.report import markdown_table
 from eval.schema import Record, Share
 from eval.zero_shot.tally import Square
 from tokenrank_guidance.interval import Interval
+from tokenrank_guidance.report import Json
 
-Json = dict[str, Any]
 METRICS = ("miou", "map")
 WITHIN = "_within_layers"
 

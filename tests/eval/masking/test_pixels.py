@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from eval.masking.pixels import BLUR_SIGMA, FILLS, Grid, fill_patches, zeroed
+from eval.masking.fills import BLUR_SIGMA, FILLS, zeroed
+from eval.masking.pixels import Grid, fill_patches
 from eval.patches import patch_side
 from tests import tiny_vits
 from tokenrank_guidance import capture
