@@ -15,7 +15,7 @@ PASSES = "channels denoise noise sizes"
 WORDS = "chain concept_attention concept_text joint unet"
 MODULES = [
     *(f"tokenrank_guidance.markov.{name}" for name in CHAIN.split()),
-    "tokenrank_guidance.families",
+    "tokenrank_guidance.families.packed",
     *(f"sag.{name}" for name in GUIDANCE.split()),
     "diffseg.cross",
     *(f"diffseg.maps.{name}" for name in MAPS.split()),
