@@ -30,10 +30,9 @@ def score_image(records: Sequence[AttentionRecord], scorer: Scorer) -> Float[Ten
 
 
 def _checked(score: Float[Tensor, "b h w"], batch: int) -> Float[Tensor, "b h w"]:
-    if score.ndim != 3 or score.shape[0] not in (1, batch):
-        raise ValueError(
-            f"the scorer returned {tuple(score.shape)}; expected (batch, h, w) for {batch} images"
-        )
+    shape = _shape(score)
+    if len(shape) != 3 or shape[0] not in (1, batch):
+        raise ValueError(f"the scorer returned {_told(score)}; expected a tensor ({batch}, h, w)")
     if not torch.isfinite(score).all():
         raise ValueError("the scorer returned values that are not finite")
     return score.expand(batch, -1, -1)
@@ -43,12 +42,19 @@ def _on_grid(record: AttentionRecord, score: Float[Tensor, "b n"]) -> Float[Tens
     if record.grid is None:
         raise ValueError(f"{record.module} does not know its grid of image tokens; choose another layer")
     expected = (record.batch, record.grid[0] * record.grid[1])
-    shape = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
-    if shape != expected:
-        raise ValueError(f"the scorer returned {shape}; expected a tensor (batch, tokens) {expected}")
+    if _shape(score) != expected:
+        raise ValueError(f"the scorer returned {_told(score)}; expected a tensor (batch, tokens) {expected}")
     if not torch.isfinite(score).all():
         raise ValueError(f"the scorer returned values that are not finite at {record.module}")
     return score.unflatten(1, record.grid)
+
+
+def _shape(score: object) -> tuple[int, ...]:
+    return tuple(score.shape) if isinstance(score, Tensor) else ()
+
+
+def _told(score: object) -> str:
+    return str(_shape(score)) if isinstance(score, Tensor) else type(score).__name__
 
 
 def _resize(score: Float[Tensor, "b h w"], grid: tuple[int, int]) -> Float[Tensor, "b gh gw"]:

@@ -31,13 +31,13 @@ class _Renamed(Action):
         new = self.successor.option_strings[0]
         if getattr(namespace, self.dest) != self.successor.default:
             raise ArgumentError(self, f"it is now called {new}: give one of them, once")
-        _warn_once(f"warning: {option} is now called {new}")
+        warn_once(f"warning: {option} is now called {new}")
         self.successor.required = False
         setattr(namespace, self.dest, values)
 
 
 @cache
-def _warn_once(line: str) -> None:
+def warn_once(line: str) -> None:
     """Some programs read their arguments twice: before and after they import what is heavy."""
     say(line)
 

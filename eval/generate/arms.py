@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sag.scorers import SCORERS, unread_by
 from sag.settings import GuidanceSettings
-from tokenrank_guidance.messages import say
+from tokenrank_guidance.option_groups import warn_once
 from tokenrank_guidance.options import finite, layer
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _setting(name: str, pair: str, known: Settings) -> tuple[str, Any]:
     key, equals, value = pair.partition("=")
     if key == "rescale":
         key = "keep_contrast"
-        say("warning: rescale is now called keep_contrast")
+        warn_once("warning: rescale is now called keep_contrast")
     if key not in known or not equals:
         takes = ", ".join(known) or "no settings"
         raise ArgumentTypeError(f"arm {name} has no setting {pair!r}; it takes {takes}, each as KEY=VALUE")

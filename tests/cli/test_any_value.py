@@ -136,6 +136,7 @@ def constructed(name: str, data: st.DataObject) -> None:
         make(**given | {field: value})
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* is now called:DeprecationWarning")  # former names, too
 within_time = {
     "deadline": 2000,
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
@@ -157,7 +158,6 @@ def test_parsers_say_value_error_or_nothing_many_times(name, data):
     parsed(name, data)
 
 
-@pytest.mark.filterwarnings("ignore:.* is now called:DeprecationWarning")
 @pytest.mark.parametrize("name", CLASSES)
 @settings(max_examples=FEW, derandomize=True, **within_time)
 @given(data=st.data())

@@ -45,7 +45,9 @@ def test_rollout_through_layers_of_different_grids_is_refused():
         score_image(layers, RolloutScorer())
 
 
-@pytest.mark.parametrize("made", [torch.ones(2, 16), torch.ones(3, 4, 4), torch.full((2, 4, 4), torch.nan)])
+@pytest.mark.parametrize(
+    "made", [None, torch.ones(2, 16), torch.ones(3, 4, 4), torch.full((2, 4, 4), torch.nan)]
+)
 def test_a_scorer_across_layers_that_breaks_its_contract_is_named(made):
     class Wrong(AcrossLayers):
         def __call__(self, records):

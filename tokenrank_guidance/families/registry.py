@@ -22,13 +22,12 @@ FAMILIES: list[Family] = [
     for family in module.FAMILIES
 ]
 USUAL = Habits()
-Part = TypeVar("Part", Tokens, Calling, Picture, Words)
-VERBS = {Tokens: "capture", Calling: "guide", Picture: "segment with", Words: "find words in"}
+Part = TypeVar("Part", Tokens, Calling, Picture)
+VERBS = {Tokens: "capture", Calling: "guide", Picture: "segment with"}
 UNKNOWN = {
     Tokens: "where its tokens are is not known here",
     Calling: "how it is called is not known here",
     Picture: "how a picture is put into it is not known here",
-    Words: "it reads no text, or how is not known here",
 }
 
 
@@ -45,7 +44,7 @@ def knows(family: Family | None, kind: type[Part]) -> Part | None:
     """What is known of a family in one respect."""
     if family is None:
         return None
-    parts = (family.tokens, family.calling, family.picture, family.words)
+    parts = (family.tokens, family.calling, family.picture)
     return next((part for part in parts if isinstance(part, kind)), None)
 
 
@@ -89,16 +88,17 @@ def picture_of(pipe: Any) -> Picture:
 
 def reads_text(pipe: Any) -> bool:
     """Whether it is known how the pipeline's denoiser reads text."""
-    return knows(family_of(denoiser_of(pipe)), Words) is not None
+    family = family_of(denoiser_of(pipe))
+    return family is not None and family.words is not None
 
 
 def words_of(pipe: Any) -> Words:
     """How a pipeline's denoiser reads text; UnsupportedError where it does not, or takes no picture."""
     picture_of(pipe)
-    words = knows(family_of(denoiser_of(pipe)), Words)
-    if words is None:
+    family = family_of(denoiser_of(pipe))
+    if family is None or family.words is None:
         raise UnsupportedError(f"{type(pipe).__name__} reads no text, so it cannot name segments")
-    return words
+    return family.words
 
 
 def packing_of(pipe: Any) -> int:
