@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from argparse import SUPPRESS, Action, ArgumentError, ArgumentParser, Namespace, _ArgumentGroup
+from argparse import (
+    SUPPRESS,
+    Action,
+    ArgumentError,
+    ArgumentParser,
+    ArgumentTypeError,
+    Namespace,
+    _ArgumentGroup,
+)
 from collections.abc import Iterable
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
 from tokenrank_guidance.messages import say
 from tokenrank_guidance.options import named
@@ -23,7 +31,7 @@ def keep_working(group: ArgumentParser | _ArgumentGroup, old: str, action: Actio
 
 
 class _Renamed(Action):
-    """Stores the value where its `successor` does, which is then not required any more."""
+    """Stores the value where its `successor` does, which is then not required any more, and taken no more."""
 
     successor: Action
 
@@ -33,7 +41,12 @@ class _Renamed(Action):
             raise ArgumentError(self, f"it is now called {new}: give one of them, once")
         warn_once(f"warning: {option} is now called {new}")
         self.successor.required = False
+        self.successor.type = _given_already
         setattr(namespace, self.dest, values)
+
+
+def _given_already(text: str) -> NoReturn:
+    raise ArgumentTypeError("it was given under its former name already: give one of them, once")
 
 
 @cache

@@ -52,7 +52,7 @@ def test_every_experiment_has_the_same_words(name):
 @pytest.mark.parametrize(("name", "old", "value", "field", "expected"), RENAMED)
 @pytest.mark.parametrize("joined", [False, True])
 def test_old_names_go_on_working_with_a_warning(name, old, value, field, expected, joined, capsys):
-    option_groups._warn_once.cache_clear()
+    option_groups.warn_once.cache_clear()
     given = [f"{old}={value}"] if joined else [old, value]
     others = GIVEN if field != "model" else GIVEN[2:]
     for _ in range(2):
@@ -67,6 +67,9 @@ def test_an_old_name_beside_the_new_one_is_refused(capsys):
         assert program("eval.segmentation", [first, "a", "--vit", "b", *GIVEN[2:]]) == 2
         said = capsys.readouterr().err
         assert "error: argument --vit: it is now called --model: give one of them, once" in said
+    assert program("eval.segmentation", ["--vit", "a", "--model", "b", *GIVEN[2:]]) == 2
+    said = capsys.readouterr().err
+    assert "error: argument --model: it was given under its former name already" in said
 
 
 def test_layers_and_timesteps():

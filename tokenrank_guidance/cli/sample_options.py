@@ -68,7 +68,7 @@ def check(arguments: Namespace) -> None:
     if not arguments.compare and arguments.guidance == "none":
         refuse_without_effect(arguments, OF_GUIDANCE, "nothing is guided with --guidance none")
     if not arguments.compare and arguments.guidance in SCORERS:
-        why = f"--guidance {arguments.guidance} does not read them"
+        why = f"not read by --guidance {arguments.guidance}"
         refuse_without_effect(arguments, unread_by(arguments.guidance), why)
     if one_picture(arguments) and (
         arguments.compare or (arguments.n or 1) > 1 or len(arguments.prompt or [""]) > 1
