@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-
 from tokenrank_guidance.files.writing import write_whole
-from tokenrank_guidance.report import PACKAGES, Json, plain, versions
+from tokenrank_guidance.provenance import provenance as _provenance
+from tokenrank_guidance.report import PACKAGES, Json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,15 +19,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7
 
 
 def provenance(config: Mapping[str, object], seed: int, n: int) -> Json:
-    """What every report begins with: settings, seed, sample count, versions, device and date (UTC)."""
-    return {
-        "config": plain(config),
-        "seed": seed,
-        "n": n,
-        "versions": {"python": platform.python_version()} | versions((*PACKAGES, "torch-fidelity")),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {platform.machine()}",
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }
+    """What every report begins with, torch-fidelity's version among the others."""
+    return _provenance(config, seed, n, (*PACKAGES, "torch-fidelity"))
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -53,25 +42,3 @@ def plain_axes(panel: Axes, grid: float = 0.25) -> None:
     """Two spines, and a grid of that opacity."""
     panel.spines[["top", "right"]].set_visible(False)
     panel.grid(alpha=grid)
-
-
-def markdown_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> str:
-    """The given columns of `rows` as a Markdown table.
-
-    Floats get four significant digits, None and what a row lacks a dash; columns of numbers stand right.
-    """
-    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
-    numeric = [all(_is_number(row.get(column)) for row in rows) for column in columns]
-    rule = ["---:" if right else "---" for right in numeric]
-    return "\n".join(f"| {' | '.join(line)} |" for line in ([*columns], rule, *cells))
-
-
-def _is_number(value: object) -> bool:
-    return value is None or isinstance(value, int | float | np.number)
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "–"
-    text = f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")

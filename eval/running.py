@@ -22,14 +22,16 @@ from eval.kept import Kept
 from eval.processes import agreed
 from eval.report import provenance, save_figure
 from eval.schema import Record, Unreadable, check_index, validated
+from eval.views import Views
 from tokenrank_guidance.files.writing import write_text
 from tokenrank_guidance.messages import progress, say
-from tokenrank_guidance.report import Json, emit
+from tokenrank_guidance.report import Json, emit, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 UNREADABLE = "unreadable"
+FIGURES = ("png", "svg")
 Measure = Callable[[Iterable[int]], Iterator[tuple[int, Json]]]
 
 
@@ -117,23 +119,37 @@ class Result(Protocol):
     @property
     def n(self) -> int: ...
     def to_json(self) -> Json: ...
-    def markdown(self) -> str: ...
 
 
 def publish(
-    asked: Running, config: Json, result: Result, skipped: Json, figures: Mapping[str, Figure | None]
+    asked: Running,
+    config: Json,
+    result: Result,
+    skipped: Json,
+    views: Views,
+    pictures: Mapping[str, Figure | None],
 ) -> None:
-    """Write `figures` under their files' names, table.md and, once those are there, the report.
+    """Write the report's figures and tables and, once those are there, the report.
 
-    The report begins with all that was asked for and what results depend on, and is printed, too.
+    The report begins with all that was asked for and what results depend on, and is printed, too. `pictures`
+    are figures, by their files' names, that show images, which no report holds.
     """
-    for name, figure in figures.items():
-        if figure is not None:
-            save_figure(figure, asked.out / name)
-    write_text(asked.out / "table.md", result.markdown() + "\n")
     seed = asked.seed or 0
     head = provenance(vars(asked) | {"seed": seed} | config, seed, result.n)
-    emit(head | result.to_json() | {"skipped": skipped}, asked.out)
+    report = plain(head | result.to_json() | {"skipped": skipped})
+    write_views(asked.out, views, report)
+    for name, picture in pictures.items():
+        if picture is not None:
+            save_figure(picture, asked.out / name)
+    emit(report, asked.out)
+
+
+def write_views(out: Path, views: Views, report: Json) -> None:
+    """table.md, and each figure as PNG and SVG."""
+    write_text(out / "table.md", views.markdown(report) + "\n")
+    for name, figure in views.drawn(report).items():
+        for suffix in FIGURES:
+            save_figure(figure, out / f"{name}.{suffix}")
 
 
 def worst_and_best(scores: Float[np.ndarray, " n"], few: int) -> list[tuple[int, str]]:

@@ -31,6 +31,7 @@ OUT_OF_MEMORY = (
     "Storage size calculation overflowed",
 )
 _results: ContextVar[TextIO | None] = ContextVar("results", default=None)
+_started: ContextVar[tuple[str, ...] | None] = ContextVar("started", default=None)
 
 
 class Parser(argparse.ArgumentParser):
@@ -71,12 +72,35 @@ def program(package: str, argv: Sequence[str] | None = None, interrupted: str = 
         import_module(f"{package}.options").parse(given)
         _quietly(lambda: import_module(f"{package}.command").main(given))
 
-    return ended(work, interrupted)
+    with _being(package, given):
+        return ended(work, interrupted)
 
 
 def run(main: Callable[[Sequence[str]], object], argv: Sequence[str] | None = None) -> int:
     """Call `main(argv)`, in which only `results_stream` is stdout; the exit code as of `ended`."""
-    return ended(lambda: _quietly(lambda: main(sys.argv[1:] if argv is None else argv)), RESUMES)
+    given = sys.argv[1:] if argv is None else argv
+    with _being(_module(main), given):
+        return ended(lambda: _quietly(lambda: main(given)), RESUMES)
+
+
+def started() -> tuple[str, ...] | None:
+    """The command that the running program was started by, `python -m MODULE ARGUMENTS`; None without one."""
+    return _started.get()
+
+
+@contextmanager
+def _being(module: str, arguments: Sequence[str]) -> Iterator[None]:
+    token = _started.set(("python", "-m", module, *arguments))
+    try:
+        yield
+    finally:
+        _started.reset(token)
+
+
+def _module(main: Callable[..., object]) -> str:
+    """Where a function is from, by the name that `python -m` takes."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name if main.__module__ == "__main__" and spec is not None else main.__module__
 
 
 def ended(work: Callable[[], object], interrupted: str) -> int:

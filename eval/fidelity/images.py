@@ -30,7 +30,8 @@ class Generated(Dataset):
     """One arm's images as uint8 (3, h, w), in the order of their indices.
 
     `labels` are the classes that the prompts name; `pairing` is what two arms have alike if image i of one
-    and of the other are of one prompt and seed, None where that is not known.
+    and of the other are of one prompt and seed, None where that is not known. `drawn`: by which command and
+    commit, with which settings, where `eval.generate` drew them.
     """
 
     arm: str
@@ -38,6 +39,7 @@ class Generated(Dataset):
     labels: Sequence[str | None]
     pairing: str | None = None
     cost: Mapping[str, Any] = field(default_factory=dict)
+    drawn: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -169,7 +171,8 @@ def _open(folder: Path) -> Generated:
     if lost:
         raise ValueError(f"{folder} lacks {len(lost)} images, as {lost[0].name}: run eval.generate again")
     cycled = list(islice(cycle(manifest.labels), len(paths)))
-    return Generated(manifest.arm, paths, cycled, pairing, manifest.cost)
+    drawn = {"command": manifest.command, "commit": manifest.commit} | manifest.settings
+    return Generated(manifest.arm, paths, cycled, pairing, manifest.cost, drawn)
 
 
 def _plain(folder: Path) -> Generated:

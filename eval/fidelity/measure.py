@@ -38,7 +38,13 @@ class Measured:
     def to_json(self) -> Json:
         """`results` and `differences`, the stand-in's warning, and the notes."""
         rows = [
-            {"arm": arm.arm, "n": len(arm), "metrics": self.figures[arm.arm], "cost": arm.cost}
+            {
+                "arm": arm.arm,
+                "n": len(arm),
+                "metrics": self.figures[arm.arm],
+                "cost": arm.cost,
+                "drawn": arm.drawn,
+            }
             for arm in self.arms
         ]
         pairs = [difference(a, b, found) for (a, b), found in self.differences.items()]

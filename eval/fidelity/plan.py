@@ -55,8 +55,9 @@ def plan(arguments: Namespace, n: int, labels: Sequence[Sequence[str | None]], s
     """
     if isinstance(arguments.resolution, int):
         check_square(arguments.resolution, "cpu")  # where real images are resampled
-    extractor = open_extractor(arguments.extractor, arguments.inception, usable_device(arguments.measure_on))
-    classifier = extractor if arguments.classifier is None else vit_extractor(arguments.classifier)
+    device = usable_device(arguments.measure_on)
+    extractor = open_extractor(arguments.extractor, arguments.inception, device)
+    classifier = extractor if arguments.classifier is None else vit_extractor(arguments.classifier, device)
     accuracy = all(accuracy_of(one, classifier) is not None for one in labels)
     lacking = _lacking(arguments.reference, accuracy, n)
     wrong = [name for name in arguments.metrics or () if name in lacking]

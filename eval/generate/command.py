@@ -20,6 +20,7 @@ from eval.metrics.interval import bootstrap_mean
 from eval.processes import agreed, join_processes
 from eval.report import provenance
 from tokenrank_guidance.messages import say
+from tokenrank_guidance.provenance import command, commit
 from tokenrank_guidance.report import Json, emit
 
 
@@ -51,7 +52,8 @@ class _Run:
         if not self.state.is_main_process:
             return {}
         row = _row(drawing.arm, store, self.batches, self.n)
-        entries = {"seed": self.seed, **self.task.prompts.to_json(), "cost": row["cost"]}
+        run = {"command": command(), "commit": commit()}
+        entries = {"seed": self.seed, **self.task.prompts.to_json(), "cost": row["cost"], **run}
         store.write_manifest(drawing.arm.text, self.n, entries)
         return row
 

@@ -156,7 +156,10 @@ class _Batch(Schema):
 
 
 class Manifest(Schema):
-    """A finished arm: images 0 … n − 1, of prompts that take turns, image i from `seed` + i."""
+    """A finished arm: images 0 … n − 1, of prompts that take turns, image i from `seed` + i.
+
+    `command` and `commit` are those of the run that finished it, None where they were not kept yet.
+    """
 
     arm: str
     n: Annotated[int, Field(ge=1, le=MOST)]
@@ -167,6 +170,8 @@ class Manifest(Schema):
     digest: str
     cost: dict[str, Any]
     settings: Json
+    command: str | None = None
+    commit: str | None = None
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -26,6 +26,11 @@ class Arm:
     def key(self) -> str:
         return self.scorer if self.layer is None else f"{self.scorer}@{self.layer}"
 
+    @property
+    def title(self) -> str:
+        """For people: the scorer, and its layer where it has one."""
+        return self.scorer if self.layer is None else f"{self.scorer} (layer {self.layer})"
+
 
 @dataclass(frozen=True)
 class Ranker:

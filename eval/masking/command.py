@@ -13,7 +13,6 @@ import torch
 from eval.data import UnreadableImage
 from eval.kept import Kept
 from eval.masking.fid import fid_curves
-from eval.masking.figures import curves_figure, layers_figure
 from eval.masking.floor import image_seed
 from eval.masking.measure import Masking, Measurement
 from eval.masking.options import parse
@@ -23,6 +22,7 @@ from eval.masking.store import Measured, features_fit, recorded
 from eval.masking.stream import Batch, Stream
 from eval.masking.task import Task, open_task
 from eval.masking.tokens import Shown, tokens_figure
+from eval.masking.views import VIEWS
 from eval.metrics.frechet import check_inception
 from eval.patches import patch_side
 from eval.processes import device_of, join_processes
@@ -90,7 +90,7 @@ def main(argv: Sequence[str]) -> None:
         shown = _shown(run, _one_of_each(task, list(finished.records))[: max(1, asked.pictures)])
         result = run.result(finished.records, shown.places.shape[-1], asked.inception)
         skipped = {"unreadable": finished.unreadable, "unlabelled": list(task.unlabelled)}
-        publish(asked, config, result, skipped, _figures(result, shown, asked.pictures))
+        publish(asked, config, result, skipped, VIEWS, {"tokens.png": _tokens(result, shown, asked.pictures)})
 
 
 def settings(task: Task, masking: Masking) -> Json:
@@ -129,10 +129,7 @@ def _shown(run: Run, images: Sequence[int]) -> Shown:
     return Shown(pixels.cpu().numpy(), places.numpy(), grid, names)
 
 
-def _figures(result: MaskingResult, shown: Shown, pictures: int) -> dict[str, Figure | None]:
-    """Curves and, of several layers, layers as PNG and SVG; the tokens of the best layers as PNG."""
-    drawn = {"curves": curves_figure(result), "layers": layers_figure(result)}
+def _tokens(result: MaskingResult, shown: Shown, pictures: int) -> Figure | None:
+    """The tokens of each ranking at its best layer."""
     chosen = list(result.best.values())
-    tokens = tokens_figure(shown, result.ranker.arms, chosen, result.masking.order) if pictures else None
-    figures = {f"{name}.{suffix}": one for name, one in drawn.items() for suffix in ("png", "svg")}
-    return figures | {"tokens.png": tokens}
+    return tokens_figure(shown, result.ranker.arms, chosen, result.masking.order) if pictures else None

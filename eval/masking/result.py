@@ -12,16 +12,16 @@ import torch
 from jaxtyping import Float, Int
 
 from eval.best import best_of
-from eval.masking.arms import Arm, Ranker
+from eval.masking.arms import Ranker
 from eval.masking.measure import Masking
 from eval.masking.ranking import masked_count
+from eval.masking.views import VIEWS
 from eval.metrics.frechet import frechet_from_features
-from eval.metrics.interval import bootstrap_mean, paired_difference
-from eval.report import markdown_table
+from eval.metrics.interval import bootstrap_means
 from tokenrank_guidance.interval import Interval, difference
-from tokenrank_guidance.report import Json
+from tokenrank_guidance.report import Json, plain
 
-FLOOR = "random"
+POINT_DRAWS = 2000  # of each point of the curves, of which there are many
 
 
 @dataclass(frozen=True)
@@ -52,19 +52,19 @@ class MaskingResult:
         """
         keys = [arm.key for arm in self.ranker.arms]
         return {
+            "n": self.n,
+            "mask": self.masking.mask,
+            "order": self.masking.order,
             "results": [self._arm(i) for i in range(len(keys))],
             "differences": [
-                difference(keys[i], keys[j], {"auc": self._less(i, j)})
-                for i, j in permutations(self.best.values(), 2)
+                difference(keys[i], keys[j], {"auc": less}) for (i, j), less in self._compared.items()
             ],
-            "plain": self._point(0, 0),
+            "plain": self._points[0][0],
         }
 
     def markdown(self) -> str:
-        """One row per arm, sorted so that the best ranking comes first, then by name."""
-        rows = [self._row(i) for i in range(len(self.ranker.arms))]
-        rows.sort(key=lambda row: (self._sign * float(row["AUC top-1"]), row["scorer"]))
-        return markdown_table(rows, tuple(rows[0]))
+        """One row per ranking at its best layer, the best first; of several layers every area, too."""
+        return VIEWS.markdown(plain(self.to_json()))
 
     @cached_property
     def areas(self) -> Float[np.ndarray, "images arms"]:
@@ -74,18 +74,8 @@ class MaskingResult:
     @cached_property
     def best(self) -> dict[str, int]:
         """For each scorer its arm at the layer of the best area, the first of equal ones."""
-        good = -self._sign * self.areas.mean(0)
-        arms = self.ranker.arms
-        return best_of(range(len(arms)), lambda i: arms[i].scorer, lambda i: good[i])
-
-    @property
-    def _sign(self) -> int:
-        """1 where a low area is a good one, else −1."""
-        return 1 if self.masking.order == "descending" else -1
-
-    def curve(self, arm: int) -> list[Json]:
-        """Each fraction's share of right pictures, mean probability and, where kept, Fréchet distance."""
-        return [self._point(arm, i) for i in range(1, self.rank.shape[-1])]
+        arms, sign = self.ranker.arms, -1 if self.masking.order == "descending" else 1
+        return best_of(range(len(arms)), lambda i: arms[i].scorer, lambda i: sign * self._auc[i].value)
 
     def _arm(self, index: int) -> Json:
         arm = self.ranker.arms[index]
@@ -94,29 +84,47 @@ class MaskingResult:
             "scorer": arm.scorer,
             "layer": arm.layer,
             "module": None if arm.layer is None else self.ranker.layers[arm.layer],
-            "auc": self._area(index),
-            "auc_probability": bootstrap_mean(self.probability[:, index, 1:].mean(-1)),
+            "auc": self._auc[index],
+            "auc_probability": self._auc_probability[index],
             "n": self.n,
-            "curve": self.curve(index),
+            "curve": self._points[index][1:],
         }
 
-    def _area(self, index: int) -> Interval:
-        return bootstrap_mean(self.areas[:, index])
+    @cached_property
+    def _auc(self) -> list[Interval]:
+        return bootstrap_means(self.areas)
 
-    def _less(self, index: int, other: int) -> Interval:
-        """This arm's area less another's; a difference whose interval holds 0 is none."""
-        return paired_difference(self.areas[:, index], self.areas[:, other])
+    @cached_property
+    def _auc_probability(self) -> list[Interval]:
+        return bootstrap_means(self.probability[..., 1:].mean(-1))
 
-    def _point(self, arm: int, i: int) -> Json:
+    @cached_property
+    def _compared(self) -> dict[tuple[int, int], Interval]:
+        """Of any two scorers one's area less the other's; a difference whose interval holds 0 is none."""
+        pairs = list(permutations(self.best.values(), 2))
+        if not pairs:
+            return {}
+        first, second = (self.areas[:, list(side)] for side in zip(*pairs, strict=True))
+        return dict(zip(pairs, bootstrap_means(first - second), strict=True))
+
+    @cached_property
+    def _points(self) -> list[list[Json]]:
+        """Of each arm the plain picture, then each fraction."""
+        seen = {"top1": self.rank == 0, "top5": self.rank < 5, "probability": self.probability}
+        shape = self.rank.shape[1:]
+        figures = {name: _of_each(values, shape) for name, values in seen.items()}
+        return [
+            [
+                self._at(arm, i) | {name: found[arm][i] for name, found in figures.items()}
+                for i in range(shape[1])
+            ]
+            for arm in range(shape[0])
+        ]
+
+    def _at(self, arm: int, i: int) -> Json:
+        """How much is masked, and what is not a mean over pictures."""
         fraction = 0.0 if i == 0 else self.masking.fractions[i - 1]
-        rank = self.rank[:, arm, i]
-        point = {
-            "fraction": fraction,
-            "masked": masked_count(fraction, self.patches),
-            "top1": float((rank == 0).mean()),
-            "top5": float((rank < 5).mean()),
-            "probability": float(self.probability[:, arm, i].mean()),
-        }
+        point: Json = {"fraction": fraction, "masked": masked_count(fraction, self.patches)}
         if self.features is not None and i > 0:
             point["frechet_vit"] = self._frechet(arm, i) if self.n > 1 else None
         if self.fid is not None and i > 0:
@@ -125,24 +133,11 @@ class MaskingResult:
 
     def _frechet(self, arm: int, i: int) -> float:
         assert self.features is not None
-        plain, masked = (torch.from_numpy(self.features[:, arm, j]) for j in (0, i))
-        return frechet_from_features(plain, masked)
-
-    def _row(self, index: int) -> Json:
-        arm, area = self.ranker.arms[index], self._area(index)
-        floor = self.best.get(FLOOR, index)
-        less = None if floor == index else self._less(index, floor)
-        return {
-            "scorer": arm.scorer,
-            "layer": arm.layer,
-            "AUC top-1": f"{area.value:.3f}",
-            "95 % interval": area.ends(),
-            "AUC probability": f"{self.probability[:, index, 1:].mean():.3f}",
-            "− random": None if less is None else f"{less.value:+.3f} {less.ends()}",
-            "n": self.n,
-        }
+        whole, masked = (torch.from_numpy(self.features[:, arm, j]) for j in (0, i))
+        return frechet_from_features(whole, masked)
 
 
-def arm_name(arm: Arm) -> str:
-    """For people: the scorer, and its layer where it has one."""
-    return arm.scorer if arm.layer is None else f"{arm.scorer} (layer {arm.layer})"
+def _of_each(values: np.ndarray, shape: tuple[int, ...]) -> list[list[Interval]]:
+    """The mean over images with its interval, for each arm and point of the curve."""
+    found = bootstrap_means(values.reshape(len(values), -1), POINT_DRAWS)
+    return [found[first : first + shape[1]] for first in range(0, len(found), shape[1])]

@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float, Int
 
 from eval.masking.pixels import Grid
 from eval.masking.ranking import Order, masked_count
-from eval.masking.result import arm_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +54,7 @@ def tokens_figure(shown: Shown, arms: Sequence[Arm], chosen: Sequence[int], orde
             for row, kept in ((2 * image, most), (2 * image + 1, least)):
                 _show(panels[row, column], faded(shown.pixels[image], kept, shown.grid), "")
     for column, arm in enumerate(chosen, 1):
-        panels[0, column].set_title(arm_name(arms[arm]).replace(" (", "\n("), fontsize=8)
+        panels[0, column].set_title(arms[arm].title.replace(" (", "\n("), fontsize=8)
     _label_rows(panels[:, 1:2])
     return figure
 

@@ -28,6 +28,16 @@ def bootstrap_mean(values: Float[np.ndarray, " n"], draws: int = DRAWS, seed: in
     return bootstrap_statistic(values, lambda sums: sums / len(values), draws, seed)
 
 
+def bootstrap_means(values: Float[np.ndarray, "n k"], draws: int = DRAWS, seed: int = 0) -> list[Interval]:
+    """`bootstrap_mean` of each column, all from the same resamples, which are drawn once."""
+    columns = _checked(values)
+    n, drawn = len(columns), [np.empty((0, columns.shape[1]))]
+    if n > 1:
+        drawn += [weights @ columns / n for weights in _weights(np.random.default_rng(seed), n, draws)]
+    means = zip(columns.sum(0) / n, np.concatenate(drawn).T, strict=True)
+    return [_interval(float(mean), own, n) for mean, own in means]
+
+
 def paired_difference(
     a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"], draws: int = DRAWS, seed: int = 0
 ) -> Interval:

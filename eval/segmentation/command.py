@@ -33,6 +33,7 @@ from eval.segmentation.store import (
     segments_fit,
 )
 from eval.segmentation.tally import ClassTally, counts, matched_per_image
+from eval.segmentation.views import VIEWS
 from tokenrank_guidance.files.digest import weights_digest
 from tokenrank_guidance.report import Json
 
@@ -89,8 +90,8 @@ def main(argv: Sequence[str]) -> None:
     finished = measure_missing(state, journals, images, one_by_one(task.record), task.kept)
     if finished is not None:
         result = task.result(finished.records)
-        figures = {"overlays.png": _overlays(task, result, list(finished.records), asked.pictures)}
-        publish(asked, task.config, result, {"unreadable": finished.unreadable}, figures)
+        pictures = {"overlays.png": _overlays(task, result, list(finished.records), asked.pictures)}
+        publish(asked, task.config, result, {"unreadable": finished.unreadable}, VIEWS, pictures)
 
 
 def open_task(asked: SegmentationOptions, device: str) -> Task:

@@ -59,7 +59,7 @@ class Measurement:
         start = time.perf_counter()
         seen = self.attention(image)
         chain = aggregate(seen.maps)[0].to(self.settings.dtype)
-        seconds = time.perf_counter() - start
+        seconds = _now(chain.device) - start
         shared = _Shared(ChainParts(chain, seen.grid, self.settings.damping), self.arms, self.settings)
         return Outcome(seen, seconds, [shared.segment(arm, size) for arm in self.arms])
 
@@ -72,22 +72,24 @@ class _Shared:
         self._settings = {
             arm: replace(settings, anchors=arm.anchors, kl_threshold=arm.threshold) for arm in arms
         }
-        _, self._rank_seconds = _timed(lambda: parts.rank)
+        self._device = parts.chain.device
+        self._rank_seconds = self._timed(lambda: parts.rank)[1]
         start = time.perf_counter()
         self._anchors = {arm.anchors: parts.anchors(own) for arm, own in self._settings.items()}
         self._union = torch.cat([*self._anchors.values()]).unique()
         self._divergence = parts.divergence(self._union)
-        self._row_seconds = (time.perf_counter() - start) / len(self._union)
+        self._row_seconds = (_now(self._device) - start) / len(self._union)
 
     @cached_property
     def _region_seconds(self) -> float:
-        return _timed(lambda: self._parts.regions)[1]
+        return self._timed(lambda: self._parts.regions)[1]
 
     def segment(self, arm: Arm, size: Size) -> Segmented:
         anchors = self._anchors[arm.anchors]
         charged = self._charge(arm, len(anchors))
         divergence = self._divergence[torch.searchsorted(self._union, anchors)]
-        found, seconds = _timed(lambda: self._parts.segment(anchors, divergence, size, self._settings[arm]))
+        own = self._settings[arm]
+        found, seconds = self._timed(lambda: self._parts.segment(anchors, divergence, size, own))
         return Segmented(found.labels.cpu(), found.thresholds[0], charged + seconds)
 
     def _charge(self, arm: Arm, anchors: int) -> float:
@@ -96,8 +98,14 @@ class _Shared:
         regions = self._region_seconds if arm.threshold == "auto" else 0.0
         return rank + regions + self._row_seconds * anchors
 
+    def _timed(self, work: Callable[[], Found]) -> tuple[Found, float]:
+        start = time.perf_counter()
+        found = work()
+        return found, _now(self._device) - start
 
-def _timed(work: Callable[[], Found]) -> tuple[Found, float]:
-    start = time.perf_counter()
-    found = work()
-    return found, time.perf_counter() - start
+
+def _now(device: torch.device) -> float:
+    """The clock once the device has done what it was given, as a GPU works on after a call returns."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

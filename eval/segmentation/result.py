@@ -12,7 +12,6 @@ from jaxtyping import Float, Int
 from eval.best import best_of
 from eval.metrics.confusion import class_accuracy, class_iou, mean_class_accuracy, mean_iou, pixel_accuracy
 from eval.metrics.interval import Sample, Statistic, intervals, paired_intervals
-from eval.report import markdown_table
 from eval.segmentation import tally
 from eval.segmentation.arms import Arm, baseline
 from eval.segmentation.store import ImageRecord
@@ -94,12 +93,6 @@ class SegmentationResult:
             "classes": list(self.class_names),
         }
 
-    def markdown(self) -> str:
-        """One line per arm, in the order in which they were asked for, and one for the floor."""
-        lines = [self._line(i) for i in range(len(self.arms))]
-        floor = {"anchors": "one segment"} | _spelt(self.floor) | {"segments": 1.0, "n": self.n}
-        return markdown_table([*lines, floor], tuple(lines[0]))
-
     def median(self, index: int, field: str) -> float:
         """Of a field of the records under an arm."""
         return float(np.median([getattr(picture[index], field) for picture in self.pictures]))
@@ -136,22 +129,6 @@ class SegmentationResult:
             "data_set": intervals(_pooled(self._counts(self.data_set[index]))) if self.data_set else None,
         }
 
-    def _line(self, index: int) -> Json:
-        arm, found = self.arms[index], self.median(index, "threshold")
-        less = self.differences[index][1]["miou"] if index in self.differences else None
-        figures = _spelt(self.figures[index])
-        best = {"best overlap": figures.pop("best overlap")}
-        return {
-            "anchors": arm.anchors,
-            "τ": f"auto ({found:.3g})" if arm.threshold == "auto" else f"{arm.threshold:g}",
-            **figures,
-            "mIoU − uniform": None if less is None else f"{less.value:+.3f} {less.ends()}",
-            **best,
-            "segments": self.median(index, "segments"),
-            "s/image": self.median(index, "total_seconds"),
-            "n": self.n,
-        }
-
     def _per_class(self, index: int) -> list[Json]:
         """Of every class that has pixels."""
         pooled = self.counts[index].sum(0)
@@ -181,13 +158,3 @@ def _samples(
     counts: Int[np.ndarray, "pictures 3 classes"], images: Sequence[Sequence[ClassTally]]
 ) -> dict[str, Sample]:
     return _pooled(counts) | {OVERLAP: (np.array([tally.mean_best(image) for image in images]), None)}
-
-
-def _spelt(figures: Mapping[str, Interval]) -> Json:
-    return {
-        "pixel acc.": figures["pixel_accuracy"].value,
-        "class acc.": figures["mean_class_accuracy"].value,
-        "mIoU": figures["miou"].value,
-        "95 % interval": figures["miou"].ends(),
-        "best overlap": figures[OVERLAP].value,
-    }

@@ -5,12 +5,11 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle, islice
-from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 
-from eval.fidelity.command import table
+from eval.fidelity.command import config_of
 from eval.fidelity.extractor import STAND_IN
 from eval.fidelity.images import open_generated
 from eval.fidelity.measure import Measured, every_pair, measure, no_pair
@@ -20,12 +19,13 @@ from eval.generate.arms import NONE, Arm
 from eval.generate.command import generate
 from eval.generate.task import Task, open_task
 from eval.processes import agreed, join_processes
-from eval.report import provenance, save_figure
-from eval.sweep.figures import sweep_figure
+from eval.report import provenance
+from eval.running import write_views
 from eval.sweep.options import candidates, parse
-from tokenrank_guidance.files.writing import check_writable, write_text
+from eval.sweep.views import VIEWS
+from tokenrank_guidance.files.writing import check_writable
 from tokenrank_guidance.messages import say
-from tokenrank_guidance.report import emit
+from tokenrank_guidance.report import emit, plain
 
 LOWER = ("fid", "frechet", "kid")
 
@@ -105,23 +105,13 @@ def _known(measured: Measured) -> list[str]:
 
 
 def _report(arguments: Namespace, best: Mapping[Arm, Arm], choosing: Measured, reporting: Measured) -> None:
-    out: Path = arguments.out
-    metric = criterion(_known(choosing), arguments.by)
-    figure = sweep_figure(choosing, best, metric)
-    for suffix in ("png", "svg"):
-        save_figure(figure, out / f"sweep.{suffix}")
-    chosen = "; ".join(f"{base.text}: {arm.text}" for base, arm in best.items())
-    text = [
-        f"Chosen by {metric} on seeds from {arguments.choose_seed} on: {chosen}. On seeds from "
-        f"{arguments.report_seed} on:",
-        table(reporting),
-        "All settings, on the seeds of the choice:",
-        table(choosing),
-    ]
-    write_text(out / "table.md", "\n\n".join(text) + "\n")
     if reporting.extractor.is_stand_in:
         say(STAND_IN)
-    config = vars(arguments) | {"arms": [arm.text for arm in arguments.arms], "by": metric}
+    metric = criterion(_known(choosing), arguments.by)
+    config = config_of(arguments, reporting)
+    config |= {"arms": [arm.text for arm in arguments.arms], "by": metric}
     head = provenance(config, arguments.report_seed, arguments.report_n)
-    chosen_by = {"chosen": {base.text: arm.text for base, arm in best.items()}}
-    emit(head | chosen_by | reporting.to_json() | {"choosing": choosing.to_json()}, out)
+    chosen = {"chosen": {base.text: arm.text for base, arm in best.items()}}
+    report = plain(head | chosen | reporting.to_json() | {"choosing": choosing.to_json()})
+    write_views(arguments.out, VIEWS, report)
+    emit(report, arguments.out)

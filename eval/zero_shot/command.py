@@ -20,9 +20,10 @@ from eval.running import image_journals, measure_missing, one_by_one, publish, w
 from eval.zero_shot.arms import JOINT_ARMS, UNET_ARMS, Arm, curve_arms, named_arms
 from eval.zero_shot.objects import Labelled, Objects, open_objects
 from eval.zero_shot.options import ZeroShotOptions, captioned, parse
-from eval.zero_shot.pictures import Shown, curve_figure, grid_figure
+from eval.zero_shot.pictures import Shown, grid_figure
 from eval.zero_shot.result import ZeroShotResult
 from eval.zero_shot.tally import Measured, Tally, at_size, squared, tally
+from eval.zero_shot.views import VIEWS
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.files.digest import weights_digest
 from tokenrank_guidance.report import Json
@@ -74,11 +75,8 @@ def main(argv: Sequence[str]) -> None:
     finished = measure_missing(state, journals, images, one_by_one(task.record))
     if finished is not None:
         result = task.result(finished.records)
-        figures = {
-            "pictures.png": _grid(task, result, list(finished.records), asked.pictures),
-            "curve.png": curve_figure(result) if result.bounces else None,
-        }
-        publish(asked, task.config, result, {"unreadable": finished.unreadable}, figures)
+        pictures = {"pictures.png": _grid(task, result, list(finished.records), asked.pictures)}
+        publish(asked, task.config, result, {"unreadable": finished.unreadable}, VIEWS, pictures)
 
 
 def open_task(asked: ZeroShotOptions, device: str) -> Task:

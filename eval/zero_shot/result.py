@@ -12,7 +12,6 @@ from jaxtyping import Float
 from eval.metrics.confusion import mean_iou, pixel_accuracy, totals
 from eval.metrics.foreground import ca_miou
 from eval.metrics.interval import Sample, Statistic, intervals, paired_intervals
-from eval.report import markdown_table
 from eval.zero_shot.arms import CURVE, Arm
 from eval.zero_shot.tally import Tally
 from tokenrank_guidance.interval import Interval, difference
@@ -74,17 +73,6 @@ class ZeroShotResult:
             "everywhere": self.everywhere,
         }
 
-    def markdown(self) -> str:
-        """A line per method; then one per class, with each method's mIoU."""
-        lines = [_line(self.arms[i].name, self.figures[i]) for i in self.shown]
-        classes = [
-            {"class": label, "images": self.labels.count(label)}
-            | {self.arms[i].name: self._of_class(i, label)["miou"] for i in self.shown}
-            for label in sorted(set(self.labels))
-        ]
-        table = markdown_table(classes, tuple(classes[0]))
-        return f"{markdown_table(lines, tuple(lines[0]))}\n\nmIoU of each class:\n\n{table}"
-
     def scores(self, index: int) -> Float[np.ndarray, " pictures"]:
         """Each picture's own mIoU under an arm."""
         return mean_iou(totals(self._stack(index, "confusion")))
@@ -116,16 +104,3 @@ class ZeroShotResult:
 def _all_foreground(one: Tally) -> np.ndarray:
     truth = one.confusion.sum(1)
     return np.stack([np.zeros(2, dtype=truth.dtype), truth], axis=1)
-
-
-def _line(method: str, figures: Mapping[str, Interval]) -> Json:
-    return {
-        "method": method,
-        "acc": figures["acc"].value,
-        "mIoU": figures["miou"].value,
-        "95 % interval": figures["miou"].ends(),
-        "mAP": figures["map"].value,
-        "95 % interval of mAP": figures["map"].ends(),
-        "ca_miou": figures["ca_miou"].value,
-        "n": figures["acc"].n,
-    }

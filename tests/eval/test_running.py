@@ -14,6 +14,7 @@ from eval.data import UnreadableImage
 from eval.kept import Kept
 from eval.running import image_journals, measure_missing, one_by_one, publish, worst_and_best
 from eval.schema import Count, Record
+from eval.views import Views
 from tokenrank_guidance.interval import Interval
 
 
@@ -121,15 +122,16 @@ class Result:
     def to_json(self):
         return {"results": [{"arm": "a", "miou": Interval(0.5, 0.25, 0.75, 7)}]}
 
-    def markdown(self):
-        return "| a |"
-
 
 def test_what_is_published(tmp_path, capsys):
     asked = Running(out=tmp_path, device="cpu", seed=None)
     drawn = plt.figure(figsize=(1, 1))
-    figures = {"a.png": drawn, "a.svg": drawn, "b.png": None}
-    publish(asked, {"arms": ["a"], "path": Path("x")}, Result(), {"unreadable": [2]}, figures)
+    views = Views(
+        {"arms": lambda report: f"| {report['results'][0]['arm']} |", "none": lambda report: ""},
+        {"a": lambda report: drawn, "c": lambda report: None},
+    )
+    pictures = {"p.png": drawn, "b.png": None}
+    publish(asked, {"arms": ["a"], "path": Path("x")}, Result(), {"unreadable": [2]}, views, pictures)
     plt.close(drawn)
     report = json.loads(capsys.readouterr().out)
     assert report == json.loads((tmp_path / "report.json").read_text())
@@ -139,7 +141,9 @@ def test_what_is_published(tmp_path, capsys):
         "out": str(tmp_path), "seed": 0, "device": "cpu", "dtype": "float32", "arms": ["a"], "path": "x"
     }  # fmt: skip
     assert (tmp_path / "table.md").read_text() == "| a |\n"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.svg", "report.json", "table.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a.png", "a.svg", "p.png", "report.json", "table.md"
+    ]  # fmt: skip
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (tmp_path / "a.svg").read_bytes()
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from eval.data import rows
 from eval.processes import device_of, join_processes
 from eval.running import image_journals, measure_missing, one_by_one, publish
-from eval.zero_shot.heads.figure import heads_figure
-from eval.zero_shot.heads.options import HeadsOptions, parse
+from eval.zero_shot.heads.options import parse
 from eval.zero_shot.heads.readers import HeadsReader, open_reader
 from eval.zero_shot.heads.result import HeadsResult, Measured, Picture
+from eval.zero_shot.heads.views import VIEWS
 from eval.zero_shot.objects import Labelled, open_objects
 from eval.zero_shot.tally import squared, tally
 from tokenrank_guidance.files.digest import weights_digest
@@ -37,10 +36,8 @@ def main(argv: Sequence[str]) -> None:
     measure = one_by_one(lambda image: measured(reader, objects[image], asked.maps))
     finished = measure_missing(state, journals, images, measure)
     if finished is not None:
-        result = HeadsResult.of(asked.maps, list(finished.records.values()))
-        figure = heads_figure(result, _model(asked), reader.start)
-        figures = {f"heads.{suffix}": figure for suffix in ("png", "svg")}
-        publish(asked, config, result, {"unreadable": finished.unreadable}, figures)
+        result = HeadsResult.of(asked.maps, list(finished.records.values()), reader.start)
+        publish(asked, config, result, {"unreadable": finished.unreadable}, VIEWS, {})
 
 
 def measured(reader: HeadsReader, one: Labelled, maps: Sequence[str]) -> Json:
@@ -55,7 +52,3 @@ def measured(reader: HeadsReader, one: Labelled, maps: Sequence[str]) -> Json:
     )
     sizes = [[layer.layer, len(layer.lambda2)] for layer in layers]
     return {"layers": sizes} | picture.to_json()
-
-
-def _model(asked: HeadsOptions) -> str:
-    return f"{Path(asked.model).name} on {Path(asked.data).name.removesuffix('.parquet')}"

@@ -13,14 +13,13 @@ from pydantic import Field, Strict
 
 from eval.metrics.confusion import mean_iou, totals
 from eval.metrics.interval import FEWER, bootstrap_statistic
-from eval.report import markdown_table
 from eval.schema import Record, Share
+from eval.zero_shot.heads.views import OVER_HEADS, RHO, WITHIN
 from eval.zero_shot.tally import Square
 from tokenrank_guidance.interval import Interval
 from tokenrank_guidance.report import Json
 
 METRICS = ("miou", "map")
-WITHIN = "_within_layers"
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,21 +58,25 @@ class Measured(Record):
 
 @dataclass(frozen=True, eq=False)
 class HeadsResult:
-    """All pictures; `layers` says for each head which layer it is of, in running order."""
+    """All pictures; `layers` says for each head which layer it is of, in running order.
+
+    `start` says in words where walks start.
+    """
 
     maps: Sequence[str]
     names: Sequence[str]
     layers: Int[np.ndarray, " heads"]
     pictures: Sequence[Picture]
+    start: str = ""
 
     @classmethod
-    def of(cls, maps: Sequence[str], records: Sequence[Json]) -> HeadsResult:
+    def of(cls, maps: Sequence[str], records: Sequence[Json], start: str = "") -> HeadsResult:
         """From what `Measured` describes; ValueError for pictures of different layers."""
         if any(record["layers"] != records[0]["layers"] for record in records):
             raise ValueError("the journal is damaged: its pictures have different layers")
         names, heads = zip(*records[0]["layers"], strict=True)
         layers = np.repeat(np.arange(len(names)), heads)
-        return cls(maps, names, layers, [Picture.of(record) for record in records])
+        return cls(maps, names, layers, [Picture.of(record) for record in records], start)
 
     @property
     def n(self) -> int:
@@ -120,7 +123,7 @@ class HeadsResult:
         """Of each map, by metric, over all heads and within layers: ρ over pictures, and over heads."""
         return [
             {
-                f"spearman_{metric}{suffix}": (
+                f"{RHO}{metric}{suffix}": (
                     self.correlation(index, metric, within),
                     self.over_heads(index, metric, within),
                 )
@@ -135,27 +138,11 @@ class HeadsResult:
         rows = [
             {"map": name}
             | {key: pictures for key, (pictures, _) in found.items()}
-            | {f"{key}_over_heads": heads for key, (_, heads) in found.items()}
+            | {f"{key}{OVER_HEADS}": heads for key, (_, heads) in found.items()}
             | {"n": self.n, "heads": self._heads(index)}
             for index, (name, found) in enumerate(zip(self.maps, self.correlations, strict=True))
         ]
-        return {"results": rows, "layers": list(self.names)}
-
-    def markdown(self) -> str:
-        """A line for each map and correlation."""
-        lines = [
-            {
-                "map": name,
-                "λ2 and": key.removeprefix("spearman_").replace("_", " "),
-                "Spearman's ρ": pictures.value,
-                "95 % over pictures": pictures.ends(),
-                "95 % over heads": heads.ends(),
-                "n": self.n,
-            }
-            for name, found in zip(self.maps, self.correlations, strict=True)
-            for key, (pictures, heads) in found.items()
-        ]
-        return markdown_table(lines, tuple(lines[0]))
+        return {"results": rows, "differences": [], "layers": list(self.names), "start": self.start}
 
     def _heads(self, index: int) -> list[Json]:
         columns = zip(

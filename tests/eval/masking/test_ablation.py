@@ -105,9 +105,11 @@ def test_areas_intervals_and_differences():
     assert (there["a"], there["b"]) == ("random", "tokenrank@2") == (back["b"], back["a"])
     assert back["metrics"]["auc"]["value"] == pytest.approx(-0.375)
     assert back["metrics"]["auc"]["ci"][1] < 0 and back["metrics"]["auc"]["n"] == 40
-    assert results[0]["curve"][0] == pytest.approx(
-        {"fraction": 0.5, "masked": 8, "top1": 0.8, "top5": 0.8, "probability": 0.8}
-    )
+    point = results[0]["curve"][0]
+    assert (point["fraction"], point["masked"]) == (0.5, 8)
+    for name in ("top1", "top5", "probability"):
+        assert point[name]["value"] == pytest.approx(0.8) and point[name]["n"] == 40
+    assert point["top1"]["ci"][0] < 0.8 < point["top1"]["ci"][1]
 
 
 def test_the_best_layer_is_the_highest_where_the_least_influential_go_first():
@@ -115,10 +117,17 @@ def test_the_best_layer_is_the_highest_where_the_least_influential_go_first():
     assert made_up("ascending").best == {"random": 0, "tokenrank": 1}
 
 
-def test_the_table_names_every_arm_best_first():
-    lines = made_up().markdown().splitlines()
-    assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == ["tokenrank", "tokenrank", "random"]
-    assert "| 2 | 0.225 | [" in lines[2] and "-0.375 [" in lines[2]
+def test_the_tables_name_the_best_layer_first_and_every_layer():
+    rankings, layers, others = made_up().markdown().split("\n\n")
+    lines = rankings.splitlines()
+    assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == ["tokenrank", "random"]
+    assert "| 2 | 0.225 (" in lines[2] and "**−0.375 (−" in lines[2]
+    cells = [line.strip("| ").split(" | ") for line in layers.splitlines()]
+    assert cells[0] == ["layer", "tokenrank"] and [row[0] for row in cells[2:]] == ["0", "2"]
+    assert cells[2][1].startswith("0.375 (") and cells[3][1].startswith("0.225 (")
+    assert others.startswith("Of no single layer: random 0.600 (")
+    first = made_up("ascending").markdown().splitlines()[2]
+    assert first.startswith("| random | – | 0.600 (")
 
 
 def test_frechet_grows_from_zero():

@@ -73,7 +73,7 @@ def test_prints_and_keeps_the_report(model, data, tmp_path, capsys, figures):
     assert result["n"] == 6 and len(result["skipped"]["unreadable"]) == 1
     row = result["results"][0]
     assert row["auc"].keys() == {"value", "ci", "n"} and row["auc"]["n"] == 6
-    assert row["auc"]["value"] == pytest.approx(np.mean([point["top1"] for point in row["curve"]]))
+    assert row["auc"]["value"] == pytest.approx(np.mean([point["top1"]["value"] for point in row["curve"]]))
     assert row["curve"][0]["frechet_vit"] > 0 and [point["masked"] for point in row["curve"]] == [4, 12]
     assert [(one["a"], one["b"]) for one in result["differences"]] == [
         ("random", "tokenrank@1"),
@@ -83,18 +83,17 @@ def test_prints_and_keeps_the_report(model, data, tmp_path, capsys, figures):
         result["config"]["mask"] == "zero" and result["config"]["seed"] == 0 and "torch" in result["versions"]
     )
     lines = (tmp_path / "table.md").read_text().splitlines()
-    assert lines[0] == "| scorer | layer | AUC top-1 | 95 % interval | AUC probability | − random | n |"
+    assert lines[0] == "| ranking | layer | area (95 %) | − random | n |"
     for line in lines[2:]:
         cells = [cell.strip() for cell in line.split("|")[1:-1]]
         row = next(row for row in result["results"] if row["scorer"] == cells[0])
-        ends = "[{:.3f}, {:.3f}]".format(*row["auc"]["ci"])
-        assert cells[2:4] == [f"{row['auc']['value']:.3f}", ends] and cells[6] == "6"
+        assert cells[2] == "{:.3f} ({:.3f}–{:.3f})".format(row["auc"]["value"], *row["auc"]["ci"])
+        assert cells[4] == "6"
     assert len(lines) == 4 and set(figures) == {"curves.png", "curves.svg", "tokens.png"}
     accuracy = figures["curves.png"].axes[0]
     drawn = {line.get_label(): line.get_xydata().tolist() for line in accuracy.lines}
-    assert drawn["random"] == [[0, result["plain"]["top1"]]] + [
-        [point["fraction"], pytest.approx(point["top1"])] for point in result["results"][0]["curve"]
-    ]
+    points = [result["plain"], *result["results"][0]["curve"]]
+    assert drawn["random"] == [[point["fraction"], point["top1"]["value"]] for point in points]
     assert set(drawn) == {"random", "tokenrank (layer 1)"}
     titles = [axes.get_title() for axes in figures["tokens.png"].axes if axes.get_title()]
     assert titles[1:] == ["random", "tokenrank\n(layer 1)"] and titles[0] in NAMES
@@ -265,4 +264,4 @@ def test_a_real_classifier_misses_what_tokenrank_names(data_folder, tmp_path, ca
     assert run(main, argv) == 0
     result = report(capsys)
     area = {row["scorer"]: row["auc"]["value"] for row in result["results"]}
-    assert result["plain"]["top1"] >= 0.5 and area["tokenrank"] < area["random"]
+    assert result["plain"]["top1"]["value"] >= 0.5 and area["tokenrank"] < area["random"]

@@ -83,9 +83,10 @@ def test_prints_and_keeps_the_report(vit, data, tmp_path, capsys, figures):
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     assert [line[0] for line in cells[2:]] == [*("uniform",) * 2, *("tokenrank-grid",) * 2, "one segment"]
     for line, row in zip(cells[2:], [*result["results"], result["one_segment"]], strict=True):
-        figures_ = [f"{row[name]['value']:.4g}" for name in ("pixel_accuracy", "mean_class_accuracy", "miou")]
-        assert line[2:5] == figures_ and line[5] == "[{:.3f}, {:.3f}]".format(*row["miou"]["ci"])
-    assert cells[5][6].startswith(f"{less['value']:+.3f} [")
+        accuracies = [f"{row[name]['value']:.3f}" for name in ("pixel_accuracy", "mean_class_accuracy")]
+        assert line[2:4] == accuracies
+        assert line[4] == "{:.3f} ({:.3f}–{:.3f})".format(row["miou"]["value"], *row["miou"]["ci"])
+    assert cells[5][6].strip("*").startswith(f"{less['value']:+.3f} (".replace("-", "−"))
     axes = figures["overlays.png"].axes
     assert len(axes) == 2 * 4 and [axes[i].get_title().split(":")[0] for i in (0, 4)] == ["worst", "best"]
     titles = [one.get_title() for one in axes]

@@ -6,6 +6,7 @@ from eval.segmentation.arms import grid_of_arms
 from eval.segmentation.result import SegmentationResult
 from eval.segmentation.store import ImageRecord
 from eval.segmentation.tally import ClassTally
+from eval.segmentation.views import VIEWS
 from tokenrank_guidance.report import plain
 
 
@@ -43,8 +44,8 @@ def test_values_intervals_and_differences():
     [row] = second["per_class"]
     assert row["class"] == "object" and row["pixels"] == 200 and row["images"] == 20
     assert row["iou"] == pytest.approx(120 / 280)
-    lines = found.markdown().splitlines()
-    assert len(lines) == 5 and "| uniform | 0.5 | 0.5 |" in lines[2] and "+0.095" in lines[3]
+    lines = VIEWS.markdown(plain(found.to_json() | {"n": found.n})).splitlines()
+    assert len(lines) == 5 and "| uniform | 0.5 | 0.500 |" in lines[2] and "+0.095" in lines[3]
 
 
 def test_the_best_threshold_and_the_order_of_pictures():
@@ -52,7 +53,7 @@ def test_the_best_threshold_and_the_order_of_pictures():
     found = result(pictures, (0.5, "auto"))
     assert found.best == {"uniform": 1, "tokenrank-grid": 2}
     assert found.scores.argsort().tolist() == [1, 0]
-    assert "auto (0.5)" in found.markdown()
+    assert "auto (0.5)" in VIEWS.markdown(plain(found.to_json() | {"n": found.n}))
 
 
 def test_matching_over_the_data_set():

@@ -15,11 +15,13 @@ from eval.generate.arms import Arm, parse_arm
 from eval.generate.draw import Drawing
 from eval.report import save_figure
 from eval.sweep.command import choose, main
-from eval.sweep.figures import sweep_figure
 from eval.sweep.grid import Grid, windows
 from eval.sweep.options import parse
+from eval.sweep.views import sweep_figure
 from tests.eval.fidelity.conftest import CLASSES, noise
+from tokenrank_guidance.markdown import number
 from tokenrank_guidance.program import run
+from tokenrank_guidance.report import plain
 from tokenrank_guidance.tiny.architecture import build_pipeline
 
 BASE = parse_arm("tokenrank:heads=lambda2")
@@ -81,9 +83,14 @@ def test_the_best_is_the_lowest_distance_and_the_highest_accuracy(measured):
         choose(tried, measured, "fid")
 
 
+def report_of(measured, by):
+    best = choose({BASE: TRIED, Arm("sag"): SAG}, measured, by)
+    chosen = {base.text: arm.text for base, arm in best.items()}
+    return plain({"chosen": chosen, "choosing": measured.to_json(), "config": {"by": by}})
+
+
 def test_figures(measured, tmp_path):
-    best = choose({BASE: TRIED, Arm("sag"): SAG}, measured, None)
-    figure = sweep_figure(measured, best, "frechet_vit")
+    figure = sweep_figure(report_of(measured, "frechet_vit"))
     assert len(figure.axes) == 4
     curves = figure.axes[0].containers
     assert [curve.lines[0].get_xdata().tolist() for curve in curves] == [[0, 0.25, 0.5, 1.0]] * 2
@@ -97,8 +104,7 @@ def test_figures(measured, tmp_path):
 
 
 def test_the_figure_shows_the_price_of_what_was_chosen_by(measured):
-    best = choose({BASE: TRIED, Arm("sag"): SAG}, measured, "accuracy")
-    figure = sweep_figure(measured, best, "accuracy")
+    figure = sweep_figure(report_of(measured, "accuracy"))
     labels = [axes.get_ylabel() for axes in figure.axes[::2]]
     assert labels == ["accuracy of a classifier", "Fréchet-ViT, not FID (lower is better)"]
 
@@ -135,8 +141,9 @@ def test_it_is_chosen_on_some_seeds_and_reported_on_others(classifier, model, tm
         assert len(manifests) == arms and {(one["n"], one["seed"]) for one in manifests} == {(n, seed)}
     text = (out / "table.md").read_text()
     assert text.startswith(f"Chosen by frechet_vit on seeds from 100 on: sag: {best}. On seeds from 7 on:\n")
+    form = ".1f" if 1 <= report["results"][0]["metrics"]["frechet_vit"]["value"] < 300 else ".4f"
     for row in (*report["results"], *report["choosing"]["results"]):
-        assert f"| {row['arm']} | {row['metrics']['frechet_vit']['value']:.4g} (no interval) |" in text
+        assert f"| {row['arm']} | {number(row['metrics']['frechet_vit']['value'], form)} |" in text
     assert "All settings, on the seeds of the choice:" in text and f"| none − {best} |" in text
     assert {path.name for path in out.iterdir() if path.is_file()} == {
         "report.json", "table.md", "sweep.png", "sweep.svg"

@@ -74,13 +74,13 @@ def test_prints_and_keeps_the_report(flux, data, tmp_path, capsys, figures):
     same = ("acc", "miou", "map")
     assert [result["curve"][1][k] for k in same] == [result["results"][5][k] for k in same]
     assert result["curve"][2]["miou"] != result["curve"][0]["miou"]
-    methods, title, classes = (tmp_path / "table.md").read_text().strip().split("\n\n")
+    methods = (tmp_path / "table.md").read_text().strip()  # of one class there is no table of classes
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in methods.splitlines()]
-    assert [line[0] for line in cells[2:]] == names and title == "mIoU of each class:"
+    assert [line[0] for line in cells[2:]] == names
     for line, row in zip(cells[2:], result["results"], strict=True):
-        assert line[1:3] == [f"{row[name]['value']:.4g}" for name in ("acc", "miou")]
-        assert [line[3], line[5]] == ["[{:.3f}, {:.3f}]".format(*row[name]["ci"]) for name in ("miou", "map")]
-    assert classes.splitlines()[2].split(" | ")[:3] == ["| box", "4", f"{miou[0]:.4g}"]
+        for cell, name in zip(line[1:4], ("acc", "miou", "map"), strict=True):
+            value, low, high = (100 * one for one in (row[name]["value"], *row[name]["ci"]))
+            assert cell == f"{value:.1f} ({low:.1f}–{high:.1f})"
     titles = [axes.get_title() for axes in figures["pictures.png"].axes]
     assert len(titles) == 2 * 7 and titles[0].startswith("worst: ") and titles[7].startswith("best: ")
     assert [title.split("\n")[0] for title in titles[1:7]] == names

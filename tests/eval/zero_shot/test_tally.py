@@ -9,6 +9,8 @@ from sklearn.metrics import average_precision_score
 from diffseg.zero_shot import Options
 from eval.zero_shot import Arm, Tally, ZeroShotResult
 from eval.zero_shot.tally import squared, tally
+from eval.zero_shot.views import VIEWS
+from tokenrank_guidance.report import plain
 
 MASK = np.array([[1, 1, 0, 0], [1, 1, 0, 255]])
 
@@ -36,8 +38,8 @@ def test_pooled_over_pictures_and_the_trap_is_a_function_of_accuracy():
     assert value["ca_miou"] == pytest.approx(11 / 19) == pytest.approx(value["acc"] / (2 - value["acc"]))
     assert [(c["class"], c["acc"]) for c in row["per_class"]] == [("cat", 5 / 7), ("dog", 6 / 8)]
     assert result.everywhere["acc"].value == pytest.approx(6 / 15)
-    methods, _, classes = result.markdown().split("\n\n")
-    assert methods.splitlines()[2].startswith("| row | 0.7333 | 0.5476 | [")
+    methods, _, classes = VIEWS.markdown(plain(result.to_json())).split("\n\n")
+    assert methods.splitlines()[2].startswith("| row | 73.3 (")
     assert [line.split(" | ")[:2] for line in classes.splitlines()[2:]] == [["| cat", "1"], ["| dog", "1"]]
 
 
