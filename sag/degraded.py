@@ -20,6 +20,7 @@ from sag.settings import GuidanceSettings
 from tokenrank_guidance.capture import AttentionTap, unwatched
 from tokenrank_guidance.errors import CaptureError
 from tokenrank_guidance.families.tokens import Grid
+from tokenrank_guidance.markov import DeferredChecks, deferred_checks
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,11 @@ class DegradedPass:
         self.settings, self.tap = settings, tap
         self._caches: OwnCaches | None = None
         self._score: Float[Tensor, "images h w"] | None = None
+        self._unsettled: _Unsettled | None = None
 
     def begin(self) -> None:
         """Forget the last run."""
-        self._caches = self._score = None
+        self._caches = self._score = self._unsettled = None
 
     def shift(
         self, call: DenoiserCall, step: SamplingStep, scheduler: Any
@@ -73,11 +75,15 @@ class DegradedPass:
     def _scored(self, call: DenoiserCall, step: SamplingStep) -> Float[Tensor, "images h w"]:
         """Scores of the call's tokens; of the last call that ran the layers, where a cache spared them.
 
-        Raises ValueError for latents that are not finite, which no scorer can rank.
+        Raises ValueError for latents that are not finite, which no scorer can rank. On a GPU it does so in
+        the next step, but in a run's first and last at once, and the host does not wait for the values.
         """
+        if self._unsettled is not None:
+            self._unsettled.settle()
         try:
-            records = [record.select(call.rows) for record in self.tap.pop()]
-            return score_image(records, self.settings.ranker)
+            with deferred_checks() as checks:
+                records = [record.select(call.rows) for record in self.tap.pop()]
+                score = score_image(records, self.settings.ranker)
         except CaptureError as error:
             if not self._caches:
                 raise
@@ -90,11 +96,13 @@ class DegradedPass:
         except ValueError as error:
             if bool(call.sample.isfinite().all()):
                 raise
-            raise ValueError(
-                f"the latents are not finite at step {step.number + 1} of {step.total} (timestep "
-                f"{step.timestep:g}), usually by overflow in float16: use bfloat16, or a VAE made for "
-                "float16 where a picture is encoded"
-            ) from error
+            raise _not_finite(step) from error
+        checks.fetch()
+        self._unsettled = _Unsettled(checks, call.sample, step) if checks else None
+        at_once = self._score is None or self.settings.renews_no_more(step.number, step.total)
+        if self._unsettled is not None and at_once:
+            self._unsettled.settle()
+        return score
 
     def _blur(
         self,
@@ -125,6 +133,31 @@ class DegradedPass:
         both = torch.cat([clean, clean + shift.to(clean.dtype) / slope])
         plain, guided = call.calling.edit(both, grid, kept).chunk(2)
         return (slope * (guided - plain)).to(shift.dtype)
+
+
+@dataclass(frozen=True)
+class _Unsettled:
+    """Checks of a step that are still to be read."""
+
+    checks: DeferredChecks
+    sample: Float[Tensor, "batch *in"]
+    step: SamplingStep
+
+    def settle(self) -> None:
+        try:
+            self.checks.settle()
+        except ValueError as error:
+            if bool(self.sample.isfinite().all()):
+                raise
+            raise _not_finite(self.step) from error
+
+
+def _not_finite(step: SamplingStep) -> ValueError:
+    return ValueError(
+        f"the latents are not finite at step {step.number + 1} of {step.total} (timestep "
+        f"{step.timestep:g}), usually by overflow in float16: use bfloat16, or a VAE made for "
+        "float16 where a picture is encoded"
+    )
 
 
 def _split(call: DenoiserCall, level: NoiseLevel) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sag.scorers import AcrossLayers, Scorer
 from tokenrank_guidance.capture import AttentionRecord
+from tokenrank_guidance.markov import require
 
 
 @torch.no_grad()
@@ -33,8 +34,7 @@ def _checked(score: Float[Tensor, "b h w"], batch: int) -> Float[Tensor, "b h w"
     shape = _shape(score)
     if len(shape) != 3 or shape[0] not in (1, batch):
         raise ValueError(f"the scorer returned {_told(score)}; expected a tensor ({batch}, h, w)")
-    if not torch.isfinite(score).all():
-        raise ValueError("the scorer returned values that are not finite")
+    require(score.isfinite().all(), lambda: ValueError("the scorer returned values that are not finite"))
     return score.expand(batch, -1, -1)
 
 
@@ -44,8 +44,8 @@ def _on_grid(record: AttentionRecord, score: Float[Tensor, "b n"]) -> Float[Tens
     expected = (record.batch, record.grid[0] * record.grid[1])
     if _shape(score) != expected:
         raise ValueError(f"the scorer returned {_told(score)}; expected a tensor (batch, tokens) {expected}")
-    if not torch.isfinite(score).all():
-        raise ValueError(f"the scorer returned values that are not finite at {record.module}")
+    where = f"the scorer returned values that are not finite at {record.module}"
+    require(score.isfinite().all(), lambda: ValueError(where))
     return score.unflatten(1, record.grid)
 
 

@@ -95,6 +95,11 @@ class GuidanceSettings:
         """Whether guided step `number` of `total` makes the extra pass; others add what the last one gave."""
         return self._guided(total).index(number) % self.reuse == 0
 
+    def renews_no_more(self, number: int, total: int) -> bool:
+        """Whether guided step `number` of `total` is the last that may make the extra pass."""
+        guided = self._guided(total)
+        return guided.index(number) + self.reuse >= len(guided)
+
     def _guided(self, total: int) -> range:
         first, end = (math.ceil(fraction * total - 1e-9) for fraction in (self.start, self.stop))
         return range(first, end, self.every)  # 1e-9: 0.07 * 100 is a little above 7

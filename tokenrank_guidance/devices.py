@@ -16,18 +16,23 @@ SIDE, SLOW = 192, 3.0  # of the product by which numbers are timed; how many tim
 
 @cache
 def warn_of_slow_numbers(dtype: torch.dtype, device: str) -> None:
-    """Say, once, if a CPU has no instructions for `dtype`: it then converts every number, back and forth.
-
-    Measured on one small product, as no question to torch tells it on every kind of CPU: some 0.1 s.
-    """
-    if device != "cpu" or dtype == torch.float32:
-        return
-    ratio = _seconds(dtype) / _seconds(torch.float32)
+    """Say, once, if a CPU has no instructions for `dtype`: it then converts every number, back and forth."""
+    ratio = slowness(dtype, device)
     if ratio > SLOW:
         say(
             f"warning: this CPU has no instructions for {str(dtype).removeprefix('torch.')} (a product takes "
             f"{ratio:.0f} times as long as in float32): leave --dtype out, or take a GPU"
         )
+
+
+def slowness(dtype: torch.dtype, device: str) -> float:
+    """How many times as long as in float32 a CPU takes in `dtype`; 1 for any other device.
+
+    Measured on one small product, as no question to torch tells it on every kind of CPU: some 0.1 s.
+    """
+    if device != "cpu" or dtype == torch.float32:
+        return 1.0
+    return _seconds(dtype) / _seconds(torch.float32)
 
 
 def _seconds(dtype: torch.dtype) -> float:

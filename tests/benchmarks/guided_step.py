@@ -12,14 +12,13 @@ import sys
 import time
 from collections.abc import Callable
 from statistics import median
-from types import SimpleNamespace
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 
 from sag import SelfAttentionGuidance
 from sag.mask import salient, score_image
-from tokenrank_guidance.capture import AttentionTap
+from tokenrank_guidance.capture import AttentionRecord, AttentionTap
 
 
 def seconds(work: Callable[[], object], device: str) -> float:
@@ -33,13 +32,14 @@ def seconds(work: Callable[[], object], device: str) -> float:
 
 def stable_diffusion_unet(device: str, dtype: torch.dtype) -> UNet2DConditionModel:
     torch.manual_seed(0)
-    return UNet2DConditionModel(cross_attention_dim=768).eval().to(device, dtype)
+    with torch.device(device):  # a device draws its numbers faster
+        return UNet2DConditionModel(cross_attention_dim=768).eval().to(dtype)
 
 
 def layer_overhead(unet: UNet2DConditionModel, device: str, dtype: torch.dtype, runs: int) -> float:
     """Seconds that capturing adds to the middle attention layer: medians with and without, side by side."""
     layer = unet.mid_block.attentions[0].transformer_blocks[0].attn1
-    states = torch.randn(2, 64, 1280, device=device, dtype=dtype)
+    states = torch.randn(2, 64, layer.to_q.in_features, device=device, dtype=dtype)
     tap = AttentionTap(unet)
     plain, watched = [], []
     for _ in range(runs):
@@ -50,30 +50,55 @@ def layer_overhead(unet: UNet2DConditionModel, device: str, dtype: torch.dtype, 
     return max(0.0, median(watched) - median(plain))
 
 
+class Sampling:
+    """Stable Diffusion's loop over random text, for guidance to be enabled on."""
+
+    do_classifier_free_guidance = True
+
+    def __init__(self, unet: UNet2DConditionModel, images: int = 1) -> None:
+        self.unet = unet
+        self.scheduler = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+        like, size = {"device": unet.device, "dtype": unet.dtype}, unet.config["sample_size"]
+        self._latents = torch.randn(images, 4, size, size, **like)
+        self._text = torch.randn(2 * images, 77, unet.config["cross_attention_dim"], **like)
+
+    @torch.no_grad()
+    def sample(self, steps: int) -> torch.Tensor:
+        self.scheduler.set_timesteps(steps)
+        latents = self._latents
+        for t in self.scheduler.timesteps:
+            batch = torch.cat([latents] * 2)
+            unconditional, prompted = self.unet(batch, t, encoder_hidden_states=self._text).sample.chunk(2)
+            noise = unconditional + 7.5 * (prompted - unconditional)
+            latents = self.scheduler.step(noise, t, latents).prev_sample
+        return latents
+
+
+@torch.no_grad()
+def seen_record(unet: UNet2DConditionModel, images: int = 1) -> AttentionRecord:
+    """What guidance ranks in a step: the middle layer's unconditional half."""
+    tap = AttentionTap(unet).attach()
+    Sampling(unet, images).sample(1)
+    tap.detach()
+    return tap.pop()[0].select(slice(images))
+
+
 @torch.no_grad()
 def measure(pairs: int, device: str, dtype: torch.dtype) -> dict[str, float]:
     unet = stable_diffusion_unet(device, dtype)
-    scheduler = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
-    scheduler.set_timesteps(50)
-    pipe = SimpleNamespace(unet=unet, scheduler=scheduler, do_classifier_free_guidance=True)
-    latents = torch.randn(1, 4, 64, 64, device=device, dtype=dtype)
-    text = torch.randn(2, 77, 768, device=device, dtype=dtype)
-    guidance = SelfAttentionGuidance()
+    loop, guidance = Sampling(unet), SelfAttentionGuidance()
 
     def step() -> None:
-        unet(torch.cat([latents] * 2), scheduler.timesteps[10], encoder_hidden_states=text)
+        loop.sample(1)
 
     step()
     unguided, guided = [], []
     for i in range(pairs):
         unguided.append(seconds(step, device))
-        with guidance(pipe):
+        with guidance(loop):
             guided.append(seconds(step, device))
         print(f"pair {i + 1}/{pairs}: {unguided[-1]:.2f} s, {guided[-1]:.2f} s", file=sys.stderr)
-    tap = AttentionTap(unet).attach()
-    step()
-    tap.detach()
-    record = tap.pop()[0].select(slice(1))
+    record = seen_record(unet)
     score = [seconds(lambda: salient(score_image([record], guidance.score), 1.0), device) for _ in range(20)]
     own = layer_overhead(unet, device, dtype, 20) + median(score)
     ratios = [b / a for a, b in zip(unguided, guided, strict=True)]

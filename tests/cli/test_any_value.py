@@ -36,6 +36,7 @@ PROGRAMS = {
             "zero_shot": ["--model", "m", "--data", "d", "--out", "o"],
             "zero_shot.heads": ["--model", "timm/m", "--data", "d", "--out", "o"],
             "generate": ["--out", "o", "--n", "2"],
+            "guidance": ["--model", "m", "--out", "o"],
             "fidelity": ["x", "--out", "o", "--extractor", "vit:v"],
             "sweep": ["--out", "o", "--extractor", "vit:v"],
         }.items()

@@ -34,6 +34,7 @@ PROGRAMS = {
         ["--model", "timm/v", "--data", "d", "--out", "o", "--draws", "2"],
     ),
     "eval.generate": ("eval.generate", ["--out", "o", "--n", "1", "--arms", "tokenrank:damping=2"]),
+    "eval.guidance": ("eval.guidance", ["--model", "m", "--out", "o", "--arms", "sag:damping=2"]),
     "eval.fidelity": ("eval.fidelity", ["o", "--out", "p"]),
     "eval.sweep": ("eval.sweep", ["--out", "o", "--arms", "none"]),
     "tiny.train": ("tokenrank_guidance.tiny.train", ["tiny-sd", "--data", "d", "--rate", "nan"]),
@@ -115,7 +116,7 @@ def test_version(argv, capsys):
 
 
 @pytest.mark.parametrize(
-    "package", ["masking", "segmentation", "zero_shot", "zero_shot.heads", "generate", "sweep"]
+    "package", ["masking", "segmentation", "zero_shot", "zero_shot.heads", "generate", "guidance", "sweep"]
 )
 def test_version_of_a_program(package, capsys):
     with pytest.raises(SystemExit, match="0"):

@@ -8,6 +8,7 @@ from tokenrank_guidance.errors import ConvergenceError
 from tokenrank_guidance.markov import (
     AttentionTransition,
     DenseTransition,
+    Direct,
     MinimalResidual,
     PowerIteration,
     column_sum,
@@ -21,7 +22,7 @@ from tokenrank_guidance.markov import (
 from .chains import random_attention, random_weights
 from .test_attention import queries_and_keys
 
-TIGHT = [MinimalResidual(tol=1e-12), PowerIteration(tol=1e-12)]
+TIGHT = [MinimalResidual(tol=1e-12), PowerIteration(tol=1e-12), Direct(tol=1e-12)]
 
 
 @pytest.fixture(autouse=True)
@@ -97,10 +98,10 @@ def test_the_public_function_and_dtypes():
     assert q.grad.abs().max() > 0 and k.grad.isfinite().all()
 
 
-def test_a_chain_that_mixes_slowly():
+@pytest.mark.parametrize("solver", [TIGHT[0], TIGHT[2]])
+def test_a_chain_that_mixes_slowly(solver):
     """The adjoint is as slow as the chain, and its constant part must not be in the way."""
     q, k = inputs(6, 3)
-    solver = MinimalResidual(tol=1e-12)
 
     def rank(q, k):
         return stationary_distribution(AttentionTransition(q, k, 3.0), damping=0.999, solver=solver).value

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import networkx
 import pytest
 import torch
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from sag import ColumnSumScorer, TokenRankScorer
 from sag.mask import proportional, salient, score_image
 from tokenrank_guidance import AttentionRecord
+from tokenrank_guidance.markov import DIRECT_TOKENS, deferred_checks
 
 
 def record(grid, batch=2, heads=3, text=0, module="layer", seed=0):
@@ -27,6 +30,21 @@ def pagerank(matrix, damping=0.99):
     graph = networkx.from_numpy_array(matrix.numpy(), create_using=networkx.DiGraph)
     rank = networkx.pagerank(graph, alpha=damping, tol=1e-12, max_iter=10_000)
     return torch.tensor([rank[i] for i in range(len(matrix))], dtype=torch.float64) * len(matrix)
+
+
+@pytest.mark.parametrize(
+    "scorer", [TokenRankScorer(), TokenRankScorer(direction="incoming"), ColumnSumScorer()]
+)
+def test_the_host_reads_no_value_from_the_map_to_the_mask(scorer, monkeypatch):
+    """On the meta device there is none to read: a read raises."""
+    monkeypatch.setitem(DIRECT_TOKENS, "meta", 64)
+    layer = record((3, 5), text=4)
+    layer = replace(layer, q=layer.q.to("meta"), k=layer.k.to("meta"))
+    with deferred_checks():
+        score = score_image([layer, layer], scorer)
+    assert salient(score, 1.0).shape == proportional(score, 1.0).shape == (2, 3, 5)
+    with pytest.raises(RuntimeError, match="on meta tensors"):
+        score_image([layer], scorer)
 
 
 def test_tokenrank_score_is_networkx_pagerank_of_the_mixed_map():

@@ -11,6 +11,7 @@ from tests.matrix.rows import LATENTS
 from tests.sag.helpers import count_calls
 from tests.tiny_models import Call, pipeline
 from tokenrank_guidance import UnsupportedError
+from tokenrank_guidance.markov import deferred
 
 STEPS = 3
 LIKE = {"latents": LATENTS}
@@ -221,6 +222,24 @@ def test_latents_that_are_not_finite_are_said_to_be():
             ),
         ):
             pipe(**given, num_inference_steps=2)
+
+
+@pytest.mark.parametrize(("spoilt", "noticed"), [(0, 0), (1, 2), (3, 3)])
+def test_they_are_where_the_host_does_not_wait_for_the_scores(spoilt, noticed, monkeypatch):
+    """As on a GPU: said one step later, but of the first guided step and of the last at once."""
+    monkeypatch.setattr(deferred, "defers", lambda device: deferred._deferred() is not None)
+    pipe, calls = pipeline("sd"), []
+
+    def spoil(module, args):
+        calls.append(None)
+        if len(calls) == 2 * spoilt + 1:  # guidance calls it once more in each step
+            args[0].fill_(torch.nan)
+
+    pipe.unet.register_forward_pre_hook(spoil)
+    message = rf"latents are not finite at step {spoilt + 1} of 4 "
+    with SelfAttentionGuidance()(pipe), pytest.raises(ValueError, match=message):
+        pipe(**beside.sized(call(1, True)), num_inference_steps=4)
+    assert (len(calls) - 1) // 2 == noticed
 
 
 REFUSED = {

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from tokenrank_guidance.markov import HELD_BYTES, AttentionTransition
+from tokenrank_guidance.markov import AttentionTransition
 
 Subset = Literal["all", "image", "text", "class+image"]
 EVERYTHING = slice(None)
@@ -77,7 +77,7 @@ class AttentionRecord:
             return logits.masked_fill(~self.mask, -torch.inf).softmax(-1)
         return (logits + self.mask.to(dtype)).softmax(-1)
 
-    def transition(self, tokens: Subset = "all", memory: int = HELD_BYTES) -> AttentionTransition:
+    def transition(self, tokens: Subset = "all", memory: int | None = None) -> AttentionTransition:
         """The map as a Markov chain over `tokens`: softmax over their keys alone.
 
         That equals restricting the whole chain and renormalising its rows. The chain holds matrices where

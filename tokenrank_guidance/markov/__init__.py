@@ -14,12 +14,14 @@ from tokenrank_guidance.markov.attention import AttentionTransition
 from tokenrank_guidance.markov.bounce import multi_bounce
 from tokenrank_guidance.markov.coerce import Maps, SupportsTransition, as_operator
 from tokenrank_guidance.markov.composite import MixtureTransition, RestrictedTransition, SelectedTransition
+from tokenrank_guidance.markov.deferred import DeferredChecks, deferred_checks, require
 from tokenrank_guidance.markov.dense import DenseTransition
+from tokenrank_guidance.markov.direct import DIRECT_TOKENS, Direct
 from tokenrank_guidance.markov.heads import HeadWeights, lambda2_head_weights, mix_heads
 from tokenrank_guidance.markov.krylov import Arnoldi
 from tokenrank_guidance.markov.operator import TransitionOperator
 from tokenrank_guidance.markov.score import attention_from, column_sum, tokenrank, tokenrank_score
-from tokenrank_guidance.markov.solvers import MinimalResidual, PowerIteration, Solver, Stationary
+from tokenrank_guidance.markov.solvers import Iteration, MinimalResidual, PowerIteration, Solver, Stationary
 from tokenrank_guidance.markov.spectrum import (
     Eigvals,
     SecondEigenvalue,
@@ -31,12 +33,16 @@ from tokenrank_guidance.markov.walks import incoming_chain, rollout
 from tokenrank_guidance.memory import HELD_BYTES
 
 __all__ = [
+    "DIRECT_TOKENS",
     "HELD_BYTES",
     "Arnoldi",
     "AttentionTransition",
+    "DeferredChecks",
     "DenseTransition",
+    "Direct",
     "Eigvals",
     "HeadWeights",
+    "Iteration",
     "Maps",
     "MinimalResidual",
     "MixtureTransition",
@@ -51,10 +57,12 @@ __all__ = [
     "as_operator",
     "attention_from",
     "column_sum",
+    "deferred_checks",
     "incoming_chain",
     "lambda2_head_weights",
     "mix_heads",
     "multi_bounce",
+    "require",
     "rollout",
     "second_eigenvalue",
     "solve_second_eigenvalue",

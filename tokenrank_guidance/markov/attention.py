@@ -17,7 +17,7 @@ from tokenrank_guidance.markov.operator import TransitionOperator, token_index
 from tokenrank_guidance.markov.precision import compute_dtype, full_precision
 from tokenrank_guidance.markov.products import HeldProducts, LeftProduct, Products, RightProduct
 from tokenrank_guidance.markov.vectors import per_chain
-from tokenrank_guidance.memory import HELD_BYTES
+from tokenrank_guidance.memory import held_bytes
 
 
 class AttentionTransition(TransitionOperator):
@@ -26,7 +26,8 @@ class AttentionTransition(TransitionOperator):
     ``q`` and ``k`` are ``(*batch, n, dim)``; ``mask`` broadcasts to ``(*batch, n, n)`` and is bool (True: may
     attend) or added to the logits. Products run in float32 or better, on a GPU in the precision of q and k
     with float32 sums, and have first derivatives with respect to q, k and the vector. Where the matrices fit
-    in ``memory`` bytes they are made at the first product and held; 0 never holds one.
+    in ``memory`` bytes they are made at the first product and held; 0 never holds one. By default that is
+    `HELD_BYTES` on a CPU and a part of a GPU's memory (`held_bytes`).
 
     ``ValueError`` for queries and keys that differ in shape (cross-attention is no chain), that are not
     floating or not finite, and for a mask that leaves a row no token. Costs a few host syncs to build.
@@ -38,10 +39,11 @@ class AttentionTransition(TransitionOperator):
         k: Float[Tensor, "*batch n dim"],
         scale: float,
         mask: Shaped[Tensor, "..."] | Mask | None = None,
-        memory: int = HELD_BYTES,
+        memory: int | None = None,
     ) -> None:
         _check(q, k)
-        self._q, self._k, self._scale, self._memory = q, k, scale, memory
+        self._q, self._k, self._scale = q, k, scale
+        self._memory = held_bytes(q.device) if memory is None else memory
         self._mask = Mask.of(mask, tuple(q.shape[:-2]), q.shape[-2]) if isinstance(mask, Tensor) else mask
         self._chunked = ChunkedProducts(Logits(q, k, scale, self._mask))
 
@@ -128,8 +130,11 @@ class AttentionTransition(TransitionOperator):
     @cached_property
     def _products(self) -> Products:
         if self.holds_matrices:
-            with torch.no_grad(), full_precision(self.device):
-                return HeldProducts(self._chunked.matrix(self.dtype))
+            try:
+                with torch.no_grad(), full_precision(self.device):
+                    return HeldProducts(self._chunked.matrix(self.dtype))
+            except torch.OutOfMemoryError:
+                return self._chunked  # the model needs what the device has
         if self.device.type == "cuda" and not self._chunked.in_float64:
             from tokenrank_guidance.markov.fused import FusedProducts  # a third of a second to import
 

@@ -56,9 +56,12 @@ class ChunkedProducts:
         groups, heads = head_weights.shape
         out = head_weights.new_zeros(groups, self._logits.n, self._logits.n)
         for chains, rows, weights in self._weights():
-            for chain, own in zip(range(self._logits.chains)[chains], weights, strict=True):
-                share = self._share[chain, rows] * head_weights.flatten()[chain]
-                out[chain // heads, rows].addcmul_(own.to(out.dtype), share.to(out.dtype))
+            first, end = chains.start, chains.start + len(weights)
+            shares = self._share[chains, rows] * head_weights.flatten()[chains, None, None]
+            weighted = weights.mul_(shares)
+            for group in range(first // heads, -(-end // heads)):
+                own = slice(max(0, group * heads - first), (group + 1) * heads - first)
+                out[group, rows] += weighted[own].sum(0)
         return out
 
     def gradient(

@@ -27,6 +27,10 @@ class _Derived(TransitionOperator):
     def requires_grad(self) -> bool:
         return self._operator.requires_grad
 
+    @property
+    def holds_matrices(self) -> bool:
+        return self._operator.holds_matrices
+
     def restrict(self, tokens: Int[Tensor, " k"] | Bool[Tensor, " n"]) -> "RestrictedTransition":
         return RestrictedTransition(self, tokens)
 

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tokenrank_guidance.markov.deferred import require
 from tokenrank_guidance.markov.distribution import as_head_weights
 from tokenrank_guidance.markov.operator import TransitionOperator, restricted_mass, token_index
 from tokenrank_guidance.markov.precision import compute_dtype, full_precision
@@ -51,6 +52,10 @@ class DenseTransition(TransitionOperator):
     def requires_grad(self) -> bool:
         return self._matrix.requires_grad
 
+    @property
+    def holds_matrices(self) -> bool:
+        return True
+
     def apply(self, x: Float[Tensor, "*x n"]) -> Float[Tensor, "*out n"]:
         with full_precision(self.device):
             return (self._as_vector(x).unsqueeze(-2) @ self._matrix).squeeze(-2)
@@ -71,7 +76,8 @@ class DenseTransition(TransitionOperator):
         """Mix the matrices once, so that each later step costs one head and not all of them."""
         weights = as_head_weights(head_weights, self)
         with full_precision(self.device):
-            return DenseTransition(torch.einsum("...h,...hij->...ij", weights, self._matrix))
+            mixed = torch.einsum("...h,...hij->...ij", weights, self._matrix)
+            return DenseTransition.trusted(mixed / mixed.sum(-1, keepdim=True))
 
     def to_dense(self) -> Float[Tensor, "*batch n n"]:
         return self._matrix
@@ -93,13 +99,19 @@ def _check_shape(matrix: Tensor) -> None:
 def _check_stochastic(matrix: Tensor, sums: Tensor) -> None:
     tolerance = ROW_SUM_TOLERANCE.get(matrix.dtype, max(ROW_SUM_TOLERANCE.values()))
     bounds = torch.stack([*(end.to(sums.dtype) for end in matrix.aminmax()), *sums.aminmax()])
-    low, high, shortest, longest = bounds.tolist()  # the only host sync
+    low, high, shortest, longest = bounds
+    # NaN fails either.
+    holds = (low >= 0) & (high < math.inf) & (1 - tolerance <= shortest) & (longest <= 1 + tolerance)
+    require(holds, lambda: _not_stochastic(bounds, matrix.dtype, tolerance))
+
+
+def _not_stochastic(bounds: Float[Tensor, "4"], dtype: torch.dtype, tolerance: float) -> ValueError:
+    low, high, shortest, longest = bounds.tolist()
     if not (low >= 0 and high < math.inf):
-        raise ValueError(
+        return ValueError(
             f"transition: entries in [{low:.4g}, {high:.4g}], expected finite, non-negative ones"
         )
-    if not (1 - tolerance <= shortest and longest <= 1 + tolerance):
-        raise ValueError(
-            f"transition: rows sum to [{shortest:.6g}, {longest:.6g}], expected 1 within {tolerance:g} for "
-            f"{matrix.dtype}; pass post-softmax attention in its own dtype, queries on the rows, no dropout"
-        )
+    return ValueError(
+        f"transition: rows sum to [{shortest:.6g}, {longest:.6g}], expected 1 within {tolerance:g} for "
+        f"{dtype}; pass post-softmax attention in its own dtype, queries on the rows, no dropout"
+    )

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from tokenrank_guidance.markov.deferred import require
 from tokenrank_guidance.markov.operator import TransitionOperator
 
 
@@ -14,13 +15,19 @@ def normalise(values: Shaped[Tensor, "*batch k"], name: str) -> Float[Tensor, "*
     if values.numel() == 0:
         raise ValueError(f"{name}: shape {tuple(values.shape)} holds no values")
     peak = values.amax(-1, keepdim=True)  # NaN, if there is one
-    low, high, lowest_peak = torch.stack([*values.aminmax(), peak.min()]).tolist()
-    if not (low >= 0 and high < math.inf):
-        raise ValueError(f"{name}: values in [{low:.4g}, {high:.4g}], expected finite, non-negative ones")
-    if lowest_peak == 0:
-        raise ValueError(f"{name}: all zero, expected some positive weight to normalise")
+    bounds = torch.stack([*values.aminmax(), peak.min()])
+    low, high, lowest_peak = bounds
+    holds = (low >= 0) & (high < math.inf) & (lowest_peak != 0)
+    require(holds, lambda: _not_weights(bounds, name))
     scaled = values / peak  # the sum of huge or tiny weights stays in range
     return scaled / scaled.sum(-1, keepdim=True)
+
+
+def _not_weights(bounds: Shaped[Tensor, "3"], name: str) -> ValueError:
+    low, high, _ = bounds.tolist()
+    if not (low >= 0 and high < math.inf):
+        return ValueError(f"{name}: values in [{low:.4g}, {high:.4g}], expected finite, non-negative ones")
+    return ValueError(f"{name}: all zero, expected some positive weight to normalise")
 
 
 def as_distribution(

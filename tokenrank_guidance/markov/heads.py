@@ -55,5 +55,5 @@ def resolve_head_weights(
         return None
     if head_weights == "lambda2":
         return lambda2_head_weights(operator)
-    heads = operator.batch_shape[-1]
-    return as_head_weights(torch.ones(heads, dtype=operator.dtype, device=operator.device), operator)
+    even = torch.full((1,), 1 / operator.batch_shape[-1], dtype=operator.dtype, device=operator.device)
+    return even.expand(operator.batch_shape)

@@ -1,18 +1,20 @@
 """Attention logits, never more than a chunk of rows at a time."""
 
-import math
 from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tokenrank_guidance.markov.deferred import defers, require
 from tokenrank_guidance.markov.mask import LOG2_E, Mask
 from tokenrank_guidance.markov.precision import compute_dtype
 
 # On a CPU a chunk should stay in the cache between the four passes over it; elsewhere launches cost more.
 CPU_CHUNK_BYTES = 4 * 2**20
 CHUNK_BYTES = 32 * 2**20
+# Up to this many multiplications float64 costs less than asking a device whether it is needed.
+UNASKED_PRODUCTS = 2**28
 # A float32 logit of this size is off by up to 3e-5, and so is its probability; larger ones take float64.
 SATURATED = 512.0
 
@@ -21,8 +23,8 @@ class Logits:
     """``log2(e) * (scale * q k.T + mask)``, ``(chains, n, n)``, by chunks of whole rows.
 
     To base 2, because exp2 takes a third of the time of exp on a CPU, and exp is 10 times slower again where
-    it underflows. In float32 or better; in float64 where ``scale * |q| |k|`` exceeds ``SATURATED``.
-    ``ValueError`` for queries and keys that are not finite.
+    it underflows. In float32 or better; in float64 where ``scale * |q| |k|`` exceeds ``SATURATED``, and for
+    small chains where checks are deferred. ``ValueError`` for queries and keys that are not finite.
     """
 
     def __init__(
@@ -33,8 +35,10 @@ class Logits:
         mask: Mask | None = None,
     ) -> None:
         n = q.shape[-2]
-        saturated = _largest_logit(q, k, scale) > SATURATED
-        dtype = torch.float64 if saturated else compute_dtype(q.dtype)
+        bound = _bound(q, k, scale)
+        require(bound.isfinite(), lambda: _not_finite(bound))
+        unasked = defers(q.device) and q.numel() * n <= UNASKED_PRODUCTS
+        dtype = torch.float64 if unasked or bound > SATURATED else compute_dtype(q.dtype)
         self.scale = scale
         self.q = q.detach().reshape(-1, n, q.shape[-1]).to(dtype) * (scale * LOG2_E)
         self.k = k.detach().reshape(-1, n, q.shape[-1]).to(dtype)
@@ -68,9 +72,13 @@ class Logits:
         return min(self.chains, max(1, most_rows // self.n)), min(self.n, most_rows)
 
 
-def _largest_logit(q: Tensor, k: Tensor, scale: float) -> float:
+def _bound(q: Tensor, k: Tensor, scale: float) -> Float[Tensor, ""]:
+    """``|scale| max|q| max|k|``: no logit is larger."""
     norms = [torch.linalg.vector_norm(side.detach(), dim=-1, dtype=compute_dtype(q.dtype)) for side in (q, k)]
-    bound = abs(scale) * math.prod(torch.stack([norm.max() for norm in norms]).tolist())
-    if not math.isfinite(bound):
-        raise ValueError(f"q and k: |scale| * |q| * |k| is up to {bound}, expected finite queries and keys")
-    return bound
+    return abs(scale) * norms[0].amax() * norms[1].amax()
+
+
+def _not_finite(bound: Float[Tensor, ""]) -> ValueError:
+    return ValueError(
+        f"q and k: |scale| * |q| * |k| is up to {float(bound)}, expected finite queries and keys"
+    )

@@ -4,8 +4,10 @@ import math
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
+
+from tokenrank_guidance.markov.deferred import require
 
 LOG2_E = 1 / math.log(2)
 
@@ -77,9 +79,15 @@ def _check_rows(mask: Tensor) -> None:
         closed = ~mask.any(-1)
     else:
         best = mask.amax(-1)
-        if not (best < math.inf).all():
-            raise ValueError(f"mask: entries up to {float(best.max())}, expected finite ones or -inf")
+        require((best < math.inf).all(), lambda: _not_a_mask(best))  # NaN fails, too
         closed = best == -math.inf
-    if closed.any():
-        row = closed.nonzero()[0].tolist()
-        raise ValueError(f"mask: row {row} is masked as a whole and attends to no token; drop that token")
+    require(~closed.any(), lambda: _closed(closed))
+
+
+def _not_a_mask(best: Float[Tensor, "*rows"]) -> ValueError:
+    return ValueError(f"mask: entries up to {float(best.max())}, expected finite ones or -inf")
+
+
+def _closed(closed: Bool[Tensor, "*rows"]) -> ValueError:
+    row = closed.nonzero()[0].tolist()
+    return ValueError(f"mask: row {row} is masked as a whole and attends to no token; drop that token")

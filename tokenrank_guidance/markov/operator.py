@@ -64,6 +64,11 @@ class TransitionOperator(ABC):
         return False
 
     @property
+    def holds_matrices(self) -> bool:
+        """Whether the matrices are in memory, or may be."""
+        return False
+
+    @property
     def n(self) -> int:
         """Number of tokens."""
         return self.shape[-1]

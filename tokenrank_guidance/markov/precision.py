@@ -1,5 +1,7 @@
 """Float32 or better, whatever the model runs in."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 
 
@@ -8,6 +10,12 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def full_precision(device: torch.device) -> torch.autocast:
-    """Switch autocast off, which would run the chain's products in the model's half precision."""
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Switch autocast off, which would run the chain's products in the model's half precision.
+
+    TF32 is the caller's choice: products of float32 take it on a GPU where torch is told to (it is not by
+    default), which leaves three digits.
+    """
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
     return torch.autocast(device.type, enabled=False)

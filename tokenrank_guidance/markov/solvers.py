@@ -3,13 +3,14 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tokenrank_guidance.checks import is_number, is_whole
+from tokenrank_guidance.markov.operator import TransitionOperator
 
 
 @dataclass(frozen=True)
@@ -28,28 +29,64 @@ class Stationary:
 
 
 Propagate = Callable[[Float[Tensor, "*batch n"]], Float[Tensor, "*batch n"]]
+Adjoint = Callable[[Float[Tensor, "*batch n"]], Stationary]
 STUCK = 0.9
 
 
 @dataclass(frozen=True)
 class Solver(ABC):
-    """When to stop iterating, and what to do when that fails.
+    """How close to come to the fixed point, and what to do when that fails.
 
-    ``tol`` bounds the L1 distance between two successive iterates, not the error: that is at most
+    ``tol`` bounds the L1 distance of a step from there, not the error: that is at most
     ``damping / (1 - damping)`` times as large, and rounding adds some ``eps / (1 - damping)`` on a chain that
-    mixes slowly. As distances shrink by ``damping`` a step, the default ``max_steps`` suffices for
-    ``tol=1e-12`` at damping 0.999. Every ``check_every`` steps the host asks the device if all is done (a
-    sync; ``None``: each step on a CPU, every 8th elsewhere); results do not change with it.
+    mixes slowly.
     """
 
     tol: float = 1e-6
-    max_steps: int = 30_000
-    check_every: int | None = None
     raise_on_failure: bool = True
 
     def __post_init__(self) -> None:
         if not (is_number(self.tol) and self.tol > 0):
             raise ValueError(f"tol: got {self.tol!r}, expected a positive number")
+
+    @abstractmethod
+    def solve(
+        self,
+        operator: TransitionOperator,
+        damping: float,
+        teleport: Float[Tensor, "*#batch n"],
+        first: Float[Tensor, "*batch n"],
+    ) -> tuple[Stationary, Adjoint]:
+        """The fixed point of ``x <- d x P + (1 - d) v``, from ``first`` on, in the shape of ``first``.
+
+        And what solves ``w = d P w + g`` for a ``g`` that sums to 0, for the derivative: up to a constant.
+        """
+
+    @property
+    @abstractmethod
+    def effort(self) -> str:
+        """What it did, for an error's text."""
+
+    @property
+    @abstractmethod
+    def advice(self) -> str:
+        """What may help where it failed."""
+
+
+@dataclass(frozen=True)
+class Iteration(Solver):
+    """When to stop iterating.
+
+    As distances between two successive iterates shrink by ``damping`` a step, the default ``max_steps``
+    suffices for ``tol=1e-12`` at damping 0.999. Every ``check_every`` steps the host asks the device if all
+    is done (a sync; ``None``: each step on a CPU, every 8th elsewhere); results do not change with it.
+    """
+
+    max_steps: int = 30_000
+    check_every: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if not is_whole(self.max_steps):
             raise ValueError(f"max_steps: got {self.max_steps!r}, expected at least 1")
         if self.check_every is not None and not is_whole(self.check_every):
@@ -64,11 +101,48 @@ class Solver(ABC):
     ) -> Stationary:
         """Bring ``x`` to where ``x = propagate(x) + constant``; ``propagate`` is linear."""
 
+    def solve(
+        self,
+        operator: TransitionOperator,
+        damping: float,
+        teleport: Float[Tensor, "*#batch n"],
+        first: Float[Tensor, "*batch n"],
+    ) -> tuple[Stationary, Adjoint]:
+        def propagate(x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+            # Less the mass that arrives: a change keeps the sum 0, where mass gained by rounding would leave
+            # only at 1 - d a step.
+            x = damping * operator.apply(x)
+            return x - x.sum(-1, keepdim=True) * teleport
+
+        def transposed(change: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+            return centred(damping * operator.apply_transpose(change))
+
+        result = self.run(propagate, teleport, first)
+        value = result.value.clamp_min(0)
+        stationary = replace(result, value=value / value.sum(-1, keepdim=True))
+        return stationary, lambda grad: self.run(transposed, grad, grad)
+
+    @property
+    def effort(self) -> str:
+        return f"in {self.max_steps} steps"
+
+    @property
+    def advice(self) -> str:
+        return (
+            f"raise max_steps or tol, lower damping, or pass solver={type(self).__name__}"
+            "(raise_on_failure=False) to get the last iterate"
+        )
+
+
+def centred(x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+    """Less its mean."""
+    return x - x.mean(-1, keepdim=True)
+
 
 class Progress:
-    """Which chains still move, for the loop of a `Solver`."""
+    """Which chains still move, for the loop of an `Iteration`."""
 
-    def __init__(self, solver: Solver, change: Float[Tensor, "*batch n"]) -> None:
+    def __init__(self, solver: Iteration, change: Float[Tensor, "*batch n"]) -> None:
         batch, device = change.shape[:-1], change.device
         self._solver = solver
         self._check_every = solver.check_every or (1 if device.type == "cpu" else 8)
@@ -90,11 +164,11 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class PowerIteration(Solver):
+class PowerIteration(Iteration):
     """The chain's own steps; what is iterated is the change, ``c <- propagate(c)`` and ``x <- x + c``.
 
     The iterates are the same, but ``c`` always shrinks, where a float32 ``x`` of a near-periodic chain stalls
-    at changes of ``eps / (1 - d)``. See `Solver` for the numbers.
+    at changes of ``eps / (1 - d)``. See `Solver` and `Iteration` for the numbers.
     """
 
     def run(
@@ -111,7 +185,7 @@ class PowerIteration(Solver):
 
 
 @dataclass(frozen=True)
-class MinimalResidual(Solver):
+class MinimalResidual(Iteration):
     """Steps that make the change as short as it can be over ``depth`` directions, then anew from there.
 
     Restarted generalised conjugate residuals, the same as GMRES(depth): on chains that mix slowly a small

@@ -1,20 +1,23 @@
 """Where a damped walk over the tokens spends its time."""
 
 from dataclasses import replace
+from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tokenrank_guidance.checks import is_damping
 from tokenrank_guidance.errors import ConvergenceError
 from tokenrank_guidance.markov.coerce import Maps, as_operator
+from tokenrank_guidance.markov.deferred import require
+from tokenrank_guidance.markov.direct import Direct, solves_directly
 from tokenrank_guidance.markov.distribution import as_distribution, broadcasts
 from tokenrank_guidance.markov.implicit import ImplicitGradient
 from tokenrank_guidance.markov.operator import TransitionOperator
 from tokenrank_guidance.markov.solvers import MinimalResidual, Solver, Stationary
 
-DEFAULT_SOLVER = MinimalResidual()
+DIRECT, ITERATED = Direct(), MinimalResidual()
 
 
 def stationary_distribution(
@@ -23,50 +26,46 @@ def stationary_distribution(
     damping: float = 0.99,
     personalization: Float[Tensor, "*v n"] | None = None,
     start: Float[Tensor, "*x n"] | None = None,
-    solver: Solver = DEFAULT_SOLVER,
+    solver: Solver | Literal["auto"] = "auto",
 ) -> Stationary:
-    """Iterate ``x <- d x P + (1 - d) v`` to its fixed point, one distribution per chain of the batch.
+    """The fixed point of ``x <- d x P + (1 - d) v``, one distribution per chain of the batch.
 
-    ``v`` is uniform, or ``personalization`` normalised; ``start`` is a warm start, else ``v``. Both are
-    ``(..., n)`` with leading axes that broadcast with the batch. The value is differentiable once with
-    respect to the chain and to ``v``, by one more solve (`ImplicitGradient`), not with respect to ``start``.
+    ``v`` is uniform, or ``personalization`` normalised; ``start`` is a warm start for iterations, else ``v``.
+    Both are ``(..., n)`` with leading axes that broadcast with the batch. The value is differentiable once
+    with respect to the chain and to ``v``, by one more solve (`ImplicitGradient`), not with respect to
+    ``start``. ``solver="auto"`` is `Direct` for small chains in memory, else `MinimalResidual`
+    (`DIRECT_TOKENS` has the sizes); both come to the same within ``tol``.
 
-    `ConvergenceError` where ``solver`` runs out of steps; ``ValueError`` for damping outside the open
-    interval (0, 1), for a malformed distribution, or for a ``tol`` below the resolution of the dtype.
+    `ConvergenceError` where ``solver`` fails; ``ValueError`` for damping outside the open interval (0, 1),
+    for a malformed distribution, for a ``tol`` below the resolution of the dtype, or for another solver.
     Source: arXiv 2507.17657 (TokenRank); Page et al. 1999.
     """
     operator = as_operator(maps)
     if not is_damping(damping):
         raise ValueError(f"damping: got {damping!r}, expected a number in the open interval (0, 1)")
-    _check_resolution(solver, operator.dtype)
+    chosen = _choose(solver, operator, damping)
+    _check_resolution(chosen, operator.dtype)
     teleport = _teleport(personalization, operator)
     first = teleport if start is None else as_distribution(start, operator, "start")
     if not broadcasts(first.shape, teleport.shape):
         raise ValueError(f"start: shape {tuple(first.shape)} against personalization {tuple(teleport.shape)}")
-    result = _solve(operator, first, damping, teleport, solver)
-    if solver.raise_on_failure and not result.converged.all():
-        raise ConvergenceError(_failure(result, solver))
+    batch = torch.broadcast_shapes(first.shape[:-1], teleport.shape[:-1], operator.batch_shape)
+    with torch.no_grad():
+        result, adjoint = chosen.solve(operator, damping, teleport, first.expand(*batch, operator.n))
+    if chosen.raise_on_failure:
+        require(result.converged.all(), lambda: _failure(result.converged, result.residual, chosen))
     if torch.is_grad_enabled() and (operator.requires_grad or teleport.requires_grad):
         stepped = damping * operator.apply(result.value) + (1 - damping) * teleport
-        value = ImplicitGradient.apply(stepped, result.value, operator, damping, solver)
-        return replace(result, value=value)
+        return replace(result, value=ImplicitGradient.apply(stepped, result.value, adjoint, chosen))
     return result
 
 
-@torch.no_grad()
-def _solve(
-    operator: TransitionOperator, first: Tensor, damping: float, teleport: Tensor, solver: Solver
-) -> Stationary:
-    def propagate(x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
-        # Less the mass that arrives: a change keeps the sum 0, where mass gained by rounding would leave only
-        # at 1 - d a step.
-        x = damping * operator.apply(x)
-        return x - x.sum(-1, keepdim=True) * teleport
-
-    batch = torch.broadcast_shapes(first.shape[:-1], teleport.shape[:-1], operator.batch_shape)
-    result = solver.run(propagate, teleport, first.expand(*batch, operator.n))
-    value = result.value.clamp_min(0)
-    return replace(result, value=value / value.sum(-1, keepdim=True))
+def _choose(solver: Solver | str, operator: TransitionOperator, damping: float) -> Solver:
+    if isinstance(solver, Solver):
+        return solver
+    if solver != "auto":
+        raise ValueError(f"solver: got {solver!r}, expected 'auto', Direct(), MinimalResidual() or another")
+    return DIRECT if solves_directly(operator, damping, DIRECT.tol) else ITERATED
 
 
 def _teleport(personalization: Tensor | None, operator: TransitionOperator) -> Float[Tensor, "..."]:
@@ -83,12 +82,12 @@ def _check_resolution(solver: Solver, dtype: torch.dtype) -> None:
         )
 
 
-def _failure(result: Stationary, solver: Solver) -> str:
-    failed = ~result.converged
-    name = type(solver).__name__
-    return (
-        f"{name}: {int(failed.sum())} of {failed.numel()} chains did not reach tol={solver.tol:g} "
-        f"in {solver.max_steps} steps, largest residual {float(result.residual[failed].max()):.3g} (L1, "
-        f"{result.value.dtype}); raise max_steps or tol, lower damping, or pass "
-        f"solver={name}(raise_on_failure=False) to get the last iterate"
+def _failure(
+    converged: Bool[Tensor, "*batch"], residual: Float[Tensor, "*batch"], solver: Solver
+) -> ConvergenceError:
+    failed = ~converged
+    return ConvergenceError(
+        f"{type(solver).__name__}: {int(failed.sum())} of {failed.numel()} chains did not reach "
+        f"tol={solver.tol:g} {solver.effort}, largest residual {float(residual[failed].max()):.3g} (L1, "
+        f"{residual.dtype}); {solver.advice}"
     )

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from diffusers import (
     AutoencoderTiny,
     DDIMScheduler,
@@ -22,15 +24,30 @@ from tokenrank_guidance.tiny.tokenizer import MAX_TOKENS, SPECIAL, build_tokeniz
 LATENT_CHANNELS = 8
 TEXT_WIDTH = 128
 PIXELS_PER_LATENT = 4
+HEAD = 32
 
 
-def build_autoencoder() -> AutoencoderTiny:
-    """Autoencoder of 3×H×W images and 8×H/4×W/4 latents with unit variance (0.8 M parameters)."""
+@dataclass(frozen=True)
+class Size:
+    """How large the networks are: by default as large as those that are shipped."""
+
+    autoencoder: int = 64  # channels
+    blocks: tuple[int, int] = (2, 5)  # of the FLUX transformer: double and single ones
+    heads: int = 8  # of width 32, there
+    unet: tuple[int, int] = (96, 192)  # channels at full and half latent resolution, in heads of 32
+
+
+SHIPPED = Size()
+
+
+def build_autoencoder(size: Size = SHIPPED) -> AutoencoderTiny:
+    """Autoencoder of 3×H×W images and 8×H/4×W/4 latents with unit variance (1.5 M parameters)."""
+    channels = (size.autoencoder,) * 3
     return AutoencoderTiny(
-        encoder_block_out_channels=(48, 48, 48),
-        decoder_block_out_channels=(48, 48, 48),
+        encoder_block_out_channels=channels,
+        decoder_block_out_channels=channels,
         num_encoder_blocks=(1, 1, 3),
-        num_decoder_blocks=(3, 2, 1),
+        num_decoder_blocks=(3, 3, 1),
         latent_channels=LATENT_CHANNELS,
         scaling_factor=1.0,
         shift_factor=0.0,
@@ -71,15 +88,15 @@ def build_t5() -> T5EncoderModel:
     return T5EncoderModel(config)
 
 
-def build_flux_transformer() -> FluxTransformer2DModel:
-    """FLUX transformer of two double and four single blocks, eight heads of 32 (9 M parameters)."""
+def build_flux_transformer(size: Size = SHIPPED) -> FluxTransformer2DModel:
+    """FLUX transformer of two double and five single blocks, eight heads of 32 (10 M parameters)."""
     return FluxTransformer2DModel(
         patch_size=1,
         in_channels=4 * LATENT_CHANNELS,
-        num_layers=2,
-        num_single_layers=4,
-        attention_head_dim=32,
-        num_attention_heads=8,
+        num_layers=size.blocks[0],
+        num_single_layers=size.blocks[1],
+        attention_head_dim=HEAD,
+        num_attention_heads=size.heads,
         joint_attention_dim=TEXT_WIDTH,
         pooled_projection_dim=TEXT_WIDTH,
         guidance_embeds=False,
@@ -87,36 +104,36 @@ def build_flux_transformer() -> FluxTransformer2DModel:
     )
 
 
-def build_unet(sample_size: int) -> UNet2DConditionModel:
+def build_unet(sample_size: int, size: Size = SHIPPED) -> UNet2DConditionModel:
     """UNet with self-attention at full and half latent resolution and in its middle (9.5 M parameters)."""
     return UNet2DConditionModel(
         sample_size=sample_size,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
-        block_out_channels=(96, 192),
+        block_out_channels=size.unet,
         layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         cross_attention_dim=TEXT_WIDTH,
-        attention_head_dim=(3, 6),  # heads of 32: diffusers reads this as the number of heads
+        attention_head_dim=tuple(n // HEAD for n in size.unet),  # diffusers reads it as the number of heads
         norm_num_groups=16,
     )
 
 
-def build_flux() -> FluxPipeline:
+def build_flux(size: Size = SHIPPED) -> FluxPipeline:
     """An untrained `tiny-flux`: rectified flow with joint attention over caption and image tokens."""
     return FluxPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
-        vae=build_autoencoder(),
+        vae=build_autoencoder(size),
         text_encoder=build_clip(),
         tokenizer=build_tokenizer(),
         text_encoder_2=build_t5(),
         tokenizer_2=build_tokenizer(),
-        transformer=build_flux_transformer(),
+        transformer=build_flux_transformer(size),
     )
 
 
-def build_stable_diffusion(resolution: int) -> StableDiffusionPipeline:
+def build_stable_diffusion(resolution: int, size: Size = SHIPPED) -> StableDiffusionPipeline:
     """An untrained `tiny-sd`: Stable Diffusion's schedule, v-prediction, no safety checker."""
     scheduler = DDIMScheduler(
         beta_start=0.00085,
@@ -128,10 +145,10 @@ def build_stable_diffusion(resolution: int) -> StableDiffusionPipeline:
         steps_offset=1,
     )
     return StableDiffusionPipeline(
-        vae=build_autoencoder(),
+        vae=build_autoencoder(size),
         text_encoder=build_clip(),
         tokenizer=build_tokenizer(),
-        unet=build_unet(resolution // PIXELS_PER_LATENT),
+        unet=build_unet(resolution // PIXELS_PER_LATENT, size),
         scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,
@@ -139,9 +156,12 @@ def build_stable_diffusion(resolution: int) -> StableDiffusionPipeline:
     )
 
 
-def build_pipeline(name: str, resolution: int) -> DiffusionPipeline:
+def build_pipeline(name: str, resolution: int, size: Size = SHIPPED) -> DiffusionPipeline:
     """The untrained pipeline of that name for square images of `resolution` pixels."""
-    builders = {"tiny-flux": lambda: build_flux(), "tiny-sd": lambda: build_stable_diffusion(resolution)}
+    builders = {
+        "tiny-flux": lambda: build_flux(size),
+        "tiny-sd": lambda: build_stable_diffusion(resolution, size),
+    }
     if name not in builders:
         raise ValueError(f"unknown embedded model {name!r}; expected one of {', '.join(builders)}")
     pipe = builders[name]()
@@ -152,3 +172,5 @@ def build_pipeline(name: str, resolution: int) -> DiffusionPipeline:
 def set_resolution(pipe: DiffusionPipeline, resolution: int) -> None:
     """Make square images of `resolution` pixels the pipeline's default; FLUX's own would be 512 px here."""
     pipe.default_sample_size = resolution // PIXELS_PER_LATENT
+    if isinstance(pipe, StableDiffusionPipeline):  # which takes its default from there when it is loaded
+        pipe.unet.register_to_config(sample_size=pipe.default_sample_size)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderTiny
@@ -13,38 +11,44 @@ from torch import Tensor, nn
 from tokenrank_guidance.tiny.architecture import LATENT_CHANNELS, build_autoencoder
 from tokenrank_guidance.tiny.checkpoint import TrainingState
 from tokenrank_guidance.tiny.dataset import LabelledImages, random_views
-from tokenrank_guidance.tiny.progress import Schedule, step_generator, training_loop
+from tokenrank_guidance.tiny.progress import Run, draw_rows, step_generator, training_loop
+from tokenrank_guidance.tiny.speed import mixed_precision, on_gpu, quick_numbers
 
+SMALLEST_VIEW = 0.6
 LATENT_NOISE = 0.05  # a denoiser's latents are never exact: the decoder learns to forgive
 
 
-def train_autoencoder(
-    images: LabelledImages, resolution: int, schedule: Schedule, checkpoint: Path, device: str
-) -> AutoencoderTiny:
-    """Train on random views until `schedule` ends and return the model with normalised latents.
+def train_autoencoder(images: LabelledImages, resolution: int, run: Run) -> AutoencoderTiny:
+    """Train on random views until the schedule ends and return the model with normalised latents.
 
     A `BatchNorm` without parameters sits between encoder and decoder; its statistics are folded into the
     encoder's last convolution, so latents have mean 0 and variance 1 and need no scaling factor.
     """
+    schedule, device = run.schedule, torch.device(run.device)
     torch.manual_seed(schedule.seed)
     model = build_autoencoder()
-    model.to(device=torch.device(device), memory_format=torch.channels_last)  # pyright: ignore
+    model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore
     whiten = nn.BatchNorm2d(LATENT_CHANNELS, affine=False, momentum=0.01).to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=schedule.rate, betas=(0.9, 0.99), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=schedule.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=on_gpu(run.device)
+    )
     state = TrainingState({"model": model, "whiten": whiten}, [optimizer])
+    mixed = mixed_precision(device)
+    pixels, weights = images.pixels.to(device), images.weights().to(device)
 
     def step_loss(step: int) -> Tensor:
-        draw = step_generator(schedule.seed, step)
-        chosen = torch.multinomial(images.weights(), schedule.batch, generator=draw)
-        views = random_views(images.pixels[chosen], resolution, 0.5, draw).to(device)
-        with torch.autocast(device, torch.bfloat16):
+        draw = step_generator(schedule.seed, step, device)
+        chosen = draw_rows(weights, schedule.batch, draw)
+        views = random_views(pixels[chosen], resolution, SMALLEST_VIEW, draw)
+        with mixed():
             latents = whiten(model.encoder(views.contiguous(memory_format=torch.channels_last)).float())
-            noise = LATENT_NOISE * torch.randn(latents.shape, generator=draw).to(device)
+            noise = LATENT_NOISE * torch.randn(latents.shape, generator=draw, device=device)
             decoded = model.decoder(latents + noise)
         return reconstruction_loss(decoded.float(), views)
 
-    for _ in training_loop("autoencoder", state, schedule, checkpoint, step_loss):
-        pass
+    with quick_numbers(run.device):
+        for _ in training_loop(run, state, step_loss):
+            pass
     return fold_whitening(model, whiten).eval()
 
 

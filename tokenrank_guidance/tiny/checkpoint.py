@@ -24,12 +24,17 @@ class TrainingState:
     modules: dict[str, torch.nn.Module]
     optimizers: list[Optimizer] = field(default_factory=list)
     step: int = 0
+    seconds: float = 0.0
     history: list[list[float]] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
-        """Write every module's and optimizer's tensors to `path`."""
-        metadata = {"step": str(self.step), "history": json.dumps(self.history)}
-        write_whole(path, lambda scratch: save_tensors(self._tensors(), scratch, metadata))
+        """Write every module's and optimizer's tensors to `path`; FloatingPointError if one is not finite."""
+        facts = {"step": str(self.step), "seconds": str(self.seconds), "history": json.dumps(self.history)}
+        tensors = self._tensors()
+        for name, value in tensors.items():
+            if not value.isfinite().all():
+                raise FloatingPointError(f"{name} is no longer finite; resume with a lower --rate")
+        write_whole(path, lambda scratch: save_tensors(tensors, scratch, facts))
 
     def load(self, path: Path) -> None:
         """Read back what `save` wrote, into the same modules and optimizers; ValueError for another file."""
@@ -40,8 +45,9 @@ class TrainingState:
             for i, optimizer in enumerate(self.optimizers):
                 _load_optimizer(optimizer, _under(tensors, f"optimizer.{i}."))
             self.step = int(metadata["step"])
+            self.seconds = float(metadata.get("seconds", "0"))
             self.history = json.loads(metadata["history"])
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (IndexError, KeyError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(
                 f"{path} is damaged or of another model: {reason}; remove it to start anew"
@@ -65,8 +71,12 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _load_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
+        like = parameters[int(index)]
+        # Fused optimizers walk through memory: their state must lie there in the parameter's order.
+        kept = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+        state.setdefault(int(index), {})[name] = kept
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

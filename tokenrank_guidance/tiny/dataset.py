@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -72,18 +73,23 @@ def to_signed(pixels: UInt8[Tensor, "..."]) -> Float[Tensor, "..."]:
 
 
 def resize(images: Float[Tensor, "b 3 h w"], side: int) -> Float[Tensor, "b 3 side side"]:
-    """Antialiased resampling to side×side."""
+    """Antialiased resampling to side×side; what has that size stays as it is."""
+    if images.shape[-2:] == (side, side):
+        return images
     return F.interpolate(images, size=(side, side), mode="bicubic", antialias=True).clamp(-1, 1)
 
 
 def random_views(
     pixels: UInt8[Tensor, "b 3 s s"], side: int, smallest: float, generator: Generator
 ) -> Float[Tensor, "b 3 side side"]:
-    """One random square crop for the whole batch, at least `smallest` of the full side, mirrored by half."""
-    full = pixels.shape[-1]
-    crop = int(full * (smallest + (1 - smallest) * torch.rand((), generator=generator).item()))
-    top, left = (int(torch.randint(full - crop + 1, (), generator=generator)) for _ in range(2))
+    """One random square crop for the whole batch, at least `smallest` of the full side, mirrored by half.
+
+    A fresh `generator` of the pixels' device decides; where the crop lies is drawn from its seed on the host,
+    as a GPU that is asked would have to be waited for.
+    """
+    full, place = pixels.shape[-1], Random(generator.initial_seed())
+    crop = int(full * place.uniform(smallest, 1))
+    top, left = (place.randint(0, full - crop) for _ in range(2))
     views = to_signed(pixels[..., top : top + crop, left : left + crop])
-    mirrored = torch.rand(len(views), generator=generator) < 0.5
-    views[mirrored] = views[mirrored].flip(-1)
-    return resize(views, side)
+    mirrored = torch.rand(len(views), 1, 1, 1, generator=generator, device=pixels.device) < 0.5
+    return resize(torch.where(mirrored, views.flip(-1), views), side)

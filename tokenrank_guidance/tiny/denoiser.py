@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from pathlib import Path
+from functools import cache
 
 import torch
 from diffusers import AutoencoderTiny
@@ -15,9 +15,11 @@ from tqdm import tqdm
 from tokenrank_guidance.tiny.checkpoint import TrainingState
 from tokenrank_guidance.tiny.dataset import LabelledImages, random_views, resize, to_signed
 from tokenrank_guidance.tiny.objective import Objective
-from tokenrank_guidance.tiny.progress import Schedule, step_generator, training_loop
+from tokenrank_guidance.tiny.progress import Run, draw_rows, step_generator, training_loop
+from tokenrank_guidance.tiny.speed import compile_network, mixed_precision, on_gpu, quick_numbers
 from tokenrank_guidance.tiny.tokenizer import LABELS, TEMPLATES, build_tokenizer
 
+SMALLEST_VIEW = 0.8
 CAPTION_ODDS = (0.6, 0.15, 0.15, 0.10)  # the three templates, and no caption at all
 EMA_POWER = 16.97  # γ of the average's profile tᵞ: a width of 5 % of the run (Karras et al. 2024, eq. 6)
 
@@ -34,28 +36,31 @@ def caption_tokens() -> Int[Tensor, "m tokens"]:
 
 def draw_captions(labels: Int[Tensor, " b"], draw: Generator) -> Int[Tensor, " b"]:
     """For each label the row of a random caption of it in `all_captions`, or of the empty caption."""
-    kind = torch.multinomial(torch.tensor(CAPTION_ODDS), len(labels), replacement=True, generator=draw)
+    kind = torch.multinomial(_odds(labels.device), len(labels), replacement=True, generator=draw)
     empty = len(TEMPLATES) * len(LABELS)
     return torch.where(kind < len(TEMPLATES), kind * len(LABELS) + labels, empty)
 
 
+@cache
+def _odds(device: torch.device) -> Float[Tensor, " kinds"]:
+    return torch.tensor(CAPTION_ODDS, device=device)
+
+
 @torch.no_grad()
 def encode_views(
-    vae: AutoencoderTiny, images: LabelledImages, resolution: int, seed: int, device: str
+    vae: AutoencoderTiny, images: LabelledImages, resolution: int, views: int, seed: int
 ) -> Float[Tensor, "views n c h w"]:
-    """Latents of every image (fp16): whole, mirrored, and two random crops of at least 80 % of the side."""
-
-    def encode(views: Float[Tensor, "b 3 side side"]) -> Tensor:
-        (latents,) = vae.encode(views.to(device), return_dict=False)
-        return latents.half().cpu()
-
-    batches = []
+    """Latents of every image (fp16): whole, mirrored, and random crops of at least 80 % of the side."""
+    device = next(vae.parameters()).device
+    latents = []
     for start in tqdm(range(0, len(images.pixels), 256), desc="latents", unit="batch", mininterval=5.0):
-        pixels = images.pixels[start : start + 256]
+        pixels = images.pixels[start : start + 256].to(device)
         whole = resize(to_signed(pixels), resolution)
-        crops = [random_views(pixels, resolution, 0.8, step_generator(seed, start + i)) for i in range(2)]
-        batches.append(torch.stack([encode(views) for views in (whole, whole.flip(-1), *crops)]))
-    return torch.cat(batches, dim=1)
+        draws = [step_generator(seed, start + i, device) for i in range(views - 2)]
+        crops = (random_views(pixels, resolution, SMALLEST_VIEW, draw) for draw in draws)
+        seen = (whole, whole.flip(-1), *crops)[:views]
+        latents.append(torch.stack([vae.encode(view, return_dict=False)[0].half().cpu() for view in seen]))
+    return torch.cat(latents, dim=1)
 
 
 def split_parameters(modules: dict[str, nn.Module]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -71,28 +76,30 @@ def split_parameters(modules: dict[str, nn.Module]) -> tuple[list[nn.Parameter],
 def build_optimizers(modules: dict[str, nn.Module], rate: float) -> list[torch.optim.Optimizer]:
     """Muon for the hidden matrices, scaled to AdamW's step size, and AdamW for everything else."""
     hidden, other = split_parameters(modules)
+    fused = all(parameter.is_cuda for parameter in other)
     return [
         torch.optim.Muon(hidden, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(other, lr=rate, betas=(0.9, 0.99), weight_decay=0.01),
+        torch.optim.AdamW(other, lr=rate, betas=(0.9, 0.99), weight_decay=0.01, fused=fused),
     ]
 
 
 def train_denoiser(
-    name: str,
-    objective: Objective,
-    latents: Float[Tensor, "views n c h w"],
-    images: LabelledImages,
-    schedule: Schedule,
-    checkpoint: Path,
-    device: str,
+    objective: Objective, latents: Float[Tensor, "views n c h w"], images: LabelledImages, run: Run
 ) -> Iterator[tuple[TrainingState, dict[str, nn.Module]]]:
-    """Train until `schedule` ends; after each checkpoint, yield the state and the averaged (EMA) modules."""
+    """Train until the schedule ends; after each checkpoint, yield the state and the averaged (EMA) modules.
+
+    Latents and labels lie on the device, and all random numbers are drawn there.
+    """
+    schedule, device = run.schedule, torch.device(run.device)
+    layout = torch.channels_last if on_gpu(run.device) else None
     for module in objective.modules.values():
-        module.to(device).train()
+        module.to(device=device, memory_format=layout).train()  # pyright: ignore
     averaged = {key: copy.deepcopy(module).eval() for key, module in objective.modules.items()}
     modules = objective.modules | {f"{key}_ema": module for key, module in averaged.items()}
     state = TrainingState(modules, build_optimizers(objective.modules, schedule.rate))
-    captions, weights = caption_tokens().to(device), images.weights()
+    captions, weights = caption_tokens().to(device), images.weights().to(device)
+    latents, labels = latents.to(device), images.labels.to(device)
+    mixed = mixed_precision(device)
 
     def average(*_: object) -> None:
         update_average(averaged, objective.modules, ema_decay(state.step + 1))
@@ -100,16 +107,18 @@ def train_denoiser(
     state.optimizers[-1].register_step_post_hook(average)
 
     def step_loss(step: int) -> Tensor:
-        draw = step_generator(schedule.seed, step)
-        chosen = torch.multinomial(weights, schedule.batch, generator=draw)
-        view = torch.randint(len(latents), (schedule.batch,), generator=draw)
-        which = draw_captions(images.labels[chosen], draw).to(device)
-        batch = latents[view, chosen].to(device, torch.float32)
-        with torch.autocast(device, torch.bfloat16):
-            return objective.loss(batch, captions, which, draw)
+        draw = step_generator(schedule.seed, step, device)
+        chosen = draw_rows(weights, schedule.batch, draw)
+        view = torch.randint(len(latents), (schedule.batch,), generator=draw, device=device)
+        which = draw_captions(labels[chosen], draw)
+        with mixed():
+            return objective.loss(latents[view, chosen].float(), captions, which, draw)
 
-    for _ in training_loop(name, state, schedule, checkpoint, step_loss):
-        yield state, averaged
+    with quick_numbers(run.device):
+        if run.compiled:
+            compile_network(objective, lambda: step_loss(0))
+        for _ in training_loop(run, state, step_loss):
+            yield state, averaged
 
 
 def ema_decay(step: int) -> float:

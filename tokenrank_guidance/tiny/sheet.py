@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline
 from PIL import Image, ImageDraw
 
+from tokenrank_guidance.calls import Job
 from tokenrank_guidance.drawing import contact_sheet
+from tokenrank_guidance.tiny.speed import on_gpu
 from tokenrank_guidance.tiny.tokenizer import LABELS
 
 MARGIN, GAP = 110, 2
-Sampler = Callable[[DiffusionPipeline, list[str], int], list[Image.Image]]
+GPU_BATCH, CPU_BATCH = 64, 8
+Sampler = Callable[[DiffusionPipeline, Sequence[Job]], list[Image.Image]]
 
 
 def sample_sheet(pipe: DiffusionPipeline, sample: Sampler, columns: int, seed: int) -> Image.Image:
     """One row of `columns` samples per label, from the same seeds in each row, with the label in front."""
-    drawn = [image for label in LABELS for image in sample(pipe, [f"a photo of a {label}"] * columns, seed)]
+    jobs = [Job(f"a photo of a {label}", seed + i) for label in LABELS for i in range(columns)]
+    size = GPU_BATCH if on_gpu(pipe.device) else CPU_BATCH
+    batches = (jobs[start : start + size] for start in range(0, len(jobs), size))
+    drawn = [image for batch in batches for image in sample(pipe, batch)]
     samples, side = contact_sheet(drawn, columns, GAP), drawn[0].height
     sheet = Image.new("RGB", (MARGIN + samples.width + GAP, samples.height + GAP), "white")
     sheet.paste(samples, (MARGIN, 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
+from tokenrank_guidance.devices import usable_device
 from tokenrank_guidance.files.pretrained import load_part, load_weights
 from tokenrank_guidance.files.writing import RESULT, staged
 from tokenrank_guidance.interval import wilson
@@ -47,23 +48,25 @@ BATCH = 50
 class Classifier:
     """An ImageNet-1k classifier that chooses among the ten Imagenette classes."""
 
-    def __init__(self, folder: Path) -> None:
-        self.model = load_weights(AutoModelForImageClassification, folder, dtype=torch.float32).eval()
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        model = load_weights(AutoModelForImageClassification, folder, dtype=torch.float32)
+        self.model = model.eval().to(device)
         self.processor = load_part(AutoImageProcessor, folder)
 
     @torch.no_grad()
     def __call__(self, images: Float[Tensor, "b 3 h w"]) -> Int[Tensor, " b"]:
-        """Position in `IMAGENETTE` of the likeliest class; images are in [−1, 1] and upscaled first."""
+        """Position in `IMAGENETTE` of the likeliest class; images are in [−1, 1], of any device."""
+        images = images.to(self.model.device)
         side = self.processor.size["height"]
         large = (
             F.interpolate(images, size=(side, side), mode="bicubic", antialias=True).clamp(-1, 1) / 2 + 0.5
         )
         mean, std = (
-            torch.tensor(values).view(3, 1, 1)
+            images.new_tensor(values).view(3, 1, 1)
             for values in (self.processor.image_mean, self.processor.image_std)
         )
         logits = self.model((large - mean) / std).logits
-        return logits[:, list(IMAGENETTE.values())].argmax(-1)
+        return logits[:, list(IMAGENETTE.values())].argmax(-1).cpu()
 
 
 def to_tensor(images: Sequence[Image.Image]) -> Float[Tensor, "b 3 h w"]:
@@ -105,7 +108,10 @@ def evaluate(
     pipe: DiffusionPipeline, classifier: Classifier, options: argparse.Namespace
 ) -> dict[str, object]:
     resolution = pipe.default_sample_size * pipe.vae_scale_factor
-    autoencode: Callable[[Tensor], Tensor] = lambda x: pipe.vae(x).sample.clamp(-1, 1)  # noqa: E731
+
+    def autoencode(images: Tensor) -> Tensor:
+        return pipe.vae(images.to(pipe.device)).sample.clamp(-1, 1).cpu()
+
     real = list(held_out(options.data, resolution))
     arms = {
         "samples": samples(pipe, options.n, options.seed, options.scale),
@@ -135,10 +141,12 @@ def main(argv: Sequence[str]) -> None:
 
 def run(options: argparse.Namespace) -> str:
     """Evaluate, and return the report as it was written; ValueError or OSError for what cannot be loaded."""
-    folder = Path(options.model)
+    folder, options.device = Path(options.model), usable_device(options.device)
     pipe = load_folder(folder) if folder.is_dir() else load_pipeline(options.model)
+    pipe.to(options.device)
     with nullcontext() if options.out is None else staged(options.out) as kept:
-        report = _report(evaluate(pipe, Classifier(options.classifier), options), options)
+        classifier = Classifier(options.classifier, options.device)
+        report = _report(evaluate(pipe, classifier, options), options)
         if kept is not None:
             (kept / RESULT).write_text(report)
     return report

@@ -23,6 +23,7 @@ def parse(argv: Sequence[str]) -> Namespace:
     parser.add_argument("--n", type=positive, default=500)
     parser.add_argument("--scale", type=finite, default=4.0, help="classifier-free guidance scale")
     parser.add_argument("--seed", type=at_least(0), default=0)
+    parser.add_argument("--device", type=named, default="auto", help="the GPU where there is one")
     parser.add_argument("--out", type=folder, help="folder for result.json")
     options = parser.parse_args(argv)
     for path in (options.classifier, options.data):

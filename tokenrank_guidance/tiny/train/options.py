@@ -18,11 +18,18 @@ from tokenrank_guidance.options import (
     positive_number,
 )
 from tokenrank_guidance.program import parser_of
-from tokenrank_guidance.tiny.choices import AUTOENCODER_BATCH, NAMES, SEED_STRIDE
+from tokenrank_guidance.tiny.choices import (
+    AUTOENCODER_BATCH,
+    AUTOENCODER_IMAGES,
+    IMAGES,
+    NAMES,
+    SEED_STRIDE,
+)
 
+MOST_VIEWS = 64
 DESCRIPTION = (
     "Train an embedded model: first the autoencoder, then the denoiser on its latents. Both stages resume "
-    "from their checkpoints, which lie outside the repository; ask for more --images to go on training."
+    "from their checkpoints, which lie outside the repository; ask for more --images, or --minutes, to go on."
 )
 
 
@@ -37,8 +44,21 @@ def parse(argv: Sequence[str]) -> Namespace:
         "--autoencoder", type=file, help="folder of a trained pipeline whose autoencoder to share"
     )
     parser.add_argument("--out", type=folder, help="write the trained pipeline here at the end")
-    parser.add_argument("--resolution", type=_side, default=64, help="side of the training images in pixels")
-    parser.add_argument("--images", type=positive, default=500_000, help="images seen by the denoiser in all")
+    parser.add_argument("--resolution", type=_side, default=128, help="side of the training images in pixels")
+    parser.add_argument(
+        "--images", type=positive, help=f"images seen by the denoiser in all (default: {IMAGES})"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=positive_number,
+        help="train the denoiser by the clock instead, for that long in all",
+    )
+    parser.add_argument(
+        "--views",
+        type=between(1, MOST_VIEWS),
+        default=6,
+        help="latents of each image: whole, mirrored, and crops of at least 80 %% (default: 6)",
+    )
     parser.add_argument(
         "--milestones",
         type=_counts,
@@ -46,24 +66,40 @@ def parse(argv: Sequence[str]) -> Namespace:
         metavar="N,N,…",
         help="numbers of images seen at which the pipeline is kept too, in the checkpoints' folder",
     )
-    parser.add_argument("--autoencoder-images", type=at_least(AUTOENCODER_BATCH), help="default: 48000")
+    parser.add_argument(
+        "--autoencoder-images", type=at_least(AUTOENCODER_BATCH), help=f"default: {AUTOENCODER_IMAGES}"
+    )
     parser.add_argument("--batch", type=positive, default=64)
     parser.add_argument("--rate", type=positive_number, default=1e-3, help="peak learning rate")
     parser.add_argument("--seed", type=between(0, ABOVE_SEEDS // SEED_STRIDE // 2), default=0)
     parser.add_argument("--device", type=named, default="auto", help="the GPU where there is one")
+    parser.add_argument(
+        "--compile",
+        choices=("auto", "yes", "no"),
+        default="auto",
+        help="torch.compile the denoiser, unless that fails (default: auto, on a GPU)",
+    )
     return _checked(parser.parse_args(argv))
 
 
 def _checked(options: Namespace) -> Namespace:
+    if options.minutes is not None:
+        refuse_without_effect(options, ["images"], "--minutes says how long is trained")
+    else:
+        options.images = options.images or IMAGES
+        _check_images(options)
+    if options.autoencoder or options.start_from:
+        refuse_without_effect(options, ["autoencoder_images"], "a trained autoencoder is given")
+    options.autoencoder_images = options.autoencoder_images or AUTOENCODER_IMAGES
+    return options
+
+
+def _check_images(options: Namespace) -> None:
     if options.images < options.batch:
         raise ValueError(f"--images {options.images} is less than one --batch of {options.batch}")
     beyond = [count for count in options.milestones if count > options.images]
     if beyond:
         raise ValueError(f"--milestones: {beyond[0]} is more than --images {options.images}")
-    if options.autoencoder or options.start_from:
-        refuse_without_effect(options, ["autoencoder_images"], "a trained autoencoder is given")
-    options.autoencoder_images = options.autoencoder_images or 48_000
-    return options
 
 
 def _side(text: str) -> int:

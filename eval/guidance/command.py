@@ -1,0 +1,111 @@
+"""`python -m eval.guidance`: opens, draws what is missing, publishes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image, ImageOps
+
+from eval.data import ImageSource, UnreadableImage, open_images
+from eval.generate.arms import NONE, Arm
+from eval.generate.draw import Drawing
+from eval.generate.prompts import Prompts, read_prompts
+from eval.guidance.measure import Measured, Watching, agreement, look, looks
+from eval.guidance.options import GuidanceOptions, parse
+from eval.guidance.result import GuidanceResult, rows_figure
+from eval.models import open_pipeline
+from eval.processes import device_of, join_processes
+from eval.running import image_journals, measure_missing, publish
+from sag.guidance import SelfAttentionGuidance
+from tokenrank_guidance.calls import Sampling
+from tokenrank_guidance.components import denoiser_of
+from tokenrank_guidance.files.digest import weights_digest
+from tokenrank_guidance.messages import say
+from tokenrank_guidance.report import Json
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A pipeline, and how each arm draws with it; `config` is all that records depend on."""
+
+    prompts: Prompts
+    arms: Sequence[Drawing]
+    watched: Drawing
+    seed: int
+    batch_size: int
+    config: Json
+
+    def records(self, images: Iterable[int]) -> Iterator[tuple[int, Json]]:
+        """Of each image, drawn in batches: what every arm makes of it, and how scorers' masks of it agree."""
+        waiting = list(images)
+        while batch := waiting[: self.batch_size]:
+            del waiting[: self.batch_size]
+            drawn = {drawing.arm.text: self.draw(drawing, batch) for drawing in self.arms}
+            for place, (image, masks) in enumerate(zip(batch, self._masks(batch), strict=True)):
+                yield image, {"arms": {arm: look(own[place]) for arm, own in drawn.items()}, "masks": masks}
+
+    def draw(self, drawing: Drawing, images: Sequence[int]) -> list[Image.Image]:
+        """Those images as an arm draws them, in one batch."""
+        return drawing([job for i in images for job in self.prompts.jobs(range(i, i + 1), self.seed)]).images
+
+    def _masks(self, images: Sequence[int]) -> list[Json]:
+        watching = Watching()
+        self.draw(replace(self.watched, guidance=SelfAttentionGuidance(scorer=watching)), images)
+        return agreement(np.stack(watching.steps))
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run the experiment that the arguments ask for."""
+    asked = parse(argv)
+    real = None if asked.reference is None else open_images(asked.reference)
+    state = join_processes(asked.device)
+    task = open_task(asked, device_of(state, asked.device))
+    names = [drawing.arm.text for drawing in task.arms]
+    journals = image_journals(asked.out, task.config, Measured, names)
+    finished = measure_missing(state, journals, range(asked.n), task.records)
+    if finished is not None:
+        shown = np.linspace(0, asked.n - 1, min(max(asked.pictures, 1), asked.n)).round().astype(int)
+        drawn = {drawing.arm.text: task.draw(drawing, shown.tolist()) for drawing in task.arms}
+        size = drawn[names[0]][0].size
+        result = GuidanceResult(names, list(finished.records.values()), _real(real, asked.n, size))
+        figure = rows_figure(drawn) if asked.pictures else None
+        publish(asked, task.config, result, {}, {"pictures.png": figure})
+
+
+def open_task(asked: GuidanceOptions, device: str) -> Task:
+    """Open what was asked for; UnsupportedError or ValueError for a model or layer that an arm cannot use."""
+    model = open_pipeline(asked.model, device, asked.dtype)
+    prompts = read_prompts(asked.prompts, model.pipe, model.embedded)
+    plain, *drawings = [
+        Drawing.of(model.pipe, Sampling(asked.steps, asked.cfg), arm) for arm in (Arm(NONE), *asked.arms)
+    ]
+    for drawing in drawings:
+        drawing.check(prompts.jobs(range(len(prompts.texts)), 0))
+    config = {
+        "weights": weights_digest(denoiser_of(model.pipe)),
+        "model_dtype": asked.dtype,
+        "prompts_sha256": prompts.digest,
+        "arms": {arm.text: arm.all_settings for arm in asked.arms},
+        "cfg": asked.cfg,
+        "steps": asked.steps,
+        "seed": asked.seed or 0,
+    }
+    return Task(prompts, drawings, plain, asked.seed or 0, asked.batch_size, config)
+
+
+def _real(source: ImageSource | None, n: int, size: tuple[int, int]) -> dict[str, Float[np.ndarray, " n"]]:
+    """The looks of at most n of the real images, evenly chosen, cropped and resampled to `size`."""
+    if source is None:
+        return {}
+    read = []
+    for i in np.linspace(0, len(source) - 1, min(n, len(source))).round().astype(int).tolist():
+        try:
+            read.append(ImageOps.fit(source[i].image, size, Image.Resampling.BICUBIC))
+        except UnreadableImage as error:
+            say(f"warning: {error}")
+    if not read:
+        raise ValueError(f"none of the images of --reference {source.name} can be read")
+    return looks(read)

@@ -1,0 +1,445 @@
+"""The sections of `tests.benchmarks.gpu`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from torch import Tensor
+
+from diffseg import DiffSeg
+from sag import SelfAttentionGuidance
+from sag.mask import salient, score_image
+from sag.scorers import TokenRankScorer
+from tests.benchmarks.guided_step import Sampling, layer_overhead, seen_record, stable_diffusion_unet
+from tests.benchmarks.memory import peak_extra_mib
+from tests.tiny_models import ddim
+from tests.tiny_networks import clip, tokenizer, unet, vae
+from tokenrank_guidance.capture import AttentionRecord, AttentionTap
+from tokenrank_guidance.markov import (
+    Arnoldi,
+    AttentionTransition,
+    DenseTransition,
+    Direct,
+    Eigvals,
+    MinimalResidual,
+    PowerIteration,
+    deferred_checks,
+    lambda2_head_weights,
+    solve_second_eigenvalue,
+    stationary_distribution,
+    tokenrank,
+)
+from tokenrank_guidance.markov.chunked import ChunkedProducts
+from tokenrank_guidance.markov.logits import Logits
+
+RUNS = 20
+FORCED = {"direct": Direct(), "minimal residual": MinimalResidual(), "power iteration": PowerIteration()}
+WEIGHTS = Arnoldi(tol=1e-3, max_steps=200, raise_on_failure=False)
+
+
+@dataclass(frozen=True)
+class Row:
+    what: str
+    value: float | int | str
+    unit: str = "ms"
+
+
+@dataclass
+class Bench:
+    """Where to measure, on what inputs, until when; and what was measured."""
+
+    device: torch.device
+    small: bool
+    seconds: float
+    rows: list[Row] = field(default_factory=list)
+    began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def left(self) -> float:
+        return self.seconds - (time.perf_counter() - self.began)
+
+    def add(self, what: str, value: float | int | str, unit: str = "ms") -> float | int | str:
+        self.rows.append(Row(what, value, unit))
+        return value
+
+    def time(self, what: str, work: Callable[[], object], most: float = 1.5) -> float:
+        """Median milliseconds of `work`, for `most` seconds or `RUNS` runs; -1 and why where it fails."""
+        try:
+            value = self.milliseconds(work, most)
+        except Exception as error:
+            self.add(what, f"{type(error).__name__}: {str(error).splitlines()[0][:120]}", "")
+            return -1.0
+        self.add(what, value)
+        return value
+
+    def milliseconds(self, work: Callable[[], object], most: float = 1.5) -> float:
+        work()
+        times: list[float] = []
+        began = time.perf_counter()
+        while len(times) < (2 if self.small else RUNS) and time.perf_counter() - began < most:
+            times.append(self._once(work))
+        return median(times)
+
+    def _once(self, work: Callable[[], object]) -> float:
+        if self.device.type != "cuda":
+            began = time.perf_counter()
+            work()
+            return 1e3 * (time.perf_counter() - began)
+        torch.cuda.synchronize()
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        work()
+        end.record()
+        torch.cuda.synchronize()
+        return start.elapsed_time(end)
+
+    def network(self, dtype: torch.dtype) -> UNet2DConditionModel:
+        if not self.small:
+            return stable_diffusion_unet(str(self.device), dtype)
+        size = unet()
+        size.register_to_config(sample_size=16)
+        return size.eval().to(self.device, dtype)
+
+    @property
+    def precisions(self) -> list[torch.dtype]:
+        return [torch.float32] if self.device.type == "cpu" else [torch.float16, torch.bfloat16]
+
+    def sizes(self, *tokens: int) -> Sequence[int]:
+        return (16, 64) if self.small else tokens
+
+
+def random_record(bench: Bench, tokens: int, dtype: torch.dtype, heads: int = 8) -> AttentionRecord:
+    """As sharp as trained attention often is."""
+    g = torch.Generator().manual_seed(0)
+    q, k = (1.5 * torch.randn(1, heads, tokens, 64, generator=g) for _ in range(2))
+    side = round(tokens**0.5)
+    q, k = q.to(bench.device, dtype), k.to(bench.device, dtype)
+    return AttentionRecord(q, k, 0.125, module="random", grid=(side, tokens // side))
+
+
+def mask_of(record: AttentionRecord, head_weights: Any = "mean") -> Tensor:
+    """From the map to the mask, as guidance does it: the checks are read later."""
+    with deferred_checks():
+        score = score_image([record], TokenRankScorer(head_weights=head_weights))
+    return salient(score, 1.0)
+
+
+@torch.no_grad()
+def steps(bench: Bench) -> None:
+    """Guided steps against unguided ones, and what capture and scoring take of them."""
+    count = 2 if bench.small else 4
+    for dtype in bench.precisions:
+        network = bench.network(dtype)
+        for images in (1, 4):
+            name, loop, guidance = (
+                f"{str(dtype)[6:]}, batch {images}",
+                Sampling(network, images),
+                SelfAttentionGuidance(),
+            )
+            plain = bench.milliseconds(lambda loop=loop: loop.sample(count), 3) / count
+            with guidance(loop):
+                guided = bench.milliseconds(lambda loop=loop: loop.sample(count), 3) / count
+            record = seen_record(network, images)
+            own = bench.milliseconds(lambda record=record: mask_of(record))
+            bench.add(f"{name}: unguided step", plain)
+            bench.add(f"{name}: guided step", guided)
+            bench.add(f"{name}: guided / unguided", guided / plain, "x")
+            bench.add(f"{name}: map to mask", own)
+            if images == 1:
+                caught = 1e3 * layer_overhead(network, bench.device.type, dtype, 2 if bench.small else 20)
+                bench.add(f"{name}: capture", caught)
+                bench.add(f"{name}: capture and scoring / guided step", (caught + own) / guided, "")
+
+
+@torch.no_grad()
+def scoring(bench: Bench) -> None:
+    """From a map to a mask, by size; its parts; and each solver on mixed heads and on eight of them."""
+    for tokens in bench.sizes(64, 256, 1024, 4096):
+        record = random_record(bench, tokens, torch.float32)
+        bench.time(f"{tokens}: map to mask, checks later", lambda record=record: mask_of(record))
+        bench.time(
+            f"{tokens}: map to mask, checks at once",
+            lambda record=record: salient(score_image([record], TokenRankScorer()), 1.0),
+        )
+        bench.time(f"{tokens}: mixing 8 heads", lambda record=record: _mixed(record))
+    for tokens in bench.sizes(64, 128, 256, 512, 1024, 2048, 4096):
+        record = random_record(bench, tokens, torch.float32)
+        mixed, heads = _mixed(record), DenseTransition.trusted(record.maps())
+        for title, chain in (("mixed", mixed), ("8 heads", heads)):
+            for name, solver in FORCED.items():
+                if bench.left > 1 and not (name == "direct" and tokens > 2048):
+                    bench.time(
+                        f"{tokens}, {title}: {name}",
+                        lambda chain=chain, solver=solver: stationary_distribution(chain, solver=solver),
+                        0.4,
+                    )
+
+
+def _mixed(record: AttentionRecord) -> Any:
+    heads = torch.full((record.heads,), 1 / record.heads, device=record.q.device)
+    with deferred_checks():
+        return record.transition().mix(heads)
+
+
+def gradients(bench: Bench) -> None:
+    """TokenRank of mixed heads and its derivative with respect to queries and keys."""
+    for tokens in bench.sizes(64, 256, 1024):
+        record = random_record(bench, tokens, torch.float32)
+        q, k = (side.requires_grad_() for side in (record.q, record.k))
+        for name in ("direct", "minimal residual"):
+
+            def work(q: Tensor = q, k: Tensor = k, name: str = name) -> None:
+                chain = AttentionTransition(q, k, 0.125).mix(torch.ones(8, device=q.device))
+                value = stationary_distribution(chain, solver=FORCED[name]).value
+                torch.autograd.grad(value[..., 0].sum(), (q, k))
+
+            bench.time(f"{tokens}: value and gradient, {name}", work)
+
+
+@torch.no_grad()
+def second_eigenvalues(bench: Bench) -> None:
+    """Of eight heads: iterated, by LAPACK on the host, by the device's library, and by repeated squaring."""
+    for tokens in bench.sizes(64, 256, 1024):
+        chain = DenseTransition.trusted(random_record(bench, tokens, torch.float32).maps())
+        ways: dict[str, Callable[[], object]] = {
+            "default": lambda chain=chain: lambda2_head_weights(chain),
+            "Arnoldi": lambda chain=chain: solve_second_eigenvalue(chain, WEIGHTS),
+            "squaring": lambda chain=chain: squared(chain.to_dense()),
+        }
+        if tokens <= 256:
+            ways["Eigvals"] = lambda chain=chain: solve_second_eigenvalue(chain, Eigvals())
+            ways["torch.linalg.eigvals"] = lambda chain=chain: torch.linalg.eigvals(chain.to_dense())
+        for name, work in ways.items():
+            bench.time(f"{tokens}: {name}", work, 1.0)
+        exact = torch.linalg.eigvals(chain.to_dense().double().cpu()).abs().sort(-1).values[..., -2]
+        error = (squared(chain.to_dense()).cpu().double().flatten() - exact.flatten()).abs().max()
+        bench.add(f"{tokens}: error of squaring", float(error), "")
+
+
+def squared(matrix: Tensor, times: int = 14) -> Tensor:
+    """``|lambda_2| = lim |A^(2m)|^(1/m) / |A^m|^(1/m)`` for ``A = P - 1 u``, u even: products alone."""
+    power = matrix - 1 / matrix.shape[-1]
+    size = torch.linalg.matrix_norm(power, keepdim=True)
+    log, before = size.log(), size.log()
+    for _ in range(times):
+        power = power / size
+        power = power @ power
+        size = torch.linalg.matrix_norm(power, keepdim=True)
+        before, log = log, 2 * log + size.log()
+    return ((log - before) / 2 ** (times - 1)).exp().squeeze(-1, -2)
+
+
+@torch.no_grad()
+def flux(bench: Bench) -> None:
+    """FLUX's layer: 24 heads of 4,608 tokens of 128 numbers, in bfloat16."""
+    shape = (1, 4, 96, 16) if bench.small else (1, 24, 4608, 128)
+    g = torch.Generator().manual_seed(0)
+    q, k, v = (1.3 * torch.randn(shape, generator=g).to(bench.device, torch.bfloat16) for _ in range(3))
+    scale, n = shape[-1] ** -0.5, shape[-2]
+    x, even = torch.full((n,), 1 / n, device=bench.device), torch.ones(shape[1], device=bench.device)
+    bench.time("SDPA", lambda: F.scaled_dot_product_attention(q, k, v))
+    held = 2 * shape[1] * n * n * 4
+
+    def fresh() -> AttentionTransition:
+        return AttentionTransition(q, k, scale, memory=held)
+
+    chain, chunked = fresh(), ChunkedProducts(Logits(q, k, scale))
+    few = x.expand(shape[1], 1, n)
+    bench.time("chunked: a bounce", lambda: chunked.left(few))
+    bench.time("held: matrices and a bounce", lambda: fresh().apply(x))
+    bench.time("held: a bounce", lambda: chain.apply(x))
+    bench.time("held: matrices and TokenRank per head", lambda: tokenrank(fresh(), head_weights=None))
+    bench.time("held: TokenRank per head", lambda: tokenrank(chain, head_weights=None))
+    bench.add("TokenRank per head, steps", int(stationary_distribution(chain).steps.max()), "")
+    bench.time("mixture made", lambda: AttentionTransition(q, k, scale).mix(even))
+    bench.time("TokenRank mixed, from q and k", lambda: tokenrank(AttentionTransition(q, k, scale)))
+    bench.time("held: matrices and lambda2 weights", lambda: lambda2_head_weights(fresh()), 3)
+    bench.time("held: lambda2 weights", lambda: lambda2_head_weights(chain), 3)
+    del chain
+    for what, work in {
+        "held: TokenRank per head": lambda: tokenrank(fresh(), head_weights=None),
+        "TokenRank mixed": lambda: tokenrank(AttentionTransition(q, k, scale)),
+        "chunked: a bounce": lambda: ChunkedProducts(Logits(q, k, scale)).left(few),
+    }.items():
+        peak = peak_extra_mib(work, bench.device)
+        bench.add(f"peak memory, {what}", "unknown" if peak is None else peak, "MiB")
+
+
+def first_use(bench: Bench) -> None:
+    """In fresh processes: seconds to import, to the first guided step, and to a first ranking."""
+    for what in ("step", "rank", "held"):
+        _fresh(bench, [what], 40)
+
+
+def compiling(bench: Bench) -> None:
+    """In fresh processes, side by side: first products by the fused kernel; a compiled UNet guided."""
+    _fresh(bench, ["flex", "flex-dynamic", "compiled"], bench.left)
+
+
+def _fresh(bench: Bench, names: Sequence[str], most: float) -> None:
+    """The lines `what<tab>seconds` that `tests.benchmarks.gpu_first` prints, those before a time-out too."""
+    ends = time.perf_counter() + max(1.0, min(most, bench.left))
+    program = [sys.executable, "-u", "-m", "tests.benchmarks.gpu_first"]
+    started = [
+        subprocess.Popen(
+            [*program, name, str(bench.device), str(int(bench.small))],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in names
+    ]
+    for name, process in zip(names, started, strict=True):
+        try:
+            out, errors = process.communicate(timeout=max(0.1, ends - time.perf_counter()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, errors = process.communicate()
+            errors += f"\nstopped after {most:.0f} s"
+        for line in out.splitlines():
+            what, _, value = line.partition("\t")
+            if value:
+                bench.add(f"{name}: {what}", float(value), "s")
+        if process.returncode:
+            bench.add(f"{name}: failed", (errors.strip().splitlines() or ["no word"])[-1][:200], "")
+
+
+@torch.no_grad()
+def syncs(bench: Bench) -> None:
+    """How often the host waits from the map to the mask, by size and head weights."""
+    if bench.device.type != "cuda":
+        bench.add("host syncs", "needs a GPU", "")
+        return
+    for dtype in (torch.float16, torch.float32):
+        for tokens in (64, 256, 1024):
+            record = random_record(bench, tokens, dtype)
+            for weights in ("mean", "lambda2"):
+                mask_of(record, weights)
+                found = _syncs(lambda record=record, weights=weights: mask_of(record, weights))
+                bench.add(f"{tokens}, {weights}, {str(dtype)[6:]}: host syncs, map to mask", len(found), "")
+                for line in dict.fromkeys(found[:4]):
+                    bench.add(f"{tokens}, {weights}: at", line, "")
+    loop = Sampling(bench.network(torch.float16))
+    with SelfAttentionGuidance()(loop):
+        loop.sample(3)
+        bench.add("host syncs in three guided steps", len(_syncs(lambda: loop.sample(3))), "")
+    bench.add("host syncs in three unguided steps", len(_syncs(lambda: loop.sample(3))), "")
+
+
+def _syncs(work: Callable[[], object]) -> list[str]:
+    """Where in the code each sync was."""
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            work()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    found = [one for one in caught if "synchroniz" in str(one.message)]
+    return [f"{os.path.basename(one.filename)}:{one.lineno}" for one in found]
+
+
+@torch.no_grad()
+def graphs(bench: Bench) -> None:
+    """Whether map to mask, and a step with its capture, can be made a CUDA graph; how long a replay takes."""
+    if bench.device.type != "cuda":
+        bench.add("CUDA graph", "needs a GPU", "")
+        return
+    for tokens in (64, 256, 512):
+        record = random_record(bench, tokens, torch.float16)
+        _graph(bench, f"{tokens} tokens, map to mask", lambda record=record: mask_of(record))
+    network = bench.network(torch.float16)
+    latents = torch.randn(2, 4, 64, 64, device=bench.device, dtype=torch.float16)
+    text = torch.randn(2, 77, 768, device=bench.device, dtype=torch.float16)
+    t = torch.tensor(500, device=bench.device)
+    tap = AttentionTap(network).attach()
+
+    def step() -> Tensor:
+        network(latents, t, encoder_hidden_states=text)
+        return mask_of(tap.pop()[0].select(slice(1)))
+
+    _graph(bench, "UNet pass, capture, mask", step)
+    tap.detach()
+    bench.time("UNet pass without a graph", lambda: network(latents, t, encoder_hidden_states=text))
+
+
+def _graph(bench: Bench, what: str, work: Callable[[], Tensor]) -> None:
+    expected = work()
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            work()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            mask = work()
+    except Exception as error:
+        bench.add(f"{what}: no graph", f"{type(error).__name__}: {str(error).splitlines()[0][:160]}", "")
+        torch.cuda.synchronize()
+        return
+    bench.time(f"{what}: replay", graph.replay)
+    bench.add(f"{what}: replay gives the same mask", str(bool((mask == expected).all())), "")
+
+
+@torch.no_grad()
+def segmentation(bench: Bench) -> None:
+    """DiffSeg of a picture by a UNet of Stable Diffusion 1.5's size, 64×64 latents; a tiny autoencoder."""
+    dtype = torch.float32 if bench.device.type == "cpu" else torch.float16
+    torch.manual_seed(0)
+    parts = (vae(), clip(), tokenizer(77))
+    if bench.small:
+        network = unet()
+    else:
+        with torch.device(bench.device):
+            network = UNet2DConditionModel(cross_attention_dim=16)
+    pipe: Any = StableDiffusionPipeline(
+        *parts, network, ddim(), safety_checker=None, feature_extractor=None, requires_safety_checker=False
+    )
+    pipe.to(bench.device, dtype)
+    segmenter = DiffSeg.from_pipe(pipe, resolution=32 if bench.small else 128)  # its autoencoder halves sides
+    g = torch.Generator().manual_seed(0)
+    picture = F.interpolate(torch.rand(1, 3, 6, 6, generator=g), 512, mode="bilinear")[0]
+    began = time.perf_counter()
+    labels = segmenter(picture).labels
+    bench.add("DiffSeg, first picture", 1e3 * (time.perf_counter() - began))
+    bench.time("DiffSeg, a picture", lambda: segmenter(picture), 8)
+    bench.add("DiffSeg, segments", int(labels.max()) + 1, "")
+    peak = peak_extra_mib(lambda: segmenter(picture), bench.device)
+    bench.add("DiffSeg, peak memory", "unknown" if peak is None else peak, "MiB")
+
+
+@dataclass(frozen=True)
+class Section:
+    """What runs, in at most how many seconds, and how many must be left for it to begin."""
+
+    run: Callable[[Bench], None]
+    seconds: float
+    least: float = 3.0
+
+
+SECTIONS: dict[str, Section] = {
+    "steps": Section(steps, 40),
+    "scoring": Section(scoring, 30),
+    "syncs": Section(syncs, 10),
+    "graphs": Section(graphs, 10),
+    "gradients": Section(gradients, 10),
+    "eigenvalues": Section(second_eigenvalues, 15),
+    "flux": Section(flux, 30),
+    "diffseg": Section(segmentation, 15),
+    "first": Section(first_use, 60, 15),
+    "compiling": Section(compiling, 90, 20),
+}
