@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eval.views import Views
-from tokenrank_guidance.markdown import with_interval, markdown_table
+from tokenrank_guidance.markdown import markdown_table, with_interval
 from tokenrank_guidance.report import Json
 
 
