@@ -28,13 +28,13 @@ from tests.tiny_models import ddim
 from tests.tiny_networks import clip, tokenizer, unet, vae
 from tokenrank_guidance.capture import AttentionRecord, AttentionTap
 from tokenrank_guidance.markov import (
-    Arnoldi,
     AttentionTransition,
     DenseTransition,
     Direct,
     Eigvals,
     MinimalResidual,
     PowerIteration,
+    Squaring,
     deferred_checks,
     lambda2_head_weights,
     solve_second_eigenvalue,
@@ -42,11 +42,11 @@ from tokenrank_guidance.markov import (
     tokenrank,
 )
 from tokenrank_guidance.markov.chunked import ChunkedProducts
+from tokenrank_guidance.markov.heads import ROUGH
 from tokenrank_guidance.markov.logits import Logits
 
 RUNS = 20
 FORCED = {"direct": Direct(), "minimal residual": MinimalResidual(), "power iteration": PowerIteration()}
-WEIGHTS = Arnoldi(tol=1e-3, max_steps=200, raise_on_failure=False)
 
 
 @dataclass(frozen=True)
@@ -223,8 +223,8 @@ def second_eigenvalues(bench: Bench) -> None:
         chain = DenseTransition.trusted(random_record(bench, tokens, torch.float32).maps())
         ways: dict[str, Callable[[], object]] = {
             "default": lambda chain=chain: lambda2_head_weights(chain),
-            "Arnoldi": lambda chain=chain: solve_second_eigenvalue(chain, WEIGHTS),
-            "squaring": lambda chain=chain: squared(chain.to_dense()),
+            "Arnoldi": lambda chain=chain: solve_second_eigenvalue(chain, ROUGH),
+            "squaring": lambda chain=chain: solve_second_eigenvalue(chain, Squaring()),
         }
         if tokens <= 256:
             ways["Eigvals"] = lambda chain=chain: solve_second_eigenvalue(chain, Eigvals())
@@ -233,21 +233,8 @@ def second_eigenvalues(bench: Bench) -> None:
             bench.time(f"{tokens}: {name}", work, 1.0)
         if tokens <= 256:
             exact = torch.linalg.eigvals(chain.to_dense().double().cpu()).abs().sort(-1).values[..., -2]
-            error = (squared(chain.to_dense()).cpu().double().flatten() - exact.flatten()).abs().max()
-            bench.add(f"{tokens}: error of squaring", float(error), "")
-
-
-def squared(matrix: Tensor, times: int = 14) -> Tensor:
-    """``|lambda_2| = lim |A^(2m)|^(1/m) / |A^m|^(1/m)`` for ``A = P - 1 u``, u even: products alone."""
-    power = matrix - 1 / matrix.shape[-1]
-    size = torch.linalg.matrix_norm(power, keepdim=True)
-    log, before = size.log(), size.log()
-    for _ in range(times):
-        power = power / size
-        power = power @ power
-        size = torch.linalg.matrix_norm(power, keepdim=True)
-        before, log = log, 2 * log + size.log()
-    return ((log - before) / 2 ** (times - 1)).exp().squeeze(-1, -2)
+            found = solve_second_eigenvalue(chain, Squaring()).value.cpu().double()
+            bench.add(f"{tokens}: error of squaring", float((found - exact).abs().max()), "")
 
 
 @torch.no_grad()
