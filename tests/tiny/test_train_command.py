@@ -6,6 +6,7 @@ from functools import partial
 import datasets
 import numpy as np
 import pytest
+from diffusers import FluxPipeline
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -15,7 +16,7 @@ from tokenrank_guidance.tiny import autoencoder as autoencoders
 from tokenrank_guidance.tiny.architecture import Size, build_autoencoder, build_pipeline
 from tokenrank_guidance.tiny.loader import load_folder
 from tokenrank_guidance.tiny.sampling import sample_jobs
-from tokenrank_guidance.tiny.tokenizer import LABELS
+from tokenrank_guidance.tiny.tokenizer import LABELS, MAX_TOKENS
 from tokenrank_guidance.tiny.train import command as trainer
 from tokenrank_guidance.tiny.train.options import parse
 
@@ -34,13 +35,22 @@ def data(tmp_path_factory):
     return path
 
 
+WORDS = []  # how many tokens of text each pipeline whose pictures were drawn gives its denoiser
+
+
+def noted(pipe, jobs):
+    if isinstance(pipe, FluxPipeline):
+        WORDS.append(pipe.encode_prompt("a photo of a church", None)[0].shape[1])
+    return sample_jobs(pipe, jobs, steps=1)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def small_and_quick():
     """Networks that any CPU trains in no time, and pictures of one step."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(trainer, "build_pipeline", partial(build_pipeline, size=SMALL))
         patched.setattr(autoencoders, "build_autoencoder", partial(build_autoencoder, SMALL))
-        patched.setattr(trainer, "sample_jobs", partial(sample_jobs, steps=1))
+        patched.setattr(trainer, "sample_jobs", noted)
         patched.setattr(trainer, "FINAL_COLUMNS", 1)
         yield
 
@@ -77,6 +87,7 @@ def test_a_run_leaves_a_pipeline_its_pictures_and_its_history(trained):
     assert facts["seconds"] > 0
     with Image.open(out / "samples.jpg") as sheet:
         assert sheet.height == len(LABELS) * 34  # at the pipeline's own size
+    assert set(WORDS) == {MAX_TOKENS}  # as in training: the pipeline's own default would be 512
     assert (out / "loss.png").stat().st_size > 0
     assert load_folder(out)("a church", num_inference_steps=1).images[0].size == (32, 32)
 

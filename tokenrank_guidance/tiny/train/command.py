@@ -26,6 +26,7 @@ from tokenrank_guidance.tiny.choices import AUTOENCODER_BATCH
 from tokenrank_guidance.tiny.dataset import LabelledImages, load_images
 from tokenrank_guidance.tiny.denoiser import encode_views, train_denoiser
 from tokenrank_guidance.tiny.export import export_pipeline
+from tokenrank_guidance.tiny.loader import load_folder
 from tokenrank_guidance.tiny.objective import Objective, RectifiedFlow, VPrediction
 from tokenrank_guidance.tiny.progress import Run, Schedule
 from tokenrank_guidance.tiny.sampling import sample_jobs
@@ -151,5 +152,6 @@ def write_results(
     say(f"{options.name}: weights after {seen:,} images are in {out}")
     loss_curve(state.history, f"{options.name}: training loss", out / "loss.png")
     torch.cuda.empty_cache()  # what training holds counts as taken where sampling asks for room
-    sheet = sample_sheet(pipe.to(options.device), sample_jobs, columns, options.seed)
+    shipped = load_folder(out).to(options.device)  # as users have it, captions not padded beyond their length
+    sheet = sample_sheet(shipped, sample_jobs, columns, options.seed)
     sheet.save(out / "samples.jpg", quality=90)
