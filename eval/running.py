@@ -147,7 +147,12 @@ def publish(
 def write_views(out: Path, views: Views, report: Json) -> None:
     """table.md, and each figure as PNG and SVG."""
     write_text(out / "table.md", views.markdown(report) + "\n")
-    for name, figure in views.drawn(report).items():
+    save_drawn(out, views.drawn(report))
+
+
+def save_drawn(out: Path, figures: Mapping[str, Figure]) -> None:
+    """Each figure as PNG and as SVG."""
+    for name, figure in figures.items():
         for suffix in FIGURES:
             save_figure(figure, out / f"{name}.{suffix}")
 

@@ -16,6 +16,7 @@ from eval.generate.prompts import Prompts, read_prompts
 from eval.guidance.measure import Measured, Watching, agreement, look, looks
 from eval.guidance.options import GuidanceOptions, parse
 from eval.guidance.result import GuidanceResult, rows_figure
+from eval.guidance.views import VIEWS
 from eval.models import open_pipeline
 from eval.processes import device_of, join_processes
 from eval.running import image_journals, measure_missing, publish
@@ -72,7 +73,7 @@ def main(argv: Sequence[str]) -> None:
         size = drawn[names[0]][0].size
         result = GuidanceResult(names, list(finished.records.values()), _real(real, asked.n, size))
         figure = rows_figure(drawn) if asked.pictures else None
-        publish(asked, task.config, result, {}, {"pictures.png": figure})
+        publish(asked, task.config, result, {}, VIEWS, {"pictures.png": figure})
 
 
 def open_task(asked: GuidanceOptions, device: str) -> Task:

@@ -11,13 +11,12 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
 from eval.guidance.measure import SCORERS
+from eval.guidance.views import LOOKS, MASKS
 from eval.metrics.interval import bootstrap_mean, paired_difference
-from eval.report import markdown_table
 from tokenrank_guidance.interval import Interval, difference
 from tokenrank_guidance.report import Json
 
 REAL = "real images"
-MASKS, LOOKS = ("share", "overlap", "correlation"), ("contrast", "sharpness")
 
 
 @dataclass(frozen=True)
@@ -45,15 +44,6 @@ class GuidanceResult:
             ],
         }
 
-    def markdown(self) -> str:
-        """A line for each scorer's masks; one for each arm's images."""
-        found = self.to_json()
-        tables = [
-            [{key: _cell(value) for key, value in row.items()} for row in found[part]]
-            for part in ("masks", "results")
-        ]
-        return "\n\n".join(markdown_table(rows, tuple(rows[0])) for rows in tables)
-
     def _values(self, part: str, name: str, key: str) -> np.ndarray:
         return np.array([record[part][name][key] for record in self.records])
 
@@ -62,10 +52,6 @@ class GuidanceResult:
 
     def _less(self, arm: str, first: str, key: str) -> Interval:
         return paired_difference(self._values("arms", arm, key), self._values("arms", first, key))
-
-
-def _cell(value: str | Interval) -> str:
-    return value if isinstance(value, str) else f"{value.value:.3f} {value.ends()}"
 
 
 def rows_figure(drawn: Mapping[str, Sequence[Image.Image]]) -> Figure:
