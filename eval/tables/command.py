@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> None:
 
 def fill(asked: Namespace) -> None:
     """Write what the places of every page are to hold."""
-    for page in pages(asked.root):
+    for page in _pages(asked.root):
         before = _text(page)
         after = Filler(asked.root, page).filled(before)
         if after != before:
@@ -34,7 +34,7 @@ def fill(asked: Namespace) -> None:
 
 def check(asked: Namespace) -> None:
     """Say what differs; ValueError where anything does."""
-    wrong = [f"{page}{told}" for page in pages(asked.root) for told in faults(asked.root, page)]
+    wrong = [f"{page}{told}" for page in _pages(asked.root) for told in faults(asked.root, page)]
     if wrong:
         raise ValueError("; ".join(wrong))
     say("pages and results agree")
@@ -77,6 +77,15 @@ ACTIONS: Mapping[str, Callable[[Namespace], None]] = {
     "keep": keep_report,
     "draw": draw,
 }
+
+
+def _pages(root: Path) -> list[Path]:
+    found = pages(root)
+    if not found:
+        raise ValueError(
+            f"{root.resolve()} has no README.md and no docs: run this in a checkout, or give --root"
+        )
+    return found
 
 
 def _text(page: Path) -> str:

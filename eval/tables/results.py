@@ -58,11 +58,18 @@ def read_result(root: Path, name: str) -> Json | None:
 
 def planned(root: Path) -> set[str]:
     """The names of the experiments whose commands are written down."""
+    return {f"{kind}/{name}" for kind, own in _experiments(root).items() for name in own}
+
+
+def commands(root: Path, name: str) -> list[str]:
+    """Those of an experiment, the last of which gives its report."""
+    kind, own = name.split("/")
+    return _experiments(root)[kind][own]["commands"]
+
+
+def _experiments(root: Path) -> Json:
     path = root / RESULTS / EXPERIMENTS
-    if not path.is_file():
-        return set()
-    kinds = tomllib.loads(read_file(path).decode())
-    return {f"{kind}/{name}" for kind, own in kinds.items() for name in own}
+    return tomllib.loads(read_file(path).decode()) if path.is_file() else {}
 
 
 def keep(root: Path, source: Path, name: str) -> Path:

@@ -1,14 +1,17 @@
 """Pages are made of results, and what they are filled with is what the results say."""
 
+import importlib.util
 import json
+import os
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from eval.tables.figure import look_up, written
 from eval.tables.pages import loose, pages
-from eval.tables.results import Result, compact, planned, read_result
+from eval.tables.results import FOLDERS, Result, commands, compact, planned, read_result
 from eval.views import views_of
 from tokenrank_guidance.program import program
 
@@ -228,6 +231,30 @@ def test_a_figure_is_drawn_from_its_result(tmp_path, capsys):
     (folder / "none.json").write_text(json.dumps(fidelity()))
     assert "masking/none has no figures" in said(tmp_path, capsys, "draw", "masking/none", *out)
     assert "absent.json" in said(tmp_path, capsys, "draw", "masking/absent", *out)
+
+
+def test_without_a_checkout_there_is_nothing_to_fill(tmp_path, capsys):
+    assert "run this in a checkout, or give --root" in said(tmp_path, capsys)
+
+
+@pytest.mark.parametrize("name", sorted(planned(ROOT)))
+def test_every_command_that_is_written_down_is_understood(name, tmp_path, monkeypatch):
+    """Its program's own parser takes it; the files that it names are there."""
+    for variable in FOLDERS:
+        (tmp_path / variable).mkdir()
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    for line in commands(ROOT, name):
+        words = [os.path.expandvars(word) for word in shlex.split(line)]
+        assert words[:2] == ["python", "-m"] and f"$OUT/{name}" in commands(ROOT, name)[-1]
+        for word in words[3:]:
+            path = Path(word.removeprefix("vit:"))
+            if path.is_absolute() and path.suffix:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+            elif path.is_absolute():
+                path.mkdir(parents=True, exist_ok=True)
+        if importlib.util.find_spec(words[2]).submodule_search_locations:  # pyright: ignore
+            importlib.import_module(f"{words[2]}.options").parse(words[3:])
 
 
 def test_compact_json_is_the_same():
