@@ -44,11 +44,11 @@ def signed(figure: Spelt | None, form: str = ".3f") -> str | None:
 
 
 def interval_of(figure: Spelt, form: str = ".3f") -> str:
-    """`0.145–0.179`, or `−0.025 to −0.008` where an end is negative; empty where there is no interval."""
+    """`0.145–0.179`, or `−0.025 to +0.008` where ends have signs; empty where there is no interval."""
     low, high = figure["ci"]
     if low is None:
         return ""
-    between = "–" if low >= 0 else " to "
+    between = " to " if low < 0 or form.startswith("+") else "–"
     return f"{number(low, form)}{between}{number(high, form)}"
 
 

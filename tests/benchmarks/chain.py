@@ -179,7 +179,7 @@ def times(report: Json) -> str:
     """A line per method, a column per input, heads and tokens: milliseconds, and products where counted."""
     cells: dict[str, Json] = {}
     for row in report["results"]:
-        steps = f" ({row['steps']} products)" if row["steps"] else ""
+        steps = f" ({row['steps']} products)" if row["steps"] > 0 else ""
         column = f"{row['input']}, {row['heads']} × {row['n']:,}"
         cells.setdefault(row["method"], {"ms": row["method"]})[column] = f"{1000 * row['seconds']:.3g}{steps}"
     columns = dict.fromkeys(column for row in cells.values() for column in row)
