@@ -17,8 +17,7 @@ from torch import Tensor
 from tokenrank_guidance.capture import AttentionRecord
 from tokenrank_guidance.markov import mix_heads, multi_bounce, tokenrank_score
 from tokenrank_guidance.markov.bounce import Direction
-from tokenrank_guidance.markov.heads import WEIGHTS_SOLVER, HeadWeights
-from tokenrank_guidance.markov.spectrum import second_eigenvalue
+from tokenrank_guidance.markov.heads import HeadWeights, rough_second_eigenvalue
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,7 +86,7 @@ def lambda2_figure(records: Sequence[AttentionRecord], *, batch: int = 0) -> Fig
 
     if not records:
         raise ValueError("records: got none, expected at least one captured layer")
-    rows = [second_eigenvalue(_whole(record, batch), WEIGHTS_SOLVER)[0].cpu().numpy() for record in records]
+    rows = [rough_second_eigenvalue(_whole(record, batch))[0].cpu().numpy() for record in records]
     values = np.full((len(rows), max(map(len, rows))), np.nan)
     for line, row in zip(values, rows, strict=True):
         line[: len(row)] = row

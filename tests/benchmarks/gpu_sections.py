@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -27,13 +28,13 @@ from tests.tiny_models import ddim
 from tests.tiny_networks import clip, tokenizer, unet, vae
 from tokenrank_guidance.capture import AttentionRecord, AttentionTap
 from tokenrank_guidance.markov import (
-    Arnoldi,
     AttentionTransition,
     DenseTransition,
     Direct,
     Eigvals,
     MinimalResidual,
     PowerIteration,
+    Squaring,
     deferred_checks,
     lambda2_head_weights,
     solve_second_eigenvalue,
@@ -41,11 +42,11 @@ from tokenrank_guidance.markov import (
     tokenrank,
 )
 from tokenrank_guidance.markov.chunked import ChunkedProducts
+from tokenrank_guidance.markov.heads import ROUGH
 from tokenrank_guidance.markov.logits import Logits
 
 RUNS = 20
 FORCED = {"direct": Direct(), "minimal residual": MinimalResidual(), "power iteration": PowerIteration()}
-WEIGHTS = Arnoldi(tol=1e-3, max_steps=200, raise_on_failure=False)
 
 
 @dataclass(frozen=True)
@@ -73,15 +74,22 @@ class Bench:
         self.rows.append(Row(what, value, unit))
         return value
 
+    @contextmanager
+    def part(self, what: str) -> Iterator[None]:
+        """What fails in here is noted, and the rest of the section goes on."""
+        try:
+            yield
+        except Exception as error:
+            reason = (str(error).splitlines() or [""])[0][:160]
+            self.add(what, f"{type(error).__name__}: {reason}", "")
+
     def time(self, what: str, work: Callable[[], object], most: float = 1.5) -> float:
         """Median milliseconds of `work`, for `most` seconds or `RUNS` runs; -1 and why where it fails."""
-        try:
+        with self.part(what):
             value = self.milliseconds(work, most)
-        except Exception as error:
-            self.add(what, f"{type(error).__name__}: {str(error).splitlines()[0][:120]}", "")
-            return -1.0
-        self.add(what, value)
-        return value
+            self.add(what, value)
+            return value
+        return -1.0
 
     def milliseconds(self, work: Callable[[], object], most: float = 1.5) -> float:
         work()
@@ -138,28 +146,29 @@ def mask_of(record: AttentionRecord, head_weights: Any = "mean") -> Tensor:
 @torch.no_grad()
 def steps(bench: Bench) -> None:
     """Guided steps against unguided ones, and what capture and scoring take of them."""
-    count = 2 if bench.small else 4
     for dtype in bench.precisions:
         network = bench.network(dtype)
         for images in (1, 4):
-            name, loop, guidance = (
-                f"{str(dtype)[6:]}, batch {images}",
-                Sampling(network, images),
-                SelfAttentionGuidance(),
-            )
-            plain = bench.milliseconds(lambda loop=loop: loop.sample(count), 3) / count
-            with guidance(loop):
-                guided = bench.milliseconds(lambda loop=loop: loop.sample(count), 3) / count
-            record = seen_record(network, images)
-            own = bench.milliseconds(lambda record=record: mask_of(record))
-            bench.add(f"{name}: unguided step", plain)
-            bench.add(f"{name}: guided step", guided)
-            bench.add(f"{name}: guided / unguided", guided / plain, "x")
-            bench.add(f"{name}: map to mask", own)
-            if images == 1:
-                caught = 1e3 * layer_overhead(network, bench.device.type, dtype, 2 if bench.small else 20)
-                bench.add(f"{name}: capture", caught)
-                bench.add(f"{name}: capture and scoring / guided step", (caught + own) / guided, "")
+            name = f"{str(dtype)[6:]}, batch {images}"
+            with bench.part(name):
+                _step(bench, name, network, images)
+
+
+def _step(bench: Bench, name: str, network: UNet2DConditionModel, images: int) -> None:
+    count = 2 if bench.small else 4
+    loop, guidance = Sampling(network, images), SelfAttentionGuidance()
+    plain = bench.milliseconds(lambda: loop.sample(count), 3) / count
+    bench.add(f"{name}: unguided step", plain)
+    record = seen_record(network, images)
+    own = bench.milliseconds(lambda: mask_of(record))
+    bench.add(f"{name}: map to mask", own)
+    with guidance(loop):
+        guided = bench.milliseconds(lambda: loop.sample(count), 3) / count
+    bench.add(f"{name}: guided step", guided)
+    bench.add(f"{name}: guided / unguided", guided / plain, "x")
+    caught = 1e3 * layer_overhead(network, bench.device.type, network.dtype, 2 if bench.small else 20)
+    bench.add(f"{name}: capture", caught)
+    bench.add(f"{name}: capture and scoring / guided step", (caught + own) / guided, "")
 
 
 @torch.no_grad()
@@ -214,30 +223,18 @@ def second_eigenvalues(bench: Bench) -> None:
         chain = DenseTransition.trusted(random_record(bench, tokens, torch.float32).maps())
         ways: dict[str, Callable[[], object]] = {
             "default": lambda chain=chain: lambda2_head_weights(chain),
-            "Arnoldi": lambda chain=chain: solve_second_eigenvalue(chain, WEIGHTS),
-            "squaring": lambda chain=chain: squared(chain.to_dense()),
+            "Arnoldi": lambda chain=chain: solve_second_eigenvalue(chain, ROUGH),
+            "squaring": lambda chain=chain: solve_second_eigenvalue(chain, Squaring()),
         }
         if tokens <= 256:
             ways["Eigvals"] = lambda chain=chain: solve_second_eigenvalue(chain, Eigvals())
             ways["torch.linalg.eigvals"] = lambda chain=chain: torch.linalg.eigvals(chain.to_dense())
         for name, work in ways.items():
             bench.time(f"{tokens}: {name}", work, 1.0)
-        exact = torch.linalg.eigvals(chain.to_dense().double().cpu()).abs().sort(-1).values[..., -2]
-        error = (squared(chain.to_dense()).cpu().double().flatten() - exact.flatten()).abs().max()
-        bench.add(f"{tokens}: error of squaring", float(error), "")
-
-
-def squared(matrix: Tensor, times: int = 14) -> Tensor:
-    """``|lambda_2| = lim |A^(2m)|^(1/m) / |A^m|^(1/m)`` for ``A = P - 1 u``, u even: products alone."""
-    power = matrix - 1 / matrix.shape[-1]
-    size = torch.linalg.matrix_norm(power, keepdim=True)
-    log, before = size.log(), size.log()
-    for _ in range(times):
-        power = power / size
-        power = power @ power
-        size = torch.linalg.matrix_norm(power, keepdim=True)
-        before, log = log, 2 * log + size.log()
-    return ((log - before) / 2 ** (times - 1)).exp().squeeze(-1, -2)
+        if tokens <= 256:
+            exact = torch.linalg.eigvals(chain.to_dense().double().cpu()).abs().sort(-1).values[..., -2]
+            found = solve_second_eigenvalue(chain, Squaring()).value.cpu().double()
+            bench.add(f"{tokens}: error of squaring", float((found - exact).abs().max()), "")
 
 
 @torch.no_grad()
@@ -325,11 +322,13 @@ def syncs(bench: Bench) -> None:
         for tokens in (64, 256, 1024):
             record = random_record(bench, tokens, dtype)
             for weights in ("mean", "lambda2"):
-                mask_of(record, weights)
-                found = _syncs(lambda record=record, weights=weights: mask_of(record, weights))
-                bench.add(f"{tokens}, {weights}, {str(dtype)[6:]}: host syncs, map to mask", len(found), "")
-                for line in dict.fromkeys(found[:4]):
-                    bench.add(f"{tokens}, {weights}: at", line, "")
+                name = f"{tokens}, {weights}, {str(dtype)[6:]}"
+                with bench.part(name):
+                    mask_of(record, weights)
+                    found = _syncs(lambda record=record, weights=weights: mask_of(record, weights))
+                    bench.add(f"{name}: host syncs, map to mask", len(found), "")
+                    for line in dict.fromkeys(found[:4]):
+                        bench.add(f"{name}: at", line, "")
     loop = Sampling(bench.network(torch.float16))
     with SelfAttentionGuidance()(loop):
         loop.sample(3)
@@ -359,7 +358,8 @@ def graphs(bench: Bench) -> None:
         return
     for tokens in (64, 256, 512):
         record = random_record(bench, tokens, torch.float16)
-        _graph(bench, f"{tokens} tokens, map to mask", lambda record=record: mask_of(record))
+        with bench.part(f"{tokens} tokens, map to mask"):
+            _graph(bench, f"{tokens} tokens, map to mask", lambda record=record: mask_of(record))
     network = bench.network(torch.float16)
     latents = torch.randn(2, 4, 64, 64, device=bench.device, dtype=torch.float16)
     text = torch.randn(2, 77, 768, device=bench.device, dtype=torch.float16)
@@ -370,7 +370,8 @@ def graphs(bench: Bench) -> None:
         network(latents, t, encoder_hidden_states=text)
         return mask_of(tap.pop()[0].select(slice(1)))
 
-    _graph(bench, "UNet pass, capture, mask", step)
+    with bench.part("UNet pass, capture, mask"):
+        _graph(bench, "UNet pass, capture, mask", step)
     tap.detach()
     bench.time("UNet pass without a graph", lambda: network(latents, t, encoder_hidden_states=text))
 
@@ -384,13 +385,8 @@ def _graph(bench: Bench, what: str, work: Callable[[], Tensor]) -> None:
             work()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    try:
-        with torch.cuda.graph(graph):
-            mask = work()
-    except Exception as error:
-        bench.add(f"{what}: no graph", f"{type(error).__name__}: {str(error).splitlines()[0][:160]}", "")
-        torch.cuda.synchronize()
-        return
+    with torch.cuda.graph(graph):
+        mask = work()
     bench.time(f"{what}: replay", graph.replay)
     bench.add(f"{what}: replay gives the same mask", str(bool((mask == expected).all())), "")
 

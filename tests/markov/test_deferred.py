@@ -13,6 +13,7 @@ from tokenrank_guidance.markov import (
     require,
     tokenrank,
 )
+from tokenrank_guidance.markov.spectrum import SQUARING_TOKENS
 
 from .chains import random_attention
 from .test_attention import queries_and_keys
@@ -31,12 +32,13 @@ def on_meta(*shape):
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_no_value_is_read_from_the_map_to_the_ranks(masked, monkeypatch):
-    monkeypatch.setitem(DIRECT_TOKENS, "meta", 64)
+    for table in (DIRECT_TOKENS, SQUARING_TOKENS):
+        monkeypatch.setitem(table, "meta", 64)
     mask = torch.ones(9, 9, dtype=torch.bool, device="meta") if masked else None
     q, k = on_meta(2, 3, 9, 4)
     with deferred_checks() as checks:
         rank = tokenrank(AttentionTransition(q, k, 0.5, mask))
-        dense = tokenrank(DenseTransition(torch.empty(2, 3, 9, 9, device="meta")))
+        dense = tokenrank(DenseTransition(torch.empty(2, 3, 9, 9, device="meta")), head_weights="lambda2")
     assert checks and rank.shape == dense.shape == (2, 9)
     with pytest.raises(RuntimeError, match="on meta tensors"):
         tokenrank(AttentionTransition(q, k, 0.5, mask))

@@ -8,9 +8,12 @@ from tokenrank_guidance.errors import ConvergenceError
 from tokenrank_guidance.markov import (
     Arnoldi,
     AttentionTransition,
+    Eigvals,
     MixtureTransition,
+    Squaring,
     as_operator,
     solve_second_eigenvalue,
+    spectrum,
 )
 
 from .chains import birth_death, cycle, random_attention
@@ -53,10 +56,38 @@ CHAINS = {
 @pytest.mark.parametrize("name", CHAINS)
 def test_eigvals_agrees_to_a_thousandth(name, dtype):
     matrix = CHAINS[name].to(dtype)
-    result = solve_second_eigenvalue(matrix)
+    result = solve_second_eigenvalue(matrix, Arnoldi())
     exact = by_eigvals(as_operator(matrix).to_dense())
     assert result.converged and result.value.dtype == dtype
     assert abs(result.value - exact) <= 1e-3 * exact
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", CHAINS)
+def test_squaring_agrees_to_a_ten_thousandth(name, dtype):
+    matrix = CHAINS[name].to(dtype)
+    result = solve_second_eigenvalue(torch.stack([matrix, 0.5 * matrix + 0.5 / len(matrix)]), Squaring())
+    exact = by_eigvals(as_operator(matrix).to_dense()).to(dtype)
+    assert result.converged.all() and (result.residual <= 1e-3 * exact).all()
+    torch.testing.assert_close(result.value, torch.stack([exact, exact / 2]), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("matrix", [torch.full((5, 5), 0.2), birth_death(0.5, 0.5), torch.ones(1, 1)])
+def test_squaring_of_a_chain_that_forgets_at_once(matrix):
+    assert solve_second_eigenvalue(matrix, Squaring()).value < 1e-6
+
+
+def test_the_size_chooses_between_lapack_squaring_and_arnoldi(monkeypatch, unchecked):
+    chain, streamed = random_attention(9), AttentionTransition(*queries_and_keys(9, 4), 0.5, memory=0)
+    for exact, squared, chosen in ((9, 9, Eigvals), (8, 9, Squaring), (8, 8, Arnoldi)):
+        monkeypatch.setitem(spectrum.EIGVALS_TOKENS, "cpu", exact)
+        monkeypatch.setitem(spectrum.SQUARING_TOKENS, "cpu", squared)
+        assert isinstance(spectrum.spectrum_solver(as_operator(chain), LENIENT), chosen)
+        assert spectrum.spectrum_solver(streamed, LENIENT) is LENIENT
+        expected = by_eigvals(chain)
+        torch.testing.assert_close(solve_second_eigenvalue(chain).value, expected, rtol=1e-4, atol=0)
+    with pytest.raises(ValueError, match="solver: got 'power', expected 'auto', Arnoldi"):
+        solve_second_eigenvalue(chain, "power")
 
 
 @pytest.mark.parametrize("name", ["sharp", "metastable", "diffusion"])
@@ -68,7 +99,7 @@ def test_scipy_agrees(name):
 
 
 def test_a_few_bases_are_enough_where_there_is_a_gap():
-    result = solve_second_eigenvalue(CHAINS["metastable"])
+    result = solve_second_eigenvalue(CHAINS["metastable"], Arnoldi())
     assert result.steps <= 64
     assert solve_second_eigenvalue(CHAINS["metastable"], Arnoldi(basis=12, keep=3)).steps <= 64
 
@@ -89,16 +120,16 @@ def test_not_converging_raises_and_says_what_to_do():
 
 @pytest.mark.parametrize("matrix", [torch.eye(90), torch.block_diag(*[birth_death(0.3, 0.1)] * 45)])
 def test_many_copies_of_one(matrix):
-    result = solve_second_eigenvalue(matrix.double())
+    result = solve_second_eigenvalue(matrix.double(), Arnoldi())
     assert result.converged
     torch.testing.assert_close(result.value, torch.tensor(1.0, dtype=torch.float64))
 
 
 def test_chains_of_a_batch_do_not_change_each_other():
     stack = torch.stack([CHAINS["sharper"], CHAINS["metastable"]])
-    both = solve_second_eigenvalue(stack)
+    both = solve_second_eigenvalue(stack, Arnoldi())
     for i, chain in enumerate(stack):
-        alone = solve_second_eigenvalue(chain)
+        alone = solve_second_eigenvalue(chain, Arnoldi())
         assert both.steps[i] == alone.steps
         torch.testing.assert_close(both.value[i], alone.value)
     assert both.steps[0] > both.steps[1]
@@ -109,10 +140,10 @@ def test_from_queries_and_keys(memory):
     q, k = queries_and_keys(3, 150, 8)
     operator = AttentionTransition(q, k, 1.5, memory=memory)
     exact = by_eigvals(softmax(q, k, 1.5))
-    torch.testing.assert_close(solve_second_eigenvalue(operator).value, exact, rtol=1e-3, atol=0)
+    torch.testing.assert_close(solve_second_eigenvalue(operator, Arnoldi()).value, exact, rtol=1e-3, atol=0)
     mixture = MixtureTransition(operator, torch.ones(3))
     exact = by_eigvals(softmax(q, k, 1.5).mean(0))
-    torch.testing.assert_close(solve_second_eigenvalue(mixture).value, exact, rtol=1e-3, atol=0)
+    torch.testing.assert_close(solve_second_eigenvalue(mixture, Arnoldi()).value, exact, rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize(

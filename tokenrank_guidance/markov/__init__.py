@@ -25,6 +25,7 @@ from tokenrank_guidance.markov.solvers import Iteration, MinimalResidual, PowerI
 from tokenrank_guidance.markov.spectrum import (
     Eigvals,
     SecondEigenvalue,
+    Squaring,
     second_eigenvalue,
     solve_second_eigenvalue,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "SecondEigenvalue",
     "SelectedTransition",
     "Solver",
+    "Squaring",
     "Stationary",
     "SupportsTransition",
     "TransitionOperator",

@@ -10,10 +10,10 @@ from tokenrank_guidance.markov.coerce import Maps, as_operator
 from tokenrank_guidance.markov.distribution import as_head_weights
 from tokenrank_guidance.markov.krylov import Arnoldi
 from tokenrank_guidance.markov.operator import TransitionOperator
-from tokenrank_guidance.markov.spectrum import solve_second_eigenvalue
+from tokenrank_guidance.markov.spectrum import second_eigenvalue, spectrum_solver
 
 # A weight needs two digits, and in a head of noise, whose eigenvalues crowd, the third is dear.
-WEIGHTS_SOLVER = Arnoldi(tol=1e-3, max_steps=200, raise_on_failure=False)
+ROUGH = Arnoldi(tol=1e-3, max_steps=200, raise_on_failure=False)
 
 HeadWeights = Literal["mean", "lambda2"] | Float[Tensor, "..."] | None
 
@@ -21,14 +21,20 @@ HeadWeights = Literal["mean", "lambda2"] | Float[Tensor, "..."] | None
 def lambda2_head_weights(maps: Maps) -> Float[Tensor, "*batch heads"]:
     """``w_h = lambda2_h / sum_h lambda2_h``: slowly mixing heads, which hold structure, count more.
 
-    ``lambda2_h`` is the `second_eigenvalue` of head h, to the tolerance of ``WEIGHTS_SOLVER``, and a
-    constant to derivatives. Uniform where all are zero. ``ValueError`` without a head axis.
+    ``lambda2_h`` is the `rough_second_eigenvalue` of head h, a constant to derivatives. Uniform where all are
+    zero. ``ValueError`` without a head axis.
     Source: arXiv 2507.17657, which does not print the normalisation.
     """
     operator = as_operator(maps)
-    moduli = solve_second_eigenvalue(operator, WEIGHTS_SOLVER).value
+    moduli = rough_second_eigenvalue(operator)
     structureless = (moduli == 0).all(-1, keepdim=True)
     return as_head_weights(torch.where(structureless, 1.0, moduli), operator)
+
+
+def rough_second_eigenvalue(maps: Maps) -> Float[Tensor, "*batch"]:
+    """`second_eigenvalue` to the two digits that a weight or a picture needs, by at most 200 products."""
+    operator = as_operator(maps)
+    return second_eigenvalue(operator, spectrum_solver(operator, ROUGH))
 
 
 def mix_heads(maps: Maps, head_weights: HeadWeights = "mean") -> TransitionOperator:

@@ -13,8 +13,7 @@ from tokenrank_guidance.capture import AttentionRecord
 from tokenrank_guidance.errors import CaptureError
 from tokenrank_guidance.markov import TransitionOperator, multi_bounce, tokenrank
 from tokenrank_guidance.markov.bounce import Direction
-from tokenrank_guidance.markov.heads import WEIGHTS_SOLVER
-from tokenrank_guidance.markov.spectrum import second_eigenvalue
+from tokenrank_guidance.markov.heads import rough_second_eigenvalue
 
 WALKS: Mapping[str, tuple[int, Direction]] = {
     "row": (1, "outgoing"),
@@ -44,7 +43,7 @@ def read_layer(record: AttentionRecord, start: Float[Tensor, " tokens"], maps: S
         raise CaptureError(f"{record.module} has no grid of image tokens")
     operator = record.transition()
     heats = {name: _heat(record, operator, start, name).unflatten(-1, record.grid) for name in maps}
-    return LayerHeads(record.module, second_eigenvalue(operator, WEIGHTS_SOLVER)[0], heats)
+    return LayerHeads(record.module, rough_second_eigenvalue(operator)[0], heats)
 
 
 def mean_of(passes: Sequence[Sequence[LayerHeads]]) -> list[LayerHeads]:

@@ -150,5 +150,6 @@ def write_results(
     export_pipeline(pipe, averaged, facts, out)
     say(f"{options.name}: weights after {seen:,} images are in {out}")
     loss_curve(state.history, f"{options.name}: training loss", out / "loss.png")
+    torch.cuda.empty_cache()  # what training holds counts as taken where sampling asks for room
     sheet = sample_sheet(pipe.to(options.device), sample_jobs, columns, options.seed)
     sheet.save(out / "samples.jpg", quality=90)
