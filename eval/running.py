@@ -135,7 +135,8 @@ def publish(
     are figures, by their files' names, that show images, which no report holds.
     """
     seed = asked.seed or 0
-    head = provenance(vars(asked) | {"seed": seed} | config, seed, result.n)
+    digest = {"data_sha256": config["data"]} if "data" in config else {}  # asked for is where they lie
+    head = provenance(config | vars(asked) | {"seed": seed} | digest, seed, result.n)
     report = plain(head | result.to_json() | {"skipped": skipped})
     write_views(asked.out, views, report)
     for name, picture in pictures.items():
