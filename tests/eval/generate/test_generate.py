@@ -57,7 +57,7 @@ def test_what_is_written(draw, tmp_path):
     assert pixels(out / "sag" / "000" / "000004.png").shape == (32, 32, 3)
     manifest = json.loads((out / "sag" / "manifest.json").read_text())
     assert (manifest["n"], manifest["seed"], manifest["labels"][1]) == (5, 7, "bicycle")
-    assert manifest["settings"]["versions"]["torch"]
+    assert manifest["settings"]["versions"]["torch"] and {"command", "commit"} <= set(manifest)
     assert len({*images(out / "sag").values()}) == 5
 
 
