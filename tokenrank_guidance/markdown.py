@@ -37,9 +37,10 @@ def signed(figure: Spelt | None, form: str = ".3f") -> str | None:
     if figure is None:
         return None
     low, high = figure["ci"]
-    ends = "" if low is None else f" ({number(low, '+' + form)} to {number(high, '+' + form)})"
+    form = f"+{form.removeprefix('+')}"
+    ends = interval_of(figure, form)
     chance = f", p = {figure['p']:.3g}" if figure.get("p") is not None else ""
-    text = f"{number(figure['value'], '+' + form)}{ends}{chance}"
+    text = number(figure["value"], form) + (f" ({ends})" if ends else "") + chance
     return f"**{text}**" if low is not None and (low > 0 or high < 0) else text
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tokenrank_guidance.markdown import interval_of, number, signed, with_interval
+from tokenrank_guidance.markdown import Spelt, interval_of, number, signed, with_interval
 from tokenrank_guidance.report import Json
 
 # Fields that a row may be called by, the first that it has.
 NAMES = ("arm", "scorer", "map", "way", "class", "images")
-PARTS = ("value", "ci", "both", "difference")
+PARTS: Mapping[str, Callable[[Spelt, str], str | None]] = {
+    "value": lambda figure, form: number(figure["value"], form),
+    "ci": lambda figure, form: interval_of(figure, form.replace("%", "p")),
+    "both": with_interval,
+    "difference": signed,
+}
 
 
 def look_up(report: Json, key: str) -> Any:
@@ -55,12 +60,6 @@ def written(report: Json, words: Sequence[str]) -> str:
     if part not in PARTS:
         raise ValueError(f"part {part!r} of {key} is unknown; expected one of {', '.join(PARTS)}")
     try:
-        text = {
-            "value": number(figure["value"], form),
-            "ci": interval_of(figure, form.replace("%", "p")),
-            "both": with_interval(figure, form),
-            "difference": signed(figure, form),
-        }[part]
+        return PARTS[part](figure, form) or "–"
     except ValueError as error:
         raise ValueError(f"{key}: {form!r} is no format for {figure['value']}") from error
-    return text or "–"

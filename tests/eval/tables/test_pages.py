@@ -174,6 +174,8 @@ def test_a_number_of_per_cent_and_of_nothing():
     assert look_up(report, "results/a/auc/ci") == [None, None]
     assert written(report, ["results/a/auc", ".1p", "both"]) == "50.0"
     assert written(report, ["results/a/auc", ".1p", "ci"]) == "–"
+    assert written(report, ["results/a/auc", "+.1p", "both"]) == "+50.0"
+    assert written(report, ["results/a/auc", "+.1p", "difference"]) == "+50.0"
     with pytest.raises(ValueError, match="x is no number"):
         written(report, ["x", "d"])
 
