@@ -135,7 +135,8 @@ def publish(
     are figures, by their files' names, that show images, which no report holds.
     """
     seed = asked.seed or 0
-    head = provenance(vars(asked) | {"seed": seed} | config, seed, result.n)
+    digest = {"data_sha256": config["data"]} if "data" in config else {}  # asked for is where they lie
+    head = provenance(config | vars(asked) | {"seed": seed} | digest, seed, result.n)
     report = plain(head | result.to_json() | {"skipped": skipped})
     write_views(asked.out, views, report)
     for name, picture in pictures.items():
@@ -147,7 +148,12 @@ def publish(
 def write_views(out: Path, views: Views, report: Json) -> None:
     """table.md, and each figure as PNG and SVG."""
     write_text(out / "table.md", views.markdown(report) + "\n")
-    for name, figure in views.drawn(report).items():
+    save_drawn(out, views.drawn(report))
+
+
+def save_drawn(out: Path, figures: Mapping[str, Figure]) -> None:
+    """Each figure as PNG and as SVG."""
+    for name, figure in figures.items():
         for suffix in FIGURES:
             save_figure(figure, out / f"{name}.{suffix}")
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PROGRAMS = ("eval", "tests.benchmarks", "tokenrank_guidance")  # packages whose programs make reports
+ELSEWHERE = {"tokenrank_guidance.tiny.evaluate": "eval.tables.cards"}  # imports nothing of eval itself
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def views_of(report: Json) -> Views:
     if not module.startswith(tuple(f"{package}." for package in PROGRAMS)):
         raise ValueError(f"a report of {module or 'no command'} is none of this project's programs")
     try:
-        program = import_module(module)
+        program = import_module(ELSEWHERE.get(module, module))
         return program.VIEWS if hasattr(program, "VIEWS") else import_module(f"{module}.views").VIEWS
     except ModuleNotFoundError as error:
         raise ValueError(f"reports of {module} have no tables: {error}") from error

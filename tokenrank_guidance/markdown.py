@@ -37,18 +37,19 @@ def signed(figure: Spelt | None, form: str = ".3f") -> str | None:
     if figure is None:
         return None
     low, high = figure["ci"]
-    ends = "" if low is None else f" ({number(low, '+' + form)} to {number(high, '+' + form)})"
+    form = f"+{form.removeprefix('+')}"
+    ends = interval_of(figure, form)
     chance = f", p = {figure['p']:.3g}" if figure.get("p") is not None else ""
-    text = f"{number(figure['value'], '+' + form)}{ends}{chance}"
+    text = number(figure["value"], form) + (f" ({ends})" if ends else "") + chance
     return f"**{text}**" if low is not None and (low > 0 or high < 0) else text
 
 
 def interval_of(figure: Spelt, form: str = ".3f") -> str:
-    """`0.145–0.179`, or `−0.025 to −0.008` where an end is negative; empty where there is no interval."""
+    """`0.145–0.179`, or `−0.025 to +0.008` where ends have signs; empty where there is no interval."""
     low, high = figure["ci"]
     if low is None:
         return ""
-    between = "–" if low >= 0 else " to "
+    between = " to " if low < 0 or form.startswith("+") else "–"
     return f"{number(low, form)}{between}{number(high, form)}"
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from torch import nn
 
 from eval.generate.arms import Arm
 from eval.generate.draw import Drawing
@@ -19,7 +17,7 @@ from eval.generate.store import ArmStore
 from eval.processes import device_of
 from tokenrank_guidance.calls import Sampling
 from tokenrank_guidance.devices import DTYPES
-from tokenrank_guidance.files.digest import joint_digest, tensors_digest
+from tokenrank_guidance.files.digest import joint_digest, pipeline_digest
 from tokenrank_guidance.messages import say
 from tokenrank_guidance.pipelines import load_model
 from tokenrank_guidance.report import Json, versions
@@ -78,7 +76,7 @@ def _settings(arguments: Namespace, pipe: Any, prompts: Prompts, sampling: Sampl
     scheduler = joint_digest(sorted((key, str(value)) for key, value in pipe.scheduler.config.items()))
     return {
         "model": name,
-        "weights": tensors_digest(_tensors(pipe)),
+        "weights": pipeline_digest(pipe),
         "scheduler": f"{type(pipe.scheduler).__name__} {scheduler[:16]}",
         **vars(sampling),
         "prompts_sha256": prompts.digest,
@@ -90,10 +88,3 @@ def _settings(arguments: Namespace, pipe: Any, prompts: Prompts, sampling: Sampl
         "format": arguments.format,
         "versions": versions(PACKAGES),
     }
-
-
-def _tensors(pipe: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    for part, module in sorted(pipe.components.items()):
-        if isinstance(module, nn.Module):
-            for name, tensor in module.state_dict().items():
-                yield f"{part}.{name}", tensor

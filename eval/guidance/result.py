@@ -11,12 +11,12 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
 from eval.guidance.measure import SCORERS
+from eval.guidance.views import LOOKS, MASKS
 from eval.metrics.interval import bootstrap_mean, paired_difference
 from tokenrank_guidance.interval import Interval, difference
 from tokenrank_guidance.report import Json
 
 REAL = "real images"
-MASKS, LOOKS = ("share", "overlap", "correlation"), ("contrast", "sharpness")
 
 
 @dataclass(frozen=True)

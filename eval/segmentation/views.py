@@ -23,7 +23,7 @@ def _line(row: Json, less: Json | None) -> Json:
         "anchors": row["anchors"],
         "τ": f"auto ({row['threshold']:.3g})" if auto else f"{row['kl_threshold']:g}",
         **_figures(row),
-        "mIoU − uniform": None if less is None else signed(less["metrics"]["miou"]),
+        "mIoU − blind": None if less is None else signed(less["metrics"]["miou"]),
         "segments": f"{row['segments']:g}",
         "s/image": number(row["seconds_per_image"], ".2g"),
         "n": row["n"],

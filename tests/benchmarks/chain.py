@@ -8,21 +8,29 @@ takes over half a minute, one more is timed.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from eval.report import provenance
+from eval.running import write_views
+from eval.views import Views
 from tests.benchmarks.chain_inputs import INPUTS, InputMissingError, Pair
 from tests.benchmarks.chain_methods import BASELINE, METHODS, Method
 from tests.benchmarks.memory import peak_extra_mib
+from tokenrank_guidance.markdown import markdown_table
+from tokenrank_guidance.program import run
+from tokenrank_guidance.report import REPORT, Json, plain, write_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LONG_SECONDS = 30.0
 HEADER = ("method", "ms", "times baseline", "steps", "extra MiB")
@@ -43,7 +51,7 @@ class Row:
     extra_mib: float | None
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", nargs="+", default=["gaussian", "vit"], choices=list(INPUTS))
     parser.add_argument("--tokens", nargs="+", type=int, default=[256, 1024, 4096, 16384])
@@ -55,13 +63,13 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--out", type=Path, default=Path("chain_benchmark"))
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     rows: list[Row] = []
     for group in measure_all(options):
         rows += group
-        save(rows, vars(options))  # each time, so that an interrupted run keeps what it has
-    print(f"\nsaved {options.out / 'chain.json'} and {options.out / 'chain.png'}")
+        save(rows, options)  # each time, so that an interrupted run keeps what it has
+    print(f"\nsaved {options.out / REPORT}")
 
 
 def measure_all(options: argparse.Namespace) -> Iterator[list[Row]]:
@@ -154,19 +162,12 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def save(rows: list[Row], config: dict) -> None:
-    """``chain.json`` and ``chain.png`` in the folder ``out``."""
-    out = config["out"]
-    out.mkdir(parents=True, exist_ok=True)
-    device = torch.cuda.get_device_name() if config["device"] == "cuda" else _cpu()
-    report = {
-        "config": {**config, "out": str(out)},
-        "torch": torch.__version__,
-        "device": device,
-        "rows": [asdict(row) for row in rows],
-    }
-    (out / "chain.json").write_text(json.dumps(report, indent=1))
-    plot(rows, out / "chain.png")
+def save(rows: list[Row], options: argparse.Namespace) -> None:
+    """The report, its table and its figure."""
+    head = provenance(vars(options), 0, options.rounds)
+    report = plain(head | {"results": [asdict(row) for row in rows], "differences": [], "cpu": _cpu()})
+    write_views(options.out, VIEWS, report)
+    write_json(options.out / REPORT, report)
 
 
 def _cpu() -> str:
@@ -174,29 +175,42 @@ def _cpu() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "cpu")
 
 
-def plot(rows: list[Row], path: Path) -> None:
+def times(report: Json) -> str:
+    """A line per method, a column per input, heads and tokens: milliseconds, and products where counted."""
+    cells: dict[str, Json] = {}
+    for row in report["results"]:
+        steps = f" ({row['steps']} products)" if row["steps"] > 0 else ""
+        column = f"{row['input']}, {row['heads']} × {row['n']:,}"
+        cells.setdefault(row["method"], {"ms": row["method"]})[column] = f"{1000 * row['seconds']:.3g}{steps}"
+    columns = dict.fromkeys(column for row in cells.values() for column in row)
+    return markdown_table([*cells.values()], tuple(columns))
+
+
+def figure_of(report: Json) -> Figure:
     """Time over tokens: a row of panels per group, a column per input; open markers are one head."""
-    import matplotlib
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    rows = [Row(**row) for row in report["results"]]
     groups = [group for group in BASELINE if any(row.group == group for row in rows)]
     inputs = list(dict.fromkeys(row.input for row in rows))
-    size = (4.2 * len(inputs) + 2.6, 3.6 * len(groups))
-    figure, axes = plt.subplots(len(groups), len(inputs), figsize=size, squeeze=False, layout="constrained")
+    figure = Figure((4.2 * len(inputs) + 2.6, 3.6 * len(groups)), layout="constrained")
+    axes = figure.subplots(len(groups), len(inputs), squeeze=False)
     for line, group in zip(axes, groups, strict=True):
         methods = list(dict.fromkeys(row.method for row in rows if row.group == group))
-        colours = {method: plt.get_cmap("tab20")(2 * i % 20 + i // 10) for i, method in enumerate(methods)}
+        colours = {method: colormaps["tab20"](2 * i % 20 + i // 10) for i, method in enumerate(methods)}
         for axis, name in zip(line, inputs, strict=True):
             chosen = [row for row in rows if (row.group, row.input) == (group, name)]
             _draw(axis, chosen, colours)
             axis.set(title=f"{group}, {name}", xlabel="tokens", ylabel="seconds", xlim=(50, 20_000))
             axis.grid(alpha=0.3)
-        handles = [plt.Line2D([], [], color=colour, marker="o", markersize=4) for colour in colours.values()]
+        handles = [Line2D([], [], color=colour, marker="o", markersize=4) for colour in colours.values()]
         line[-1].legend(handles, methods, fontsize=8, loc="upper left", bbox_to_anchor=(1.02, 1))
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    return figure
+
+
+VIEWS = Views({"times": times}, {"chain": figure_of})
 
 
 def _draw(axis: Any, rows: list[Row], colours: dict[str, Any]) -> None:
@@ -211,4 +225,4 @@ def _draw(axis: Any, rows: list[Row], colours: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -9,7 +9,6 @@ everything on tiny inputs, on a CPU too, to see that it runs; its numbers mean n
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 import traceback
@@ -19,12 +18,16 @@ from typing import Any
 
 import torch
 
+from eval.views import Views
 from tests.benchmarks.gpu_sections import SECTIONS, Bench, Row
+from tokenrank_guidance.program import run
+from tokenrank_guidance.provenance import provenance
+from tokenrank_guidance.report import Json, write_json
 
 HEADER = ("what", "value", "unit")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seconds", type=float, default=150.0, help="when to begin no other section")
@@ -32,31 +35,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--small", action="store_true", help="tiny inputs")
     parser.add_argument("--out", type=Path, default=Path("gpu_benchmark.json"))
     options = parser.parse_args(arguments)
-    report: dict[str, Any] = {**about(options), "sections": {}}
+    report: Json = {**about(options), "results": [], "differences": [], "sections": {}}
     began = time.perf_counter()
     for name in options.only:
         left = options.seconds - (time.perf_counter() - began)
-        report["sections"][name] = result = run(name, options, left)
+        report["sections"][name] = result = run_section(name, options, left)
+        report["results"] += [{"section": name, **row} for row in result["rows"]]
         print(table(name, result), flush=True)
-        options.out.write_text(
-            json.dumps(report, indent=1)
-        )  # each time: an interrupted run keeps what it has
+        write_json(options.out, report)  # each time: an interrupted run keeps what it has
     print(f"\nsaved {options.out}, {time.perf_counter() - began:.0f} s")
 
 
-def about(options: argparse.Namespace) -> dict[str, Any]:
-    cuda = options.device.startswith("cuda")
-    return {
-        "config": {**vars(options), "out": str(options.out)},
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "python": sys.version.split()[0],
-        "device": torch.cuda.get_device_name() if cuda else "cpu",
-        "tf32": torch.backends.cuda.matmul.allow_tf32,
-    }
+def about(options: argparse.Namespace) -> Json:
+    """Where the numbers come from; each is a median of its own number of runs, so that n is 1."""
+    numbers = {"cuda": torch.version.cuda, "tf32": torch.backends.cuda.matmul.allow_tf32}
+    return provenance(vars(options), 0, 1) | numbers
 
 
-def run(name: str, options: argparse.Namespace, left: float) -> dict[str, Any]:
+def run_section(name: str, options: argparse.Namespace, left: float) -> dict[str, Any]:
     """A section's rows, how long it took, and what stopped it, if anything did."""
     section = SECTIONS[name]
     if left < section.least:
@@ -90,5 +86,13 @@ def _line(row: Row) -> str:
     return f"| {row.what} | {value} | {row.unit} |"
 
 
+def sections(report: Json) -> str:
+    """Every section's table."""
+    return "\n".join(table(name, result) for name, result in report["sections"].items()).strip()
+
+
+VIEWS = Views({"sections": sections})
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

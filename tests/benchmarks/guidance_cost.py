@@ -1,34 +1,41 @@
-"""What cheaper guidance costs and changes: `python -m tests.benchmarks.guidance_cost` prints a table.
+"""What cheaper guidance costs and changes: `python -m tests.benchmarks.guidance_cost` prints and keeps JSON.
 
 Each way to save extra passes, on an embedded model: rows that the denoiser predicts for an image (classifier-
-free guidance has two a step), the CPU time of an image in one thread, and how far the images are from those
-of full guidance (root mean square of pixels in [0, 1], with a 95 % interval over images). Every way draws the
-same seeds in one process; the times are the fastest of `--repeats` turns. `text share` is the part of a pass
-that the prompt's projections take: what caching them would save of the extra pass at most.
+free guidance has two a step), the time of an image (on a CPU its own, in one thread), and how far the images
+are from those of full guidance (root mean square of pixels in [0, 1], with a 95 % interval over images).
+Every way draws the same seeds in one process; the times are the fastest of `--repeats` turns. `text_share` is
+the part of a pass that the prompt's projections take: what caching them would save of the extra pass at most.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
 
 from eval.metrics.interval import bootstrap_mean
+from eval.models import open_pipeline
+from eval.report import provenance
+from eval.running import write_views
+from eval.views import Views
 from sag import SelfAttentionGuidance
 from tokenrank_guidance.calls import Sampling, call_arguments, jobs_for
 from tokenrank_guidance.components import denoiser_of
-from tokenrank_guidance.tiny.loader import load_pipeline
+from tokenrank_guidance.devices import usable_device
+from tokenrank_guidance.files.digest import pipeline_digest
+from tokenrank_guidance.markdown import markdown_table, number, with_interval
+from tokenrank_guidance.program import run
+from tokenrank_guidance.report import Json, emit, plain
 
 PROMPTS = ("a photo of a church", "a photo of a French horn")
 FULL = SelfAttentionGuidance()
@@ -69,9 +76,10 @@ def draw(pipe: Any, guidance: SelfAttentionGuidance, options: argparse.Namespace
     jobs = jobs_for(pipe, PROMPTS, options.images, options.seed)
     arguments = call_arguments(pipe, Sampling(options.steps, options.cfg), jobs)
     with guidance(pipe), counted_rows(denoiser_of(pipe)) as rows:
-        start = time.process_time()
+        clock = time.process_time if pipe.device.type == "cpu" else time.perf_counter
+        start = clock()
         images = pipe(**arguments, output_type="np").images
-        seconds = time.process_time() - start
+        seconds = clock() - start
     return Drawn(images, sum(rows) / len(jobs), seconds / len(jobs))
 
 
@@ -111,66 +119,67 @@ def _reads_text(model: nn.Module, name: str) -> bool:
     return leaf == "context_embedder"
 
 
-def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    pipe = load_pipeline(name)
-    pipe.set_progress_bar_config(disable=True)
+def measure(pipe: Any, options: argparse.Namespace) -> Json:
     turns: dict[str, list[Drawn]] = {way: [] for way in WAYS}
-    for _ in tqdm(range(options.repeats), desc=name, file=sys.stderr):
+    for _ in tqdm(range(options.repeats), desc="turns", file=sys.stderr):
         for way, guidance in WAYS.items():  # in turns, so that the machine's load meets all alike
             turns[way].append(draw(pipe, guidance, options))
-    full = best(turns["full"])
-    unguided = best(turns["unguided"])
-    rows = {}
-    for way, draws in turns.items():
-        drawn = best(draws)
-        errors = np.sqrt(np.square(drawn.images - full.images).mean(axis=(1, 2, 3)))
-        rows[way] = {
-            "denoiser_rows": drawn.rows,
-            "extra_rows": drawn.rows - unguided.rows,
-            "cpu_seconds": drawn.seconds,
-            "over_unguided": drawn.seconds / unguided.seconds,
-            "distance": bootstrap_mean(errors).to_json(),
+    drawn = {way: best(draws) for way, draws in turns.items()}
+    rows = [_row(way, own, drawn["full"], drawn["unguided"]) for way, own in drawn.items()]
+    return {"results": rows, "differences": [], "text_share": text_share(pipe, options)}
+
+
+def _row(way: str, drawn: Drawn, full: Drawn, unguided: Drawn) -> Json:
+    errors = np.sqrt(np.square(drawn.images - full.images).mean(axis=(1, 2, 3)))
+    return {
+        "way": way,
+        "denoiser_rows": drawn.rows,
+        "extra_rows": drawn.rows - unguided.rows,
+        "seconds": drawn.seconds,
+        "over_unguided": drawn.seconds / unguided.seconds,
+        "distance": bootstrap_mean(errors),
+    }
+
+
+def ways(report: Json) -> str:
+    """A line for each way."""
+    rows = [
+        {
+            "way": row["way"],
+            "extra passes": f"{row['extra_rows']:g}",
+            "time, × unguided": number(row["over_unguided"], ".2f"),
+            "distance to full (95 %)": with_interval(row["distance"]),
         }
-    return {"ways": rows, "text_share": text_share(pipe, options)}
+        for row in report["results"]
+    ]
+    return markdown_table(rows, tuple(rows[0]))
 
 
-def table(results: dict[str, Any]) -> str:
-    lines = []
-    for name, result in results.items():
-        lines += [f"{name}: text share {result['text_share']:.2%} of a pass", ""]
-        lines.append("| way | rows | extra rows | CPU s | over unguided | distance to full |")
-        lines.append("| --- | ---: | ---: | ---: | ---: | ---: |")
-        for way, row in result["ways"].items():
-            far = row["distance"]
-            lines.append(
-                f"| {way} | {row['denoiser_rows']:g} | {row['extra_rows']:g} | {row['cpu_seconds']:.3f} | "
-                f"{row['over_unguided']:.2f} | {far['value']:.4f} [{far['low']:.4f}, {far['high']:.4f}] |"
-            )
-        lines.append("")
-    return "\n".join(lines)
+VIEWS = Views({"ways": ways})
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", default=["tiny-sd", "tiny-flux"])
+    parser.add_argument("--model", default="tiny-sd")
+    parser.add_argument("--device", default="auto")
     parser.add_argument("--images", type=int, default=16, help="of each prompt")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg", type=float, default=3.0)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="print all numbers instead of the table")
-    options = parser.parse_args()
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args(argv)
+    options.device = usable_device(options.device)
     torch.set_num_threads(1)
-    results = {name: measure(name, options) for name in options.models}
-    if options.json:
-        versions = {"torch": torch.__version__, "diffusers": diffusers.__version__}
-        json.dump({"results": results, "config": vars(options), "versions": versions}, sys.stdout, indent=1)
-        print()
-    else:
-        print(table(results))
+    pipe = open_pipeline(options.model, options.device, "float32").pipe
+    config = vars(options) | {"weights": pipeline_digest(pipe)}
+    head = provenance(config, options.seed, options.images * len(PROMPTS))
+    report = plain(head | measure(pipe, options))
+    write_views(options.out, VIEWS, report)
+    emit(report, options.out)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

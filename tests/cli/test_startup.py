@@ -37,6 +37,7 @@ PROGRAMS = {
     "eval.guidance": ("eval.guidance", ["--model", "m", "--out", "o", "--arms", "sag:damping=2"]),
     "eval.fidelity": ("eval.fidelity", ["o", "--out", "p"]),
     "eval.sweep": ("eval.sweep", ["--out", "o", "--arms", "none"]),
+    "eval.tables": ("eval.tables", ["keep", ".", "masking"]),
     "tiny.train": ("tokenrank_guidance.tiny.train", ["tiny-sd", "--data", "d", "--rate", "nan"]),
     "tiny.evaluate": (
         "tokenrank_guidance.tiny.evaluate",

@@ -52,7 +52,7 @@ def test_two_processes_report_what_one_does(options, tmp_path, experiment):
         )
         assert done.returncode == 0, done.stderr
         reports[name] = json.loads(done.stdout)
-        del reports[name]["date"], reports[name]["config"]["out"]
+        del reports[name]["date"], reports[name]["command"], reports[name]["config"]["out"]
         for row in reports[name]["results"]:
             for time in TIMES:
                 row.pop(time, None)

@@ -131,14 +131,22 @@ def test_what_is_published(tmp_path, capsys):
         {"a": lambda report: drawn, "c": lambda report: None},
     )
     pictures = {"p.png": drawn, "b.png": None}
-    publish(asked, {"arms": ["a"], "path": Path("x")}, Result(), {"unreadable": [2]}, views, pictures)
+    publish(
+        asked,
+        {"arms": ["a"], "path": Path("x"), "data": "beef"},
+        Result(),
+        {"unreadable": [2]},
+        views,
+        pictures,
+    )
     plt.close(drawn)
     report = json.loads(capsys.readouterr().out)
     assert report == json.loads((tmp_path / "report.json").read_text())
     assert report["results"] == [{"arm": "a", "miou": {"value": 0.5, "ci": [0.25, 0.75], "n": 7}}]
     assert (report["n"], report["seed"], report["skipped"]) == (7, 0, {"unreadable": [2]})
     assert report["config"] == {
-        "out": str(tmp_path), "seed": 0, "device": "cpu", "dtype": "float32", "arms": ["a"], "path": "x"
+        "out": str(tmp_path), "seed": 0, "device": "cpu", "dtype": "float32", "arms": ["a"], "path": "x",
+        "data": "beef", "data_sha256": "beef",
     }  # fmt: skip
     assert (tmp_path / "table.md").read_text() == "| a |\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -36,6 +37,13 @@ def joint_digest(parts: Iterable[object]) -> str:
 def weights_digest(model: nn.Module) -> str:
     """That of a model's weights, so that results of another one are never taken for its own."""
     return tensors_digest(model.state_dict().items())
+
+
+def pipeline_digest(pipe: Any) -> str:
+    """That of the weights of all networks of a pipeline."""
+    parts = sorted((name, part) for name, part in pipe.components.items() if isinstance(part, nn.Module))
+    named = ((f"{name}.{key}", tensor) for name, part in parts for key, tensor in part.state_dict().items())
+    return tensors_digest(named)
 
 
 def tensors_digest(named: Iterable[tuple[str, torch.Tensor]], before: bytes = b"") -> str:

@@ -84,7 +84,7 @@ def _subject(config: Json) -> str:
 
 
 def _told(name: str, row: Json, key: str) -> str:
-    ends = "; ".join(interval_of(row[one], FORM).replace("–", " to ") for one in (key, key + OVER_HEADS))
+    ends = "; ".join(interval_of(row[one], FORM) for one in (key, key + OVER_HEADS))
     return f"{name} {number(row[key]['value'], FORM)} ({ends})"
 
 

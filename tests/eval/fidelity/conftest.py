@@ -56,7 +56,8 @@ def arm(tmp_path):
             noise(i + 1000 * seed, shift).save(target)
         entries = {"seed": seed, "prompts": list(CLASSES), "labels": list(CLASSES), "digest": "d"}
         cost = {"denoiser_evaluations": 6.0, "seconds_per_image": 0.1}
-        ArmStore(path, {}).write_manifest(name, n, entries | {"cost": cost})
+        run = {"command": "python -m eval.generate", "commit": None}
+        ArmStore(path, {"weights": "beef"}).write_manifest(name, n, entries | {"cost": cost} | run)
         return path
 
     return folder

@@ -1,12 +1,14 @@
 """The programs: what they print and keep, and one line for each mistake."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
-from eval.fidelity import cache, reference
+from eval.fidelity import cache, plan, reference
 from eval.fidelity.command import main
+from eval.fidelity.options import parse
 from eval.fidelity.statistics import Gaussian
 from tests.eval.fidelity.conftest import loaded, noise
 from tests.eval.generate.test_generate import largest_file
@@ -49,9 +51,25 @@ def test_a_report_says_what_it_is(measured, arm, real, tmp_path):
     (pair,) = report["differences"]
     assert (pair["a"], pair["b"]) == ("none", "tokenrank") and 0 < pair["metrics"]["accuracy"]["p"] <= 1
     assert "stand in for FID" in report["stand_in"] and "fid" not in names
+    assert report["weights"] == {"none": "beef", "tokenrank": "beef"}
+    assert report["results"][0]["drawn"] == {
+        "command": "python -m eval.generate", "commit": None, "weights": "beef"
+    }  # fmt: skip
     text = (tmp_path / "out" / "table.md").read_text()
     assert "none − tokenrank" in text and "stand in for FID" in text
     assert loaded(tmp_path / "out" / "report.json") == report
+
+
+def test_both_networks_are_on_the_device_that_is_asked_for(monkeypatch):
+    asked = []
+    monkeypatch.setattr(plan, "usable_device", lambda name: f"{name}:1")
+    monkeypatch.setattr(plan, "open_extractor", lambda *given: asked.append(given[2]))
+    opened = SimpleNamespace(classifier=None)
+    monkeypatch.setattr(plan, "vit_extractor", lambda *given: asked.append(given[1]) or opened)
+    options = ["a", "--out", "o", "--extractor", "vit:x", "--classifier", "y", "--measure-on", "cuda"]
+    with pytest.raises(ValueError, match="there is nothing to measure"):
+        plan.plan(parse(options), 1, [[None]], None)
+    assert asked == ["cuda:1", "cuda:1"]
 
 
 def test_features_are_computed_once_and_never_stale(measured, arm, monkeypatch, tmp_path):

@@ -10,6 +10,7 @@ from eval.metrics import interval
 from eval.metrics.confusion import mean_iou, totals
 from eval.metrics.interval import (
     bootstrap_mean,
+    bootstrap_means,
     bootstrap_statistic,
     intervals,
     paired_difference,
@@ -30,6 +31,19 @@ def test_the_mean_against_scipy():
     assert found.value == pytest.approx(values.mean())
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.02)
     assert found.n == 80
+
+
+def test_means_of_columns_are_those_of_each_alone(monkeypatch):
+    values = np.random.default_rng(0).random((30, 3))
+    alone = [bootstrap_mean(column, draws=500) for column in values.T]
+    for chunk in (interval.CHUNK, 64):
+        monkeypatch.setattr(interval, "CHUNK", chunk)
+        for one, other in zip(bootstrap_means(values, draws=500), alone, strict=True):
+            assert (one.value, one.n) == (pytest.approx(other.value), 30)
+            if chunk > 64:
+                assert (one.low, one.high) == pytest.approx((other.low, other.high))
+    (single,) = bootstrap_means(values[:1, :1])
+    assert math.isnan(single.low) and single.n == 1
 
 
 def test_a_pooled_statistic_against_a_loop():

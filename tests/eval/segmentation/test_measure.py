@@ -5,6 +5,7 @@ import torch
 
 from diffseg import DiffSeg, segment_maps
 from diffseg.settings import make_settings
+from eval.segmentation import measure
 from eval.segmentation.arms import grid_of_arms
 from eval.segmentation.attention import PipeAttention, Seen, VitAttention
 from eval.segmentation.measure import Measurement
@@ -52,6 +53,13 @@ def test_every_arm_equals_its_own_segmentation(refine):
         assert one.threshold == expected.thresholds[0] and one.seconds > 0
         counted.add(len(expected))
     assert len(counted) > 2  # the arms do differ
+
+
+def test_a_gpu_has_done_its_work_when_the_clock_is_read(monkeypatch):
+    done = []
+    monkeypatch.setattr("torch.cuda.synchronize", done.append)
+    monkeypatch.setattr("time.perf_counter", lambda: len(done))
+    assert [measure._now(torch.device(name)) for name in ("cpu", "cuda")] == [0, 1]
 
 
 def test_a_pipeline_is_run_as_diffseg_runs_it():

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,11 +18,13 @@ from tqdm import tqdm
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from tokenrank_guidance.devices import usable_device
+from tokenrank_guidance.files.digest import pipeline_digest
 from tokenrank_guidance.files.pretrained import load_part, load_weights
 from tokenrank_guidance.files.writing import RESULT, staged
 from tokenrank_guidance.interval import wilson
 from tokenrank_guidance.program import results_stream
-from tokenrank_guidance.report import versions
+from tokenrank_guidance.provenance import provenance
+from tokenrank_guidance.report import Json, to_json
 from tokenrank_guidance.tiny.dataset import pictures, read_rows, resize
 from tokenrank_guidance.tiny.evaluate.options import parse
 from tokenrank_guidance.tiny.loader import load_folder, load_pipeline
@@ -104,9 +104,8 @@ def samples(
 
 
 @torch.no_grad()
-def evaluate(
-    pipe: DiffusionPipeline, classifier: Classifier, options: argparse.Namespace
-) -> dict[str, object]:
+def evaluate(pipe: DiffusionPipeline, classifier: Classifier, options: argparse.Namespace) -> Json:
+    """The report's results; images are held-out ones, those through the autoencoder, and samples."""
     resolution = pipe.default_sample_size * pipe.vae_scale_factor
 
     def autoencode(images: Tensor) -> Tensor:
@@ -118,20 +117,20 @@ def evaluate(
         "held_out": iter(real),
         "autoencoded": ((autoencode(images), classes) for images, classes in real),
     }
-    results: dict[str, object] = {"chance": 1 / len(IMAGENETTE)}
+    rows: list[Json] = []
     for name, batches in arms.items():
         hits = [classifier(images) == classes for images, classes in tqdm(batches, desc=name, unit="batch")]
         right = torch.cat(hits)
-        results[name] = {"accuracy": wilson(int(right.sum()), len(right)).to_json()}
+        rows.append({"images": name, "n": len(right), "accuracy": wilson(int(right.sum()), len(right))})
     errors = [F.mse_loss(autoencode(images), images).item() for images, _ in real]
-    results["autoencoder_psnr_db"] = float(10 * np.log10(4 / np.mean(errors)))
-    return results
-
-
-def _report(results: dict[str, object], options: argparse.Namespace) -> str:
-    config = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
-    installed = versions(("torch", "diffusers", "transformers")) | {"python": platform.python_version()}
-    return json.dumps({"results": results, "config": config, "versions": installed}, indent=1) + "\n"
+    decibels = float(10 * np.log10(4 / np.mean(errors)))
+    return {
+        "results": rows,
+        "differences": [],
+        "chance": 1 / len(IMAGENETTE),
+        "autoencoder_psnr_db": decibels,
+        "resolution": resolution,
+    }
 
 
 def main(argv: Sequence[str]) -> None:
@@ -146,7 +145,9 @@ def run(options: argparse.Namespace) -> str:
     pipe.to(options.device)
     with nullcontext() if options.out is None else staged(options.out) as kept:
         classifier = Classifier(options.classifier, options.device)
-        report = _report(evaluate(pipe, classifier, options), options)
+        config = vars(options) | {"weights": pipeline_digest(pipe)}
+        head = provenance(config, options.seed, options.n)
+        report = to_json(head | evaluate(pipe, classifier, options)) + "\n"
         if kept is not None:
             (kept / RESULT).write_text(report)
     return report
