@@ -7,7 +7,7 @@ import platform
 import shlex
 import subprocess
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def provenance(config: Mapping[str, object], seed: int, n: int, packages: Iterab
         "n": n,
         "versions": {"python": platform.python_version()} | versions(packages),
         "device": _device(str(config.get("device", "auto"))),
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 

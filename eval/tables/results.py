@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import tomllib
 
 from eval.schema import Count, Schema, validated
 from eval.views import Views, views_of
