@@ -8,9 +8,10 @@ from torch import Tensor
 
 from tokenrank_guidance.checks import is_whole
 from tokenrank_guidance.markov.coerce import Maps
-from tokenrank_guidance.markov.distribution import as_distribution, broadcasts
+from tokenrank_guidance.markov.distribution import as_distribution
 from tokenrank_guidance.markov.heads import HeadWeights, mix_heads
 from tokenrank_guidance.markov.operator import TransitionOperator
+from tokenrank_guidance.markov.shapes import broadcast_shapes, broadcasts
 
 Direction = Literal["outgoing", "incoming"]
 
@@ -36,7 +37,7 @@ def multi_bounce(
         raise ValueError(f"n: got {n!r} bounces, expected 0 or more")
     operator = mix_heads(maps, head_weights)
     x = _start_distribution(start, operator)
-    x = x.expand(*torch.broadcast_shapes(x.shape[:-1], operator.batch_shape), operator.n)
+    x = x.expand(*broadcast_shapes(x.shape[:-1], operator.batch_shape), operator.n)
     for _ in range(n):
         x = operator.apply(x) if direction == "outgoing" else operator.apply_incoming(x)
     return x

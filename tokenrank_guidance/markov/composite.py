@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tokenrank_guidance.markov.distribution import as_head_weights
 from tokenrank_guidance.markov.operator import TransitionOperator, restricted_mass, token_index
+from tokenrank_guidance.markov.shapes import broadcast_shapes
 
 
 class _Derived(TransitionOperator):
@@ -123,7 +124,7 @@ class SelectedTransition(_Derived):
 
     def _scatter(self, x: Float[Tensor, "*x n"]) -> Float[Tensor, "*whole n"]:
         batch = self._operator.batch_shape
-        x = x.expand(*torch.broadcast_shapes(x.shape[:-1], self.batch_shape), self.n)
+        x = x.expand(*broadcast_shapes(x.shape[:-1], self.batch_shape), self.n)
         whole = x.new_zeros(*x.shape[:-2], math.prod(batch), self.n).index_copy(-2, self._chains, x)
         return whole.view(*x.shape[:-2], *batch, self.n)
 

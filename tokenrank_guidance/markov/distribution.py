@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tokenrank_guidance.markov.deferred import require
 from tokenrank_guidance.markov.operator import TransitionOperator
+from tokenrank_guidance.markov.shapes import broadcasts, expands
 
 
 def normalise(values: Shaped[Tensor, "*batch k"], name: str) -> Float[Tensor, "*batch k"]:
@@ -54,17 +55,3 @@ def as_head_weights(
     if weights.shape[-1:] != batch[-1:] or not expands(weights.shape, batch):
         raise ValueError(f"head_weights: shape {tuple(weights.shape)}, expected ({batch[-1]},) or {batch}")
     return normalise(weights.to(operator.device, operator.dtype), "head_weights").expand(batch)
-
-
-def broadcasts(left: tuple[int, ...], right: tuple[int, ...]) -> bool:
-    """Whether two shapes broadcast with each other."""
-    try:
-        torch.broadcast_shapes(left, right)
-    except RuntimeError:
-        return False
-    return True
-
-
-def expands(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
-    """Whether ``shape`` broadcasts to exactly ``target``."""
-    return broadcasts(shape, target) and torch.broadcast_shapes(shape, target) == torch.Size(target)

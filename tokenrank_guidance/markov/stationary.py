@@ -12,9 +12,10 @@ from tokenrank_guidance.errors import ConvergenceError
 from tokenrank_guidance.markov.coerce import Maps, as_operator
 from tokenrank_guidance.markov.deferred import require
 from tokenrank_guidance.markov.direct import Direct, solves_directly
-from tokenrank_guidance.markov.distribution import as_distribution, broadcasts
+from tokenrank_guidance.markov.distribution import as_distribution
 from tokenrank_guidance.markov.implicit import ImplicitGradient
 from tokenrank_guidance.markov.operator import TransitionOperator
+from tokenrank_guidance.markov.shapes import broadcast_shapes, broadcasts
 from tokenrank_guidance.markov.solvers import MinimalResidual, Solver, Stationary
 
 DIRECT, ITERATED = Direct(), MinimalResidual()
@@ -49,7 +50,7 @@ def stationary_distribution(
     first = teleport if start is None else as_distribution(start, operator, "start")
     if not broadcasts(first.shape, teleport.shape):
         raise ValueError(f"start: shape {tuple(first.shape)} against personalization {tuple(teleport.shape)}")
-    batch = torch.broadcast_shapes(first.shape[:-1], teleport.shape[:-1], operator.batch_shape)
+    batch = broadcast_shapes(first.shape[:-1], teleport.shape[:-1], operator.batch_shape)
     with torch.no_grad():
         result, adjoint = chosen.solve(operator, damping, teleport, first.expand(*batch, operator.n))
     if chosen.raise_on_failure:

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Callable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from tokenrank_guidance.markov.shapes import broadcast_shapes
 
 StackedProduct = Callable[[Float[Tensor, "chains m n"]], Float[Tensor, "chains m n"]]
 
@@ -17,7 +18,7 @@ def per_chain(
 
     Axes along which the chain is the same are the ``m``: one pass over the chain serves them all.
     """
-    shape = torch.broadcast_shapes(x.shape[:-1], batch)
+    shape = broadcast_shapes(x.shape[:-1], batch)
     chains = (1,) * (len(shape) - len(batch)) + tuple(batch)
     order = sorted(range(len(shape)), key=lambda axis: chains[axis] == 1)
     x = x.expand(*shape, x.shape[-1]).permute(*order, len(shape))
