@@ -90,8 +90,7 @@ def test_residual_is_the_last_step():
     torch.testing.assert_close(fourth.residual, (fourth.value - third.value).abs().sum())
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("n", [2, 3, 64])
+@pytest.mark.parametrize(("n", "dtype"), [(2, torch.float32), (2, torch.float64), (64, torch.float32)])
 def test_the_default_steps_suffice_for_a_periodic_chain_at_damping_0_999(n, dtype):
     start = torch.eye(n)[0]
     result = stationary_distribution(cycle(n).to(dtype), damping=0.999, start=start, solver=PowerIteration())
