@@ -60,6 +60,7 @@ class DenoiserCall:
 
     `parts` says which rows guidance looks at and which get its shift, `channels` which channels are noisy:
     fewer than the output's with learned sigma, than the input's where a picture or a mask is given beside.
+    `compiled` is `torch.compile`'s wrapper of the denoiser, where the pipeline calls that.
     """
 
     module: nn.Module
@@ -68,6 +69,7 @@ class DenoiserCall:
     output: Output
     parts: Parts
     channels: Channels
+    compiled: nn.Module | None = None
 
     @property
     def prediction(self) -> Float[Tensor, "images *latent"]:
@@ -115,7 +117,8 @@ class DenoiserCall:
         self.incoming(sample).copy_(degraded)
         given = self.given.rows(self.rows, self.sample.shape[0])
         given = given.replace(self.module, self.calling.sample, sample)
-        return self.signed(self.outgoing(predicted(self.module(*given.args, **given.kwargs))))
+        denoiser = self.module if self.compiled is None else self.compiled
+        return self.signed(self.outgoing(predicted(denoiser(*given.args, **given.kwargs))))
 
     def shifted(self, shift: Float[Tensor, "images *latent"]) -> Float[Tensor, "batch *out"]:
         """The raw output with each image's shift added to the latent channels of all its rows."""

@@ -16,6 +16,7 @@ from sag.hook import GuidanceHook
 from sag.noise import noise_formula
 from sag.settings import GuidanceSettings
 from tokenrank_guidance.capture import AttentionTap
+from tokenrank_guidance.capture.eager import eager
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.families.registry import calling_of, guidable
@@ -88,7 +89,9 @@ class SelfAttentionGuidance(GuidanceSettings):
         if self.sag_scale > 0:
             hook = GuidanceHook(self, pipe, tap, self._state.steps)
             self._state.undo.callback(_warn_of_nothing, hook)
-            self._state.undo.callback(denoiser.register_forward_pre_hook(hook.begin, with_kwargs=True).remove)
+            self._state.undo.callback(
+                denoiser.register_forward_pre_hook(eager(hook.begin), with_kwargs=True).remove
+            )
             self._state.undo.callback(tap.attach().detach)  # after `begin`, which tells it whose call comes
             self._state.undo.callback(denoiser.register_forward_hook(hook, with_kwargs=True).remove)
             self._state.undo.callback(hook.close)

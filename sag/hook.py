@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,8 @@ from sag.noise import SamplingStep, sampling_step, scalar_timestep
 from sag.parts import parts_of
 from sag.settings import GuidanceSettings
 from tokenrank_guidance.capture import AttentionTap, is_unwatched
+from tokenrank_guidance.capture.eager import eager
+from tokenrank_guidance.components import compiled_denoiser
 from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.families.calling import Calling
 from tokenrank_guidance.families.registry import calling_of, guidable
@@ -44,8 +46,8 @@ class GuidanceHook:
         self.settings, self.pipe, self.tap, self.steps = settings, pipe, tap, steps
         self.calling = calling_of(tap.model)
         self.strangers = 0
-        # Dynamo cannot trace call stacks.
-        self._caller: Callable[[nn.Module], Any] = torch.compiler.disable(self._find_caller)
+        # Dynamo cannot trace call stacks, and would make a hundred small graphs of what guidance does.
+        self._guided = eager(self._guide)
         self._extra = DegradedPass(settings, tap)
         self._given: Given | None = None
         self._run: object = None
@@ -58,7 +60,7 @@ class GuidanceHook:
         """The forward pre-hook, before the tap's: keep the inputs, as the call may change them."""
         if is_unwatched():
             return
-        own = self._caller(module) is not None
+        own = self._find_caller(module) is not None
         self.strangers += not own
         self.tap.muted = not own
         self._given = given = Given.take(args, kwargs) if own else None
@@ -68,9 +70,12 @@ class GuidanceHook:
     def __call__(
         self, module: nn.Module, args: tuple, kwargs: Mapping[str, Any], output: Output
     ) -> Output | None:
+        return self._guided(module, output)
+
+    def _guide(self, module: nn.Module, output: Output) -> Output | None:
         if is_unwatched() or self._given is None:
             return None
-        caller, given, self._given = self._caller(module), self._given, None
+        caller, given, self._given = self._find_caller(module), self._given, None
         assert caller is not None
         inputs = given.named(module)
         scheduler = caller.pipe.scheduler
@@ -111,7 +116,13 @@ class GuidanceHook:
             raise UnsupportedError(f"{name} {why}")
         habits, latents = guidable(caller.pipe), inputs[self.calling.sample]
         whole = DenoiserCall(
-            module, self.calling, given, output, parts_of(caller, self.calling, len(latents)), Channels(0)
+            module,
+            self.calling,
+            given,
+            output,
+            parts_of(caller, self.calling, len(latents)),
+            Channels(0),
+            compiled_denoiser(caller.pipe, module),
         )
         channels = channels_of(self.calling, latents, whole.raw, caller.tensor(habits.sample))
         return replace(whole, channels=Channels(channels, habits.noisy_last))

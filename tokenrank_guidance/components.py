@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -13,11 +13,19 @@ from tokenrank_guidance.errors import UnsupportedError
 
 def denoiser_of(pipe: Any) -> nn.Module:
     """The pipeline's UNet or transformer, out of `torch.compile`'s wrapper; UnsupportedError without one."""
-    for name in ("unet", "transformer"):
-        module = getattr(pipe, name, None)
-        if isinstance(module, nn.Module):
-            return getattr(module, "_orig_mod", module)
+    for module in _denoisers(pipe):
+        return getattr(module, "_orig_mod", module)
     raise UnsupportedError(f"{type(pipe).__name__} has neither a unet nor a transformer")
+
+
+def compiled_denoiser(pipe: Any, denoiser: nn.Module) -> nn.Module | None:
+    """`torch.compile`'s wrapper of this denoiser, where the pipeline has that."""
+    return next((one for one in _denoisers(pipe) if getattr(one, "_orig_mod", None) is denoiser), None)
+
+
+def _denoisers(pipe: Any) -> Iterator[nn.Module]:
+    found = (getattr(pipe, name, None) for name in ("unet", "transformer"))
+    return (module for module in found if isinstance(module, nn.Module))
 
 
 def config_of(pipe: Any) -> Mapping[str, Any]:

@@ -1,5 +1,6 @@
 import importlib
 import threading
+from functools import partial
 
 import pytest
 import torch
@@ -237,24 +238,53 @@ def test_a_model_that_did_not_run_is_an_error():
 
 
 @no_grad()
-def test_a_graph_compiled_before_is_an_error_and_eager_stance_helps():
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize("before", [True, False])
+def test_a_compiled_model_is_seen(before, backend):
+    """However often capture is put on and taken off."""
+    torch._dynamo.reset()
     model, inputs = seeded(tiny.dit), (torch.randn(1, 4, 16, 16), torch.tensor([3]), torch.tensor([1]))
-    compiled = torch.compile(model, backend="eager")
-    expected = compiled(*inputs).sample
-    with pytest.raises(CaptureError, match=r"Compiled graphs.*force_eager"), capture(compiled):
-        compiled(*inputs)
-    with torch.compiler.set_stance("force_eager"), capture(compiled) as maps:
-        output = compiled(*inputs).sample
-    torch.testing.assert_close(output, expected)
-    assert maps[-1].grid == (8, 8)
+    with capture(model) as maps:
+        expected = model(*inputs).sample
+    compiled = torch.compile(model, backend=backend)
+    if before:
+        torch.testing.assert_close(compiled(*inputs).sample, expected)
+    for _ in range(3):
+        with capture(compiled) as seen:
+            torch.testing.assert_close(compiled(*inputs).sample, expected)
+        torch.testing.assert_close(seen[-1].maps(), maps[-1].maps())
+        assert seen[-1].grid == (8, 8)
+    torch.testing.assert_close(compiled(*inputs).sample, expected)
+    assert "forward" not in vars(model.get_submodule(seen.layers[0]))
 
 
 @no_grad()
-def test_a_graph_compiled_inside_the_block_is_an_error_too():
+def test_a_graph_that_may_not_break_is_refused_by_torch():
     torch._dynamo.reset()
     model, inputs = seeded(tiny.dit), (torch.randn(1, 4, 16, 16), torch.tensor([3]), torch.tensor([1]))
-    with pytest.raises(CaptureError, match="Compiled graphs"), capture(torch.compile(model, backend="eager")):
-        torch.compile(model, backend="eager")(*inputs)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    compiled(*inputs)
+    with pytest.raises(torch._dynamo.exc.Unsupported), capture(compiled):
+        compiled(*inputs)
+
+
+@no_grad()
+def test_a_forward_that_another_library_put_on_the_layer_stays():
+    """As accelerate's offloading does."""
+    model, inputs = seeded(tiny.dit), (torch.randn(1, 4, 16, 16), torch.tensor([3]), torch.tensor([1]))
+    with capture(model) as maps:
+        model(*inputs)
+    layer = model.get_submodule(maps.layers[0])
+    layer.forward = theirs = partial(type(layer).forward, layer)
+    with capture(model) as seen:
+        model(*inputs)
+        assert layer.forward is theirs
+    assert layer.forward is theirs and torch.equal(seen[-1].q, maps[-1].q)
+    del layer.forward
+    with capture(model):
+        layer.forward = theirs
+        model(*inputs)
+    assert layer.forward is theirs
 
 
 def test_the_package_exports_what_it_documents():

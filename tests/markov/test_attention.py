@@ -250,3 +250,18 @@ def test_a_restriction_keeps_what_underflows_in_the_whole_chain():
     part = AttentionTransition(q, k, 1.0).restrict(torch.tensor([0, 1]))
     torch.testing.assert_close(part.to_dense(), softmax(q[:2], k[:2], 1.0))
     assert softmax(q, k, 1.0)[0, 0] == 0
+
+
+def test_several_threads_share_few_large_chunks():
+    q, k = queries_and_keys(8, 600, 4, dtype=torch.float32)
+    whole = logits.Logits(q, k, 0.5)
+    alone = len(list(whole.chunks()))
+    torch.set_num_threads(2)
+    try:
+        together = len(list(whole.chunks()))
+        products = AttentionTransition(q, k, 0.5, memory=0).apply(random_weights(600))
+    finally:
+        torch.set_num_threads(1)
+    assert together == 1 < alone
+    expected = AttentionTransition(q, k, 0.5, memory=0).apply(random_weights(600))
+    torch.testing.assert_close(products, expected)

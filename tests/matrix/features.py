@@ -330,5 +330,5 @@ FEATURES: dict[str, Feature] = {
     "ToMe": Feature(UNETS, merged_tokens),
     "DeepCache": Feature(UNETS, deep_cache, refused="DeepCache keeps features for all calls of a timestep"),
     "attention slicing": Feature(UNETS, sliced, refused="Undo attention slicing"),
-    "compiled before": Feature(prepare=compiled, refused="Compiled graphs cannot be seen into"),
+    "compiled before": Feature(prepare=compiled),
 }

@@ -1,11 +1,11 @@
-"""What `torch.compile` leaves of guidance: what its error advises is what works."""
+"""Guidance of compiled denoisers, and of some whose blocks are."""
 
 import pytest
 import torch
 
 from sag import SelfAttentionGuidance
 from tests.tiny_models import Call, denoiser, pipeline, run
-from tokenrank_guidance import AttentionTap, CaptureError
+from tokenrank_guidance import AttentionTap
 
 FAMILIES = ("sd", "flux")
 CALL = Call(steps=1)
@@ -18,9 +18,23 @@ def _forget_graphs():
     torch._dynamo.reset()
 
 
-def compile_denoiser(pipe):
+class Counting:
+    """A backend that runs graphs as they are, and counts them."""
+
+    def __init__(self):
+        self.graphs = 0
+
+    def __call__(self, graph, inputs):
+        self.graphs += 1
+        return graph
+
+
+def compile_denoiser(pipe, in_place, backend):
     name = "unet" if hasattr(pipe, "unet") else "transformer"
-    setattr(pipe, name, torch.compile(getattr(pipe, name), backend="eager"))
+    if in_place:
+        getattr(pipe, name).compile(backend=backend)
+    else:
+        setattr(pipe, name, torch.compile(getattr(pipe, name), backend=backend))
 
 
 def blocks_without_captured_layers(model):
@@ -31,53 +45,65 @@ def blocks_without_captured_layers(model):
     return [block for block in blocks if captured.isdisjoint(map(id, block.modules()))]
 
 
-def guided(name, pipe):
-    with SelfAttentionGuidance()(pipe) as guidance:
+def guided(name, pipe, **settings):
+    with SelfAttentionGuidance(**settings)(pipe) as guidance:
         images = run(name, pipe, CALL)
     return images, guidance.steps
 
 
-@pytest.mark.parametrize("name", ["sd"])
-def test_a_denoiser_compiled_while_guidance_is_on_is_refused(name):
-    pipe = pipeline(name)
-    with SelfAttentionGuidance()(pipe):
-        compile_denoiser(pipe)
-        with pytest.raises(CaptureError, match=r"while capture or guidance is on: .* block\.compile\(\)"):
-            run(name, pipe, CALL)
-    with torch.compiler.set_stance("force_eager"):
-        torch.testing.assert_close(guided(name, pipe)[0], guided(name, pipeline(name))[0])
+def assert_same(found, expected):
+    torch.testing.assert_close(found[0], expected[0])
+    assert all(torch.equal(a.mask, b.mask) for a, b in zip(found[1], expected[1], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("before", "in_place"),
+    [(True, True), pytest.param(True, False, marks=pytest.mark.slow), (False, False)],
+)
+@pytest.mark.parametrize("name", ["dit", *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES)])
+def test_a_compiled_denoiser_is_guided(name, before, in_place):
+    """Compiled before guidance or during it, as a wrapper or in place; and guided again by another."""
+    plain, expected = run(name, pipeline(name), CALL), guided(name, pipeline(name))
+    other = guided(name, pipeline(name), scorer="sag")
+    pipe, backend = pipeline(name), Counting()
+    if before:
+        compile_denoiser(pipe, in_place, backend)
+        torch.testing.assert_close(run(name, pipe, CALL), plain)
+    with SelfAttentionGuidance()(pipe) as guidance:
+        if not before:
+            compile_denoiser(pipe, in_place, backend)
+        graphs = backend.graphs
+        assert_same((run(name, pipe, CALL), guidance.steps), expected)
+    assert 0 < backend.graphs - graphs < 30, "guidance itself was compiled"
+    assert_same(guided(name, pipe, scorer="sag"), other)
+    torch.testing.assert_close(run(name, pipe, CALL), plain)
 
 
 @pytest.mark.parametrize("before", [True, False])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_compiling_the_blocks_without_the_captured_layers_works(name, before):
-    eager, steps = guided(name, pipeline(name))
-    pipe, compiled = pipeline(name), []
+    expected = guided(name, pipeline(name))
+    pipe, backend = pipeline(name), Counting()
     others = blocks_without_captured_layers(denoiser(pipe))
     assert others
 
-    def count(graph, inputs):
-        compiled.append(graph)
-        return graph
-
     def compile_others():
         for block in others:
-            block.compile(backend=count)
+            block.compile(backend=backend)
 
     if before:
         compile_others()
     with SelfAttentionGuidance()(pipe) as guidance:
         if not before:
             compile_others()
-        images = run(name, pipe, CALL)
-    assert compiled, "nothing was compiled"
-    torch.testing.assert_close(images, eager)
-    assert all(torch.equal(a.mask, b.mask) for a, b in zip(guidance.steps, steps, strict=True))
+        found = run(name, pipe, CALL), guidance.steps
+    assert backend.graphs, "nothing was compiled"
+    assert_same(found, expected)
 
 
 def test_compiling_once_guidance_is_over_works():
     pipe = pipeline("sd")
     plain = run("sd", pipe, CALL)
     guided("sd", pipe)
-    compile_denoiser(pipe)
+    compile_denoiser(pipe, False, "eager")
     torch.testing.assert_close(run("sd", pipe, CALL), plain)

@@ -1,4 +1,4 @@
-"""Other pipelines on the same denoisers, other precisions, compiled models."""
+"""Other pipelines on the same denoisers, other precisions."""
 
 import diffusers as d
 import pytest
@@ -9,7 +9,6 @@ from tests import tiny_networks as tiny
 from tests.sag import oracle
 from tests.sag.helpers import recorded
 from tests.tiny_models import ARGUMENTS, PIPELINES, PROMPT, Call, denoiser, pipeline, run, sharpen
-from tokenrank_guidance import CaptureError
 
 IMAGE = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(9))
 
@@ -114,16 +113,3 @@ def test_half_precision_degrades_in_float32():
         expected = oracle.degraded("sd", sample[0].double(), output[0].double(), step.mask[0], level)
         same = extra.inputs["sample"][0] == expected.to(torch.bfloat16)
         assert same.float().mean() > 0.99
-
-
-def test_a_graph_compiled_before_is_an_error_and_eager_stance_helps():
-    torch._dynamo.reset()
-    pipe = pipeline("dit")
-    with SelfAttentionGuidance()(pipe):
-        expected = run("dit", pipe)
-    pipe.transformer = torch.compile(pipe.transformer, backend="eager")
-    run("dit", pipe)
-    with SelfAttentionGuidance()(pipe), pytest.raises(CaptureError, match="Compiled graphs"):
-        run("dit", pipe)
-    with torch.compiler.set_stance("force_eager"), SelfAttentionGuidance()(pipe):
-        torch.testing.assert_close(run("dit", pipe), expected)

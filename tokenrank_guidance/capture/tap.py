@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
+from tokenrank_guidance.capture.eager import EagerForward, Removable, eager
 from tokenrank_guidance.capture.layers import Layers, choose_layers
 from tokenrank_guidance.capture.record import AttentionRecord
 from tokenrank_guidance.capture.unwatched import is_unwatched
@@ -20,9 +20,9 @@ from tokenrank_guidance.families.registry import tokens_of
 from tokenrank_guidance.families.tokens import ForwardPass
 
 COMPILED = (
-    "Compiled graphs cannot be seen into, whether compiled before or while capture or guidance is on: "
-    "compile only blocks that do not hold these layers, each with block.compile(); or run it under "
-    "torch.compiler.set_stance('force_eager'); or compile once capture or guidance is over"
+    "If it is compiled: no graph can be seen into where another library (offloading, a cache) has its own "
+    "forward on such a layer; compile only blocks that do not hold these layers, each with block.compile(), "
+    "or run it under torch.compiler.set_stance('force_eager')"
 )
 
 
@@ -53,7 +53,7 @@ class AttentionTap:
         self.layers = choose_layers(self.model, self._tokens, layers)
         self._sources = {layer: self._tokens.source(self.model, layer) for layer in self.layers}
         self._keep, self._reduce, self._detach = keep, reduce, detach
-        self._handles: list[RemovableHandle] = []
+        self._handles: list[Removable] = []
         self._watches: dict[int, Watch] = {}
         self._taken: list[tuple[str, Any]] = []
         self._blind: dict[str, str] = {}
@@ -73,19 +73,20 @@ class AttentionTap:
         """Put the hooks on; does nothing if they are on."""
         if self.attached:
             return self
-        self._handles.append(self.model.register_forward_pre_hook(self._begin))
+        self._handles.append(self.model.register_forward_pre_hook(eager(self._begin)))
         for source in dict.fromkeys(self._sources.values()):
             module = self.model.get_submodule(source)
             layers = tuple(layer for layer in self.layers if self._sources[layer] == source)
             names = tuple(inspect.signature(type(module).forward).parameters)[1:]
-            locate = partial(self._locate, layers, names)
+            locate = partial(eager(self._locate), layers, names)
             self._handles.append(module.register_forward_pre_hook(locate, with_kwargs=True))
         for layer in self.layers:
             module = self.model.get_submodule(layer)
-            self._handles.append(module.register_forward_pre_hook(partial(self._enter, layer)))
+            self._handles.append(module.register_forward_pre_hook(partial(eager(self._enter), layer)))
             # Prepended, so that several taps on one layer leave in the reverse order of entering.
-            leave = partial(self._leave, layer)
+            leave = partial(eager(self._leave), layer)
             self._handles.append(module.register_forward_hook(leave, always_call=True, prepend=True))
+            self._handles.append(EagerForward(module))
         return self
 
     def detach(self) -> None:

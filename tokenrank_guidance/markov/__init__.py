@@ -10,7 +10,7 @@ Results keep the dtype the chain computes in, float32 or float64: 1/n in half pr
 Source: Erel et al., *Attention (as Discrete-Time Markov) Chains*, NeurIPS 2025, arXiv 2507.17657.
 """
 
-from tokenrank_guidance.markov.attention import AttentionTransition
+from tokenrank_guidance.markov.attention import AttentionTransition, FusedTransition
 from tokenrank_guidance.markov.bounce import multi_bounce
 from tokenrank_guidance.markov.coerce import Maps, SupportsTransition, as_operator
 from tokenrank_guidance.markov.composite import MixtureTransition, RestrictedTransition, SelectedTransition
@@ -42,6 +42,7 @@ __all__ = [
     "DenseTransition",
     "Direct",
     "Eigvals",
+    "FusedTransition",
     "HeadWeights",
     "Iteration",
     "Maps",

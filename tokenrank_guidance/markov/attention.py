@@ -24,10 +24,9 @@ class AttentionTransition(TransitionOperator):
     """``softmax(scale * q k.T + mask)`` from q and k: exact, in O(n) memory, one pass over them a product.
 
     ``q`` and ``k`` are ``(*batch, n, dim)``; ``mask`` broadcasts to ``(*batch, n, n)`` and is bool (True: may
-    attend) or added to the logits. Products run in float32 or better, on a GPU in the precision of q and k
-    with float32 sums, and have first derivatives with respect to q, k and the vector. Where the matrices fit
-    in ``memory`` bytes they are made at the first product and held; 0 never holds one. By default that is
-    `HELD_BYTES` on a CPU and a part of a GPU's memory (`held_bytes`).
+    attend) or added to the logits. Products run in float32 or better, and have first derivatives with respect
+    to q, k and the vector. Where the matrices fit in ``memory`` bytes they are made at the first product and
+    held; 0 never holds one. By default that is `HELD_BYTES` on a CPU and a part of a GPU's memory.
 
     ``ValueError`` for queries and keys that differ in shape (cross-attention is no chain), that are not
     floating or not finite, and for a mask that leaves a row no token. Costs a few host syncs to build.
@@ -93,7 +92,7 @@ class AttentionTransition(TransitionOperator):
         index = token_index(tokens, self.n).to(self.device)
         mask = None if self._mask is None else self._mask.restrict(index)
         q, k = self._q.index_select(-2, index), self._k.index_select(-2, index)
-        return AttentionTransition(q, k, self._scale, mask, self._memory)
+        return type(self)(q, k, self._scale, mask, self._memory)
 
     def select(self, chains: Int[Tensor, " k"]) -> TransitionOperator:
         source = self._source
@@ -101,7 +100,7 @@ class AttentionTransition(TransitionOperator):
             return DenseTransition.trusted(source.matrix(self.dtype)[chains])
         q, k = (side.reshape(-1, *side.shape[-2:])[chains] for side in (self._q, self._k))
         mask = None if self._mask is None else self._mask.select(chains)
-        return AttentionTransition(q, k, self._scale, mask, self._memory)
+        return type(self)(q, k, self._scale, mask, self._memory)
 
     def mix(self, head_weights: Float[Tensor, "*weights heads"]) -> TransitionOperator:
         """One matrix of the mixture, made in one pass, where it fits in ``memory`` and needs no gradient."""
@@ -134,12 +133,28 @@ class AttentionTransition(TransitionOperator):
                 with torch.no_grad(), full_precision(self.device):
                     return HeldProducts(self._chunked.matrix(self.dtype))
             except torch.OutOfMemoryError:
-                return self._chunked  # the model needs what the device has
-        if self.device.type == "cuda" and not self._chunked.in_float64:
-            from tokenrank_guidance.markov.fused import FusedProducts  # a third of a second to import
+                return self._streamed()  # the model needs what the device has
+        return self._streamed()
 
-            return FusedProducts(self._q, self._k, self._scale, self._mask)
+    def _streamed(self) -> Products:
         return self._chunked
+
+
+class FusedTransition(AttentionTransition):
+    """The same with products by a fused attention kernel, on a GPU and where the matrices do not fit.
+
+    It is compiled at the first product, for a minute or so, in which a thousand products from chunks can be
+    had; and runs in the precision of q and k, with float32 sums. Where it cannot be compiled, a line on
+    stderr says so and products come from chunks.
+    """
+
+    def _streamed(self) -> Products:
+        if self.device.type != "cuda" or self._chunked.in_float64:
+            return self._chunked
+        from tokenrank_guidance.markov.fused import FusedProducts, FusedUntilItFails  # a second to import
+
+        fused = FusedProducts(self._q, self._k, self._scale, self._mask)
+        return FusedUntilItFails(fused, self._chunked)
 
 
 def _check(q: Tensor, k: Tensor) -> None:

@@ -1,7 +1,10 @@
 """Products with attention by a fused kernel on a GPU."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, cached_property
+from threading import Timer
 from typing import Any
 
 import torch
@@ -10,15 +13,18 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention.flex_attention import AuxRequest, flex_attention
 
+from tokenrank_guidance.markov.chunked import ChunkedProducts
 from tokenrank_guidance.markov.mask import Mask
 
 VALUE_DIM = 16  # the narrowest values that the kernel takes
 MOST_VALUES = 64
+SLOW_SECONDS = 2.0
 
 
 @cache
 def _compiled() -> Callable[..., Any]:
-    return torch.compile(flex_attention, dynamic=False)
+    """Compiled for a first number of tokens, then once more for all others."""
+    return torch.compile(flex_attention)
 
 
 class FusedProducts:
@@ -99,3 +105,49 @@ class FusedProducts:
             q, k, values, score_mod=mod, scale=self._scale, return_aux=AuxRequest(lse=True)
         )
         return out.squeeze(0), aux.lse.squeeze(0)
+
+
+class FusedUntilItFails:
+    """Fused products; chunked ones from where the kernel cannot be compiled: no compiler, or an odd shape."""
+
+    def __init__(self, fused: FusedProducts, chunked: ChunkedProducts) -> None:
+        self._fused: FusedProducts | None = fused
+        self._chunked = chunked
+
+    def left(self, x: Float[Tensor, "chains m n"]) -> Float[Tensor, "chains m n"]:
+        return self._product(x, FusedProducts.left, self._chunked.left)
+
+    def right(self, y: Float[Tensor, "chains m n"]) -> Float[Tensor, "chains m n"]:
+        return self._product(y, FusedProducts.right, self._chunked.right)
+
+    def _product(
+        self,
+        x: Float[Tensor, "chains m n"],
+        fused: Callable[[FusedProducts, Tensor], Tensor],
+        chunked: Callable[[Tensor], Tensor],
+    ) -> Float[Tensor, "chains m n"]:
+        if self._fused is None:
+            return chunked(x)
+        try:
+            with told_when_slow("compiling a fused attention kernel; it is kept for later products"):
+                return fused(self._fused, x)
+        except RuntimeError as error:  # torch's compilers raise nothing else
+            self._fused = None
+            _tell(f"no fused attention kernel ({str(error).splitlines()[0]}): products come from chunks")
+            return chunked(x)
+
+
+@contextmanager
+def told_when_slow(text: str, after: float = SLOW_SECONDS) -> Iterator[None]:
+    """Say on stderr what the block does once it has taken some seconds."""
+    timer = Timer(after, _tell, [text])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
