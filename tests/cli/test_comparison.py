@@ -43,7 +43,7 @@ def comparison(prompts: int, each: int, **options) -> Comparison:
     ],
 )
 def test_rows_are_all_of_few_prompts_and_the_first_of_many(prompts, each, rows):
-    assert comparison(prompts, each)._shown() == rows
+    assert comparison(prompts, each).rows() == rows
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 48), (512, 768)])

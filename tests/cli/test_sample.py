@@ -1,5 +1,6 @@
 """`tokenrank sample`: what it draws, writes and prints."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from sag import SelfAttentionGuidance
 from sag.mask import MASKS
 from tokenrank_guidance import pipelines
 from tokenrank_guidance.calls import Job, Sampling, call_arguments
+from tokenrank_guidance.cli import sample
+from tokenrank_guidance.cli.comparison import Comparison
+from tokenrank_guidance.cli.sample_options import add_arguments, images_of_each
 from tokenrank_guidance.pipelines import load_model
 from tokenrank_guidance.tiny.loader import load_folder
 
@@ -126,6 +130,28 @@ def test_compare_writes_arms_sheets_and_comparison(tokenrank, model, tmp_path):
     sheets = {f"{arm}.png" for arm in ("none", "sag", "tokenrank")}
     assert {path.name for path in out.iterdir()} == images | sheets | {"comparison.png", "result.json"}
     assert not np.array_equal(pixels(out / "none-000.png"), pixels(out / "none-001.png"))
+
+
+@pytest.mark.parametrize(("prompts", "each"), [(1, 2), (2, 2), (3, 1), (4, 1)])
+def test_compare_draws_what_it_shows_and_no_more(prompts, each):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    assert images_of_each(parser.parse_args(["--compare"]), prompts) == each
+    assert images_of_each(parser.parse_args(["--compare", "--n", "5"]), prompts) == 5
+    assert images_of_each(parser.parse_args([]), prompts) == 2
+
+
+def test_the_embedded_models_comparison_has_one_image_of_each_prompt_and_names_its_model(
+    tokenrank, model, tmp_path, monkeypatch
+):
+    shown = []
+    monkeypatch.setattr(sample, "Comparison", lambda *given: shown.append(Comparison(*given)) or shown[0])
+    given = ("--model", model("tiny-flux"), "--compare", "--steps", 1, "--device", "cpu", "--out", tmp_path)
+    result = tokenrank("sample", *given).result
+    assert [len(arm["images"]) for arm in result["arms"].values()] == [4, 4, 4]
+    assert len(set(result["config"]["prompt"])) == 4
+    assert shown[0].caption.startswith("drawn by tiny-flux, 1 steps of ")
+    assert shown[0].rows() == [0, 1, 2, 3]
 
 
 def test_default_model_brings_prompts_and_one_png_takes_the_first(tokenrank, embedded, tmp_path):

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from tokenrank_guidance.calls import Job
 from tokenrank_guidance.cli.arms import Arm
 from tokenrank_guidance.cli.overlap import bootstrap_mean
-from tokenrank_guidance.cli.sample_options import COMPARED, other_of
+from tokenrank_guidance.cli.sample_options import COMPARED, ROWS, other_of
 from tokenrank_guidance.cli.tiles import COLOURS, NAMES, distance, token_tile
 from tokenrank_guidance.drawing import GREY, INK, fitted, font, heat
 
@@ -25,7 +25,7 @@ LEFT = {
     "tokenrank": MARGIN + CELL + BLOCK + 2 * COLUMN_GAP,
 }
 WIDTH = LEFT["tokenrank"] + BLOCK + MARGIN
-ROWS, MOST_ROWS = 4, 6
+MOST_ROWS = 6
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Comparison:
 
     def picture(self) -> Image.Image:
         """One row per image: all of few prompts, the first of each of many."""
-        rows = self._shown()
+        rows = self.rows()
         canvas = Image.new("RGB", (WIDTH, HEADER + len(rows) * self._row_height + FOOTER), "white")
         draw = ImageDraw.Draw(canvas)
         for name in LEFT:
@@ -48,7 +48,8 @@ class Comparison:
         self._footer(draw, canvas.height - FOOTER + 8, len(rows))
         return canvas
 
-    def _shown(self) -> list[int]:
+    def rows(self) -> list[int]:
+        """Which of the jobs are shown."""
         prompts = list(dict.fromkeys(job.prompt for job in self.jobs))
         each = max(1, ROWS // len(prompts))
         count = len(self.jobs) // len(prompts)

@@ -21,7 +21,7 @@ from tokenrank_guidance.pipelines import Model, open_model
 from tokenrank_guidance.report import Json
 
 EMBEDDED_PROMPTS = tuple(
-    f"a photo of a {label}" for label in ("church", "parachute", "garbage truck", "golf ball")
+    f"a photo of a {label}" for label in ("church", "English springer", "flower", "motorbike")
 )
 COMPARISON = "comparison.png"
 
@@ -57,7 +57,8 @@ def _study(arguments: Namespace, model: Model, guidance: SelfAttentionGuidance, 
     cfg = model.cfg(arguments.cfg)
     sampling = Sampling(arguments.steps, cfg, arguments.negative_prompt, arguments.height, arguments.width)
     prompts = arguments.prompt or (EMBEDDED_PROMPTS[: 1 if single else None] if model.embedded else ())
-    jobs = jobs_for(model.pipe, prompts, images_of_each(arguments), arguments.seed)
+    each = images_of_each(arguments, len(set(prompts)))
+    jobs = jobs_for(model.pipe, prompts, each, arguments.seed)
     return Study(model.pipe, sampling, guidance, jobs, arguments.batch_size)
 
 
@@ -83,8 +84,9 @@ def _sheets(study: Study, drawn: Mapping[str, Arm], model: str) -> dict[str, Ima
 def _caption(study: Study, model: str) -> str:
     sampling, scheduler = study.sampling, type(study.pipe.scheduler).__name__
     cfg = "" if sampling.cfg is None else f"classifier-free guidance {sampling.cfg:g} in every column, "
+    drawn_by = Path(model).resolve().name if Path(model).is_dir() else model
     return (
-        f"{model}, {sampling.steps} steps of {scheduler}, {cfg}"
+        f"drawn by {drawn_by}, {sampling.steps} steps of {scheduler}, {cfg}"
         f"guidance scale {study.guidance.sag_scale:g}, contrast kept {study.guidance.keep_contrast:g}, "
         f"{study.guidance.mask} masks at threshold {study.guidance.threshold:g}."
     )

@@ -30,6 +30,8 @@ SUMMARY = "Draw images from a diffusion model without guidance, with SAG or with
 MOST = 10_000  # of a prompt; all are held for the sheets. `eval.generate` draws more, and resumes
 ARMS = ("none", *SCORERS)
 COMPARED = ("sag", "tokenrank")  # by --compare, beside none
+ROWS = 4  # images that a comparison shows, if there are no more prompts
+N_HELP = "images per prompt; default: 2, with FILE.png 1, with --compare as many as it shows"
 OF_GUIDANCE = (  # each a field of `SelfAttentionGuidance`, but "scale", which is sag_scale there
     "scale",
     "layers",
@@ -92,9 +94,10 @@ def one_picture(arguments: Namespace) -> bool:
     return arguments.out.suffix.lower() == ".png" and not arguments.out.is_dir()
 
 
-def images_of_each(arguments: Namespace) -> int:
-    """How many images of each prompt."""
-    return arguments.n or (1 if one_picture(arguments) else 2)
+def images_of_each(arguments: Namespace, prompts: int = 1) -> int:
+    """How many images of each of so many prompts; unless told, of many no more than a comparison shows."""
+    few = 1 if one_picture(arguments) or (arguments.compare and 2 * prompts > ROWS) else 2
+    return arguments.n or few
 
 
 def settings_of(arguments: Namespace) -> GuidanceSettings:
@@ -125,7 +128,7 @@ def _add_sampling_arguments(parser: ArgumentParser) -> None:
     group.add_argument(
         "--seed", type=at_least(0), default=0, help="of a prompt's first image; the next has seed + 1"
     )
-    group.add_argument("--n", type=between(1, MOST), help="images per prompt; default: 2, with FILE.png 1")
+    group.add_argument("--n", type=between(1, MOST), help=N_HELP)
     group.add_argument("--height", type=positive, metavar="PIXELS")
     group.add_argument("--width", type=positive, metavar="PIXELS")
     group.add_argument(

@@ -37,7 +37,7 @@ from tokenrank_guidance.tiny.train.options import parse
 OBJECTIVES: dict[str, Callable[[Any], Objective]] = {"tiny-flux": RectifiedFlow, "tiny-sd": VPrediction}
 FINAL_COLUMNS = 8  # samples of each label
 SHEET_EVERY = 20  # checkpoints from one sample sheet to the next
-CLOCK_COOLDOWN = 0.35
+COOLDOWN = 0.35  # of the autoencoder's rate, and of a run by the clock
 
 
 def obtain_autoencoder(options: argparse.Namespace, images: LabelledImages, folder: Path) -> AutoencoderTiny:
@@ -45,7 +45,9 @@ def obtain_autoencoder(options: argparse.Namespace, images: LabelledImages, fold
     source = options.autoencoder or options.start_from
     if source:
         return _network(AutoencoderTiny, source / "vae").to(options.device)
-    schedule = Schedule(options.autoencoder_images, batch=AUTOENCODER_BATCH, rate=2e-3, seed=options.seed)
+    schedule = Schedule(
+        options.autoencoder_images, AUTOENCODER_BATCH, rate=2e-3, seed=options.seed, cooldown=COOLDOWN
+    )
     run = Run("autoencoder", schedule, folder / "autoencoder.safetensors", options.device)
     return train_autoencoder(images, options.resolution, run)
 
@@ -123,7 +125,7 @@ def denoiser_run(options: argparse.Namespace, folder: Path) -> Run:
         minutes=options.minutes,
     )
     if options.minutes:
-        schedule = replace(schedule, cooldown=CLOCK_COOLDOWN)
+        schedule = replace(schedule, cooldown=COOLDOWN)
     compiled = on_gpu(options.device) if options.compile == "auto" else options.compile == "yes"
     return Run(options.name, schedule, folder / f"{options.name}.safetensors", options.device, compiled)
 
