@@ -11,7 +11,7 @@ from tokenrank_guidance.markov.mask import LOG2_E, Mask
 from tokenrank_guidance.markov.precision import compute_dtype
 
 # In one thread of a CPU a chunk should stay in the cache between the four passes over it. Several threads
-# wait for the slowest in each pass, so few large ones cost less: on two cores, one of them busy, a bounce over
+# wait for the slowest in each pass, so few large ones cost less: on two cores, one of them busy, a bounce of
 # 8,192 tokens took 12.4, 3.3, 1.2 and 0.85 s by chunks of 1, 4, 16 and 64 MiB (in one thread 0.7, 0.8,
 # 0.85, 0.9). On a GPU launches cost more than passes.
 CPU_CHUNK_BYTES = 4 * 2**20
