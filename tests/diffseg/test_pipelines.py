@@ -98,7 +98,7 @@ def test_batch_of_different_sizes_is_the_images_one_by_one():
 
 def test_reference_needs_room_for_its_grid():
     with pytest.raises(ValueError, match="the reference grid needs a perfect square of at most 8²"):
-        DiffSeg.from_pipe(load_pipeline("tiny-flux"), "reference")(structured(64, 64))
+        DiffSeg.from_pipe(load_pipeline("tiny-flux"), "reference", resolution=64)(structured(64, 64))
 
 
 def test_structure_is_found():
@@ -148,5 +148,5 @@ def test_sizes_of_pipelines():
     assert {name: size_multiple(pipeline(name)) for name in PIPELINES} == {
         "sd": 4, "sdxl": 4, "sd3": 4, "flux": 4, "pixart": 4, "dit": 4, "ddpm": 4
     }  # fmt: skip
-    assert native_resolution(load_pipeline("tiny-flux")) == 64
+    assert native_resolution(load_pipeline("tiny-flux")) == 128
     assert native_resolution(pipeline("pixart")) == native_resolution(pipeline("sd")) == 32

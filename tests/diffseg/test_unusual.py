@@ -17,7 +17,7 @@ from tokenrank_guidance.files import limits
 from tokenrank_guidance.tiny import load_pipeline
 
 MODELS = ("sd", "flux", "tiny-flux", "vit")
-TOKENS = {"sd": 256, "flux": 64, "tiny-flux": 64, "vit": 36}  # of a square picture
+TOKENS = {"sd": 256, "flux": 64, "tiny-flux": 256, "vit": 36}  # of a square picture
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
 COLOURS = np.random.default_rng(1).integers(0, 256, (20, 30, 4), dtype=np.uint8)
 OVER_WHITE = COLOURS[..., :3] / 255 * (COLOURS[..., 3:] / 255) + 1 - COLOURS[..., 3:] / 255

@@ -19,7 +19,7 @@ from tokenrank_guidance.tiny.loader import WEIGHTS
 from tokenrank_guidance.tiny.progress import LOG_EVERY
 from tokenrank_guidance.tiny.sampling import sample_images
 
-RESOLUTIONS = {"tiny-sd": 128, "tiny-flux": 64}
+RESOLUTIONS = {"tiny-sd": 128, "tiny-flux": 128}
 PROMPTS = ["a photo of a church", "a photo of a parachute"]
 
 
