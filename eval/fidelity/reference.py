@@ -93,10 +93,11 @@ def _misfit(gaussian: Gaussian, extractor: Extractor, side: int | None) -> str |
 
 
 def _shipped(extractor: Extractor, side: int | None) -> Gaussian:
+    """Those of images of `side` pixels; of the largest for None: that is the size the images have."""
     files = {path: Gaussian.load(path) for path in sorted(FOLDER.glob("*.safetensors"))}
-    for gaussian in files.values():
-        if _misfit(gaussian, extractor, side) is None:
-            return gaussian
+    fitting = [one for one in files.values() if _misfit(one, extractor, side) is None]
+    if fitting:
+        return max(fitting, key=lambda one: one.about["side"])
     known = "; ".join(f"{path.name} {_misfit(one, extractor, side)}" for path, one in files.items())
     raise ValueError(f"no shipped statistics fit: {known or 'none are installed'}")
 

@@ -200,7 +200,11 @@ WITHOUT_EFFECT = {
         ["--arms", "none:scale=1"],
     ],
     "eval.fidelity": [["--resolution", "64"], ["--metrics", "isc", "--classifier", "c"], ["--extrapolate"]],
-    "tiny.train": [["--start-from", "x", "--autoencoder-images", "64"], ["--milestones", "600000"]],
+    "tiny.train": [
+        ["--start-from", "x", "--autoencoder-images", "64"],
+        ["--milestones", "600000"],
+        ["--minutes", "1", "--images", "64"],
+    ],
 }
 UNFIT = {
     "sample": [["--model", ""], ["--out", ""], ["--out", "x.jpg"], ["--n", "1000000000"], ["--cfg", "nan"]],
@@ -222,6 +226,9 @@ UNFIT = {
         ["--rate", "nan"],
         ["--seed", str(10**15)],
         ["--resolution", "7"],
+        ["--minutes", "0"],
+        ["--views", "0"],
+        ["--compile", "perhaps"],
     ],
     "tiny.evaluate": [["--scale", "inf"], ["--n", "0"], ["--seed", str(2**63 - 1)], ["--out", "x.json"]],
 }

@@ -8,6 +8,7 @@ from tokenrank_guidance.program import program
     [
         (["tiny-dit"], "no embedded model is called 'tiny-dit'"),
         (["tiny-flux", "--n", "0"], "argument --n: expected a whole number ≥ 1, got '0'"),
+        (["tiny-flux", "--device", "abacus"], "device 'abacus' cannot be used: "),
         (["tiny-flux", "--data", "absent.parquet"], "absent.parquet does not exist"),
     ],
 )

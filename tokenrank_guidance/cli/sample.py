@@ -20,9 +20,7 @@ from tokenrank_guidance.messages import say
 from tokenrank_guidance.pipelines import Model, open_model
 from tokenrank_guidance.report import Json
 
-EMBEDDED_PROMPTS = tuple(
-    f"a photo of a {label}" for label in ("church", "English springer", "flower", "motorbike")
-)
+EMBEDDED_PROMPTS = tuple(f"a photo of a {label}" for label in ("church", "boat", "flower", "motorbike"))
 COMPARISON = "comparison.png"
 
 
