@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.small import SMALL
 from tests.tiny_models import pipeline
 from tokenrank_guidance.cli import main
 from tokenrank_guidance.tiny.architecture import build_pipeline
@@ -18,7 +19,7 @@ def _write(name: str, folder: Path) -> None:
     if name in EMBEDDED:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            build_pipeline(name, 32).save_pretrained(folder)
+            build_pipeline(name, 32, SMALL).save_pretrained(folder)
         (folder / "training.json").write_text(json.dumps({"resolution": 32}))
         return
     pipe = pipeline(name)

@@ -4,10 +4,6 @@ import pytest
 import torch
 from torch.optim import _muon
 
-from tokenrank_guidance.tiny.architecture import Size
-
-SMALL = Size(autoencoder=16, blocks=(1, 1), heads=2, unet=(32, 64))
-
 ORTHOGONALISED = _muon._zeropower_via_newtonschulz
 
 

@@ -10,7 +10,7 @@ from diffusers import FluxPipeline
 from PIL import Image
 from safetensors.torch import load_file
 
-from tests.tiny.conftest import SMALL
+from tests.small import SMALL
 from tokenrank_guidance.program import program
 from tokenrank_guidance.tiny import autoencoder as autoencoders
 from tokenrank_guidance.tiny.architecture import Size, build_autoencoder, build_pipeline

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from tests.tiny.conftest import SMALL
+from tests.small import SMALL
 from tokenrank_guidance.tiny import autoencoder
 from tokenrank_guidance.tiny.architecture import LATENT_CHANNELS, build_autoencoder, build_pipeline
 from tokenrank_guidance.tiny.autoencoder import fold_whitening, train_autoencoder

@@ -10,6 +10,7 @@ from accelerate import PartialState
 from PIL import Image
 
 from eval.generate.command import main
+from tests.small import SMALL
 from tests.tiny_models import pipeline
 from tokenrank_guidance.program import run
 from tokenrank_guidance.tiny.architecture import build_pipeline
@@ -25,7 +26,7 @@ def model(tmp_path_factory):
         if not path.exists() and name == "tiny-flux":
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                build_pipeline(name, 32).save_pretrained(path)
+                build_pipeline(name, 32, SMALL).save_pretrained(path)
             (path / "training.json").write_text(json.dumps({"resolution": 32}))
         elif not path.exists():
             pipeline(name).save_pretrained(path)

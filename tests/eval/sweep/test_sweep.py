@@ -19,6 +19,7 @@ from eval.sweep.grid import Grid, windows
 from eval.sweep.options import parse
 from eval.sweep.views import sweep_figure
 from tests.eval.fidelity.conftest import CLASSES, noise
+from tests.small import SMALL
 from tokenrank_guidance.markdown import number
 from tokenrank_guidance.program import run
 from tokenrank_guidance.report import plain
@@ -209,6 +210,6 @@ def test_everything_is_checked_before_the_first_image(
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     with torch.random.fork_rng(devices=[]):
-        build_pipeline("tiny-flux", 32).save_pretrained(folder)
+        build_pipeline("tiny-flux", 32, SMALL).save_pretrained(folder)
     (folder / "training.json").write_text('{"resolution": 32}')
     return folder
