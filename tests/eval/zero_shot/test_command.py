@@ -10,7 +10,6 @@ from eval.zero_shot import command
 from eval.zero_shot.command import main
 from tests.eval.squares import write_squares
 from tests.matrix.rows import ROWS
-from tests.small import SMALL
 from tests.tiny_models import pipeline
 from tokenrank_guidance.program import run
 from tokenrank_guidance.tiny.architecture import build_pipeline
@@ -159,7 +158,7 @@ def test_a_folder_that_training_wrote(data, tmp_path, capsys):
     """What `tokenrank_guidance.tiny.train` exports beside its checkpoint: a miniature like those shipped."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        pipe = build_pipeline("tiny-flux", 32, SMALL)
+        pipe = build_pipeline("tiny-flux", 32)
     trained = {name: getattr(pipe, name) for name in ("transformer", "text_encoder", "text_encoder_2")}
     export_pipeline(pipe, trained, {"images": 640, "resolution": 32, "history": []}, tmp_path / "tiny-flux")
     more = ("--concept", "church", "--limit", "1", "--methods", "concept-attention,bounce", "--curve", "0")
