@@ -133,9 +133,8 @@ class FusedUntilItFails:
                 return fused(self._fused, x)
         except RuntimeError as error:  # torch's compilers raise nothing else
             self._fused = None
-            _tell(
-                f"no fused attention kernel ({(str(error).splitlines() or ['no reason given'])[0]}): products come from chunks"
-            )
+            reason = (str(error).splitlines() or ["no reason given"])[0]
+            _tell(f"no fused attention kernel ({reason}): products come from chunks")
             return chunked(x)
 
 
