@@ -45,6 +45,10 @@ class Arm:
         """The arm as it is written; equal arms are written alike."""
         return ":".join([self.name, *(f"{key}={_written(value)}" for key, value in self.settings)])
 
+    def to_json(self) -> str:
+        """What a report calls it."""
+        return self.text
+
     @property
     def folder(self) -> str:
         """The text with whatever a file system may not like replaced."""

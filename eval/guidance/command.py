@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 from jaxtyping import Float
@@ -41,9 +42,8 @@ class Task:
 
     def records(self, images: Iterable[int]) -> Iterator[tuple[int, Json]]:
         """Of each image, drawn in batches: what every arm makes of it, and how scorers' masks of it agree."""
-        waiting = list(images)
-        while batch := waiting[: self.batch_size]:
-            del waiting[: self.batch_size]
+        waiting = iter(images)
+        while batch := list(islice(waiting, self.batch_size)):
             drawn = {drawing.arm.text: self.draw(drawing, batch) for drawing in self.arms}
             for place, (image, masks) in enumerate(zip(batch, self._masks(batch), strict=True)):
                 yield image, {"arms": {arm: look(own[place]) for arm, own in drawn.items()}, "masks": masks}
@@ -51,6 +51,15 @@ class Task:
     def draw(self, drawing: Drawing, images: Sequence[int]) -> list[Image.Image]:
         """Those images as an arm draws them, in one batch."""
         return drawing([job for i in images for job in self.prompts.jobs(range(i, i + 1), self.seed)]).images
+
+    def shown(self, n: int, few: int) -> dict[str, list[Image.Image]]:
+        """Some of n images, evenly chosen, as each arm draws them."""
+        chosen = np.linspace(0, n - 1, min(few, n)).round().astype(int).tolist()
+        batches = [chosen[i : i + self.batch_size] for i in range(0, len(chosen), self.batch_size)]
+        return {
+            drawing.arm.text: [image for batch in batches for image in self.draw(drawing, batch)]
+            for drawing in self.arms
+        }
 
     def _masks(self, images: Sequence[int]) -> list[Json]:
         watching = Watching()
@@ -68,10 +77,12 @@ def main(argv: Sequence[str]) -> None:
     journals = image_journals(asked.out, task.config, Measured, names)
     finished = measure_missing(state, journals, range(asked.n), task.records)
     if finished is not None:
-        shown = np.linspace(0, asked.n - 1, min(max(asked.pictures, 1), asked.n)).round().astype(int)
-        drawn = {drawing.arm.text: task.draw(drawing, shown.tolist()) for drawing in task.arms}
-        size = drawn[names[0]][0].size
-        result = GuidanceResult(names, list(finished.records.values()), _real(real, asked.n, size))
+        few = asked.pictures or (
+            0 if real is None else 1
+        )  # real ones are measured at the size of a drawn one
+        drawn = task.shown(asked.n, few)
+        looked = {} if real is None else _real(real, asked.n, drawn[names[0]][0].size)
+        result = GuidanceResult(names, list(finished.records.values()), looked)
         figure = rows_figure(drawn) if asked.pictures else None
         publish(asked, task.config, result, {}, VIEWS, {"pictures.png": figure})
 
@@ -89,7 +100,7 @@ def open_task(asked: GuidanceOptions, device: str) -> Task:
         "weights": weights_digest(denoiser_of(model.pipe)),
         "model_dtype": asked.dtype,
         "prompts_sha256": prompts.digest,
-        "arms": {arm.text: arm.all_settings for arm in asked.arms},
+        "guidance": {arm.text: arm.all_settings for arm in asked.arms},
         "cfg": asked.cfg,
         "steps": asked.steps,
         "seed": asked.seed or 0,
@@ -97,10 +108,8 @@ def open_task(asked: GuidanceOptions, device: str) -> Task:
     return Task(prompts, drawings, plain, asked.seed or 0, asked.batch_size, config)
 
 
-def _real(source: ImageSource | None, n: int, size: tuple[int, int]) -> dict[str, Float[np.ndarray, " n"]]:
+def _real(source: ImageSource, n: int, size: tuple[int, int]) -> dict[str, Float[np.ndarray, " n"]]:
     """The looks of at most n of the real images, evenly chosen, cropped and resampled to `size`."""
-    if source is None:
-        return {}
     read = []
     for i in np.linspace(0, len(source) - 1, min(n, len(source))).round().astype(int).tolist():
         try:

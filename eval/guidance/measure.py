@@ -11,19 +11,15 @@ from PIL import Image
 from scipy.stats import rankdata
 from torch import Tensor
 
+from eval.generate.arms import parse_arm
 from eval.schema import OfArms
-from sag.scorers import ColumnSumScorer, TokenRankScorer
 from tokenrank_guidance.capture import AttentionRecord
 from tokenrank_guidance.report import Json
 
-SCORERS = {  # the first is what the others are compared with
-    "sag": ColumnSumScorer(),
-    "tokenrank": TokenRankScorer(),
-    "tokenrank:heads=lambda2": TokenRankScorer(head_weights="lambda2"),
-    "tokenrank:direction=incoming": TokenRankScorer(direction="incoming"),
+SCORERS = {  # as arms are written; the first is what the others are compared with
+    text: parse_arm(text).guidance().score
+    for text in ("sag", "tokenrank", "tokenrank:heads=lambda2", "tokenrank:direction=incoming")
 }
-
-
 TINY = 1e-12  # scores that are all equal correlate with nothing
 
 
@@ -55,12 +51,11 @@ def agreement(scores: Float[np.ndarray, "step scorer image token"], threshold: f
     norms = np.sqrt(np.square(ranks).sum(-1))
     first = slice(0, 1)
     either = np.maximum((masks | masks[:, first]).sum(-1), 1)
+    together = (ranks * ranks[:, first]).sum(-1) / np.maximum(norms * norms[:, first], TINY)
     found = {
         "share": masks.mean((0, -1)),
         "overlap": ((masks & masks[:, first]).sum(-1) / either).mean(0),
-        "correlation": ((ranks * ranks[:, first]).sum(-1) / np.maximum(norms * norms[:, first], TINY)).mean(
-            0
-        ),
+        "correlation": together.mean(0),
     }
     return [
         {name: {key: values[i, image] for key, values in found.items()} for i, name in enumerate(SCORERS)}

@@ -24,7 +24,7 @@ from tokenrank_guidance.files.pretrained import load_part, load_timm, load_weigh
 from tokenrank_guidance.memory import check_square
 from tokenrank_guidance.quiet import quiet_libraries
 
-EMBEDDED_RESOLUTION = 256  # 32×32 tokens; at their own 64 px they have 8×8, too few to see anything in
+EMBEDDED_RESOLUTION = 256  # twice their own size, as of tokenrank segment
 VIT_RESOLUTION = 448  # twice what most were trained at: 28×28 patches of 16
 
 

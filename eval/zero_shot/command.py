@@ -32,7 +32,7 @@ from tokenrank_guidance.tiny.tokenizer import LABELS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-EMBEDDED_RESOLUTION = 128  # 16×16 tokens; at their own 64 px they have 8×8
+EMBEDDED_RESOLUTION = 128  # 16×16 tokens, the embedded models' own size
 
 
 @dataclass(frozen=True, eq=False)

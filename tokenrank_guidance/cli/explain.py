@@ -25,7 +25,7 @@ from tokenrank_guidance.pipelines import Model, open_model
 from tokenrank_guidance.report import Json, versions
 
 STRIP, DRAWN, MASK = "explain.png", "image.png", "mask-{:02d}.png"
-EMBEDDED_RESOLUTION = 128  # 16×16 tokens; at their own 64 px they have 8×8
+EMBEDDED_RESOLUTION = 128  # 16×16 tokens, the embedded models' own size
 
 
 def run(arguments: Namespace) -> Json:

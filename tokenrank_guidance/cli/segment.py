@@ -17,7 +17,7 @@ from tokenrank_guidance.pipelines import Model, open_model
 from tokenrank_guidance.report import Json, versions
 
 OVERLAY, LABELS = "overlay.png", "labels.png"
-EMBEDDED_RESOLUTION = 256  # at their 64 px the embedded models have 8×8 tokens, too few to see anything in
+EMBEDDED_RESOLUTION = 256  # twice the embedded models' own size
 CHANGES = ("anchors", "num_anchors", "kl_threshold", "merges", "timestep", "refine", "damping", "seed")
 
 

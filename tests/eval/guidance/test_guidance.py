@@ -1,6 +1,7 @@
 """`python -m eval.guidance`: masks and looks by scipy, and the program on a tiny random model."""
 
 import json
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from PIL import Image
 from scipy.ndimage import laplace
 from scipy.stats import spearmanr
 
-from eval.guidance.command import main
+from eval.generate.prompts import Prompts
+from eval.guidance.command import Task, main
 from eval.guidance.measure import SCORERS, agreement, look
 from tests.eval.squares import write_squares
 from tests.tiny_models import pipeline
@@ -29,6 +31,11 @@ def test_masks_agree_as_counted_by_hand():
                 "correlation": np.mean([spearmanr(a, b).statistic for a, b in steps]),
             }
             assert found[image][name] == pytest.approx(expected)
+
+
+def test_scores_that_are_all_equal_correlate_with_nothing():
+    found = agreement(np.ones((2, len(SCORERS), 1, 9)))
+    assert found == [{key: {"share": 0, "overlap": 0, "correlation": 0} for key in SCORERS}]
 
 
 def test_looks_are_scipys():
@@ -63,6 +70,7 @@ def test_measures_resumes_and_shows(model, tmp_path, capsys, figures):
     assert [line.split('"')[3] for line in journal.splitlines()[1:]] == ["0", "1", "2"]
     assert [row["arm"] for row in report["results"]] == ["none", "tokenrank:scale=2", "real images"]
     assert [row["contrast"]["n"] for row in report["results"]] == [3, 3, 2]
+    assert report["config"]["arms"] == list(report["config"]["guidance"]) == ["none", "tokenrank:scale=2"]
     own, other = report["masks"][:2]
     assert [own[key]["value"] for key in ("overlap", "correlation")] == pytest.approx([1, 1])
     assert 0 < other["overlap"]["value"] < 1
@@ -70,6 +78,17 @@ def test_measures_resumes_and_shows(model, tmp_path, capsys, figures):
     (less,) = report["differences"]
     assert less["metrics"]["contrast"]["value"] == pytest.approx(guided - plain) and guided != plain
     assert "real images" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_images_are_taken_as_they_are_drawn():
+    """A bar over them goes on with the work."""
+    taken, task = [], Task(Prompts(("",), (None,)), [], None, 0, 2, {})
+    images = (taken.append(i) or i for i in range(5))
+    with patch.object(Task, "_masks", lambda self, batch: [{} for _ in batch]):
+        records = task.records(images)
+        next(records)
+        assert taken == [0, 1]
+        assert [image for image, _ in records] == [1, 2, 3, 4]
 
 
 def test_says_what_an_arm_cannot_do(model, tmp_path, capsys):
