@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 from eval.views import Views
-from tests.benchmarks.gpu_sections import SECTIONS, Bench, Row
+from tests.benchmarks.gpu_bench import Bench, Row
+from tests.benchmarks.gpu_sections import SECTIONS
 from tokenrank_guidance.program import run
 from tokenrank_guidance.provenance import provenance
 from tokenrank_guidance.report import Json, write_json

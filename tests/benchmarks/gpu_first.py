@@ -24,7 +24,7 @@ def step(device: str, small: bool) -> None:
     """A guided step after an unguided one."""
     import torch
 
-    from tests.benchmarks.gpu_sections import Bench
+    from tests.benchmarks.gpu_bench import Bench
     from tests.benchmarks.guided_step import Sampling
 
     print(f"imports\t{time.perf_counter() - BEGAN:.4f}", flush=True)
@@ -105,7 +105,7 @@ def compiled(device: str, small: bool) -> None:
         return [module for module in inside if type(module).__name__ == "BasicTransformerBlock"]
 
     from sag import SelfAttentionGuidance
-    from tests.benchmarks.gpu_sections import Bench
+    from tests.benchmarks.gpu_bench import Bench
     from tests.benchmarks.guided_step import Sampling
 
     half = torch.float16 if device == "cuda" else torch.float32

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from statistics import median
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,11 +18,13 @@ from diffseg import DiffSeg
 from sag import SelfAttentionGuidance
 from sag.mask import salient, score_image
 from sag.scorers import TokenRankScorer
-from tests.benchmarks.guided_step import Sampling, layer_overhead, seen_record, stable_diffusion_unet
+from tests.benchmarks.gpu_bench import Bench, mask_of, random_record
+from tests.benchmarks.gpu_waits import graphs, syncs
+from tests.benchmarks.guided_step import Sampling, layer_overhead, seen_record
 from tests.benchmarks.memory import peak_extra_mib
 from tests.tiny_models import ddim
 from tests.tiny_networks import clip, tokenizer, unet, vae
-from tokenrank_guidance.capture import AttentionRecord, AttentionTap
+from tokenrank_guidance.capture import AttentionRecord
 from tokenrank_guidance.markov import (
     AttentionTransition,
     DenseTransition,
@@ -45,102 +43,7 @@ from tokenrank_guidance.markov.chunked import ChunkedProducts
 from tokenrank_guidance.markov.heads import ROUGH
 from tokenrank_guidance.markov.logits import Logits
 
-RUNS = 20
 FORCED = {"direct": Direct(), "minimal residual": MinimalResidual(), "power iteration": PowerIteration()}
-
-
-@dataclass(frozen=True)
-class Row:
-    what: str
-    value: float | int | str
-    unit: str = "ms"
-
-
-@dataclass
-class Bench:
-    """Where to measure, on what inputs, until when; and what was measured."""
-
-    device: torch.device
-    small: bool
-    seconds: float
-    rows: list[Row] = field(default_factory=list)
-    began: float = field(default_factory=time.perf_counter)
-
-    @property
-    def left(self) -> float:
-        return self.seconds - (time.perf_counter() - self.began)
-
-    def add(self, what: str, value: float | int | str, unit: str = "ms") -> float | int | str:
-        self.rows.append(Row(what, value, unit))
-        return value
-
-    @contextmanager
-    def part(self, what: str) -> Iterator[None]:
-        """What fails in here is noted, and the rest of the section goes on."""
-        try:
-            yield
-        except Exception as error:
-            reason = (str(error).splitlines() or [""])[0][:160]
-            self.add(what, f"{type(error).__name__}: {reason}", "")
-
-    def time(self, what: str, work: Callable[[], object], most: float = 1.5) -> float:
-        """Median milliseconds of `work`, for `most` seconds or `RUNS` runs; -1 and why where it fails."""
-        with self.part(what):
-            value = self.milliseconds(work, most)
-            self.add(what, value)
-            return value
-        return -1.0
-
-    def milliseconds(self, work: Callable[[], object], most: float = 1.5) -> float:
-        work()
-        times: list[float] = []
-        began = time.perf_counter()
-        while len(times) < (2 if self.small else RUNS) and time.perf_counter() - began < most:
-            times.append(self._once(work))
-        return median(times)
-
-    def _once(self, work: Callable[[], object]) -> float:
-        if self.device.type != "cuda":
-            began = time.perf_counter()
-            work()
-            return 1e3 * (time.perf_counter() - began)
-        torch.cuda.synchronize()
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        work()
-        end.record()
-        torch.cuda.synchronize()
-        return start.elapsed_time(end)
-
-    def network(self, dtype: torch.dtype) -> UNet2DConditionModel:
-        if not self.small:
-            return stable_diffusion_unet(str(self.device), dtype)
-        size = unet()
-        size.register_to_config(sample_size=16)
-        return size.eval().to(self.device, dtype)
-
-    @property
-    def precisions(self) -> list[torch.dtype]:
-        return [torch.float32] if self.device.type == "cpu" else [torch.float16, torch.bfloat16]
-
-    def sizes(self, *tokens: int) -> Sequence[int]:
-        return (16, 64) if self.small else tokens
-
-
-def random_record(bench: Bench, tokens: int, dtype: torch.dtype, heads: int = 8) -> AttentionRecord:
-    """As sharp as trained attention often is."""
-    g = torch.Generator().manual_seed(0)
-    q, k = (1.5 * torch.randn(1, heads, tokens, 64, generator=g) for _ in range(2))
-    side = round(tokens**0.5)
-    q, k = q.to(bench.device, dtype), k.to(bench.device, dtype)
-    return AttentionRecord(q, k, 0.125, module="random", grid=(side, tokens // side))
-
-
-def mask_of(record: AttentionRecord, head_weights: Any = "mean") -> Tensor:
-    """From the map to the mask, as guidance does it: the checks are read later."""
-    with deferred_checks():
-        score = score_image([record], TokenRankScorer(head_weights=head_weights))
-    return salient(score, 1.0)
 
 
 @torch.no_grad()
@@ -310,85 +213,6 @@ def _fresh(bench: Bench, names: Sequence[str], most: float) -> None:
                 bench.add(f"{name}: {what}", float(value), "s")
         if process.returncode:
             bench.add(f"{name}: failed", (errors.strip().splitlines() or ["no word"])[-1][:200], "")
-
-
-@torch.no_grad()
-def syncs(bench: Bench) -> None:
-    """How often the host waits from the map to the mask, by size and head weights."""
-    if bench.device.type != "cuda":
-        bench.add("host syncs", "needs a GPU", "")
-        return
-    for dtype in (torch.float16, torch.float32):
-        for tokens in (64, 256, 1024):
-            record = random_record(bench, tokens, dtype)
-            for weights in ("mean", "lambda2"):
-                name = f"{tokens}, {weights}, {str(dtype)[6:]}"
-                with bench.part(name):
-                    mask_of(record, weights)
-                    found = _syncs(lambda record=record, weights=weights: mask_of(record, weights))
-                    bench.add(f"{name}: host syncs, map to mask", len(found), "")
-                    for line in dict.fromkeys(found[:4]):
-                        bench.add(f"{name}: at", line, "")
-    loop = Sampling(bench.network(torch.float16))
-    with SelfAttentionGuidance()(loop):
-        loop.sample(3)
-        bench.add("host syncs in three guided steps", len(_syncs(lambda: loop.sample(3))), "")
-    bench.add("host syncs in three unguided steps", len(_syncs(lambda: loop.sample(3))), "")
-
-
-def _syncs(work: Callable[[], object]) -> list[str]:
-    """Where in the code each sync was."""
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("warn")
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            work()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    found = [one for one in caught if "synchroniz" in str(one.message)]
-    return [f"{os.path.basename(one.filename)}:{one.lineno}" for one in found]
-
-
-@torch.no_grad()
-def graphs(bench: Bench) -> None:
-    """Whether map to mask, and a step with its capture, can be made a CUDA graph; how long a replay takes."""
-    if bench.device.type != "cuda":
-        bench.add("CUDA graph", "needs a GPU", "")
-        return
-    for tokens in (64, 256, 512):
-        record = random_record(bench, tokens, torch.float16)
-        with bench.part(f"{tokens} tokens, map to mask"):
-            _graph(bench, f"{tokens} tokens, map to mask", lambda record=record: mask_of(record))
-    network = bench.network(torch.float16)
-    latents = torch.randn(2, 4, 64, 64, device=bench.device, dtype=torch.float16)
-    text = torch.randn(2, 77, 768, device=bench.device, dtype=torch.float16)
-    t = torch.tensor(500, device=bench.device)
-    tap = AttentionTap(network).attach()
-
-    def step() -> Tensor:
-        network(latents, t, encoder_hidden_states=text)
-        return mask_of(tap.pop()[0].select(slice(1)))
-
-    with bench.part("UNet pass, capture, mask"):
-        _graph(bench, "UNet pass, capture, mask", step)
-    tap.detach()
-    bench.time("UNet pass without a graph", lambda: network(latents, t, encoder_hidden_states=text))
-
-
-def _graph(bench: Bench, what: str, work: Callable[[], Tensor]) -> None:
-    expected = work()
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            work()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        mask = work()
-    bench.time(f"{what}: replay", graph.replay)
-    bench.add(f"{what}: replay gives the same mask", str(bool((mask == expected).all())), "")
 
 
 @torch.no_grad()
