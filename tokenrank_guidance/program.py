@@ -15,6 +15,7 @@ from traceback import clear_frames
 from typing import Any, NoReturn, TextIO
 
 from tokenrank_guidance.errors import TokenRankError
+from tokenrank_guidance.memory import keep_pages
 from tokenrank_guidance.messages import one_line_warnings, say
 
 MISTAKES = (TokenRankError, ValueError, OSError, ImportError, FloatingPointError)
@@ -163,6 +164,7 @@ def results_stream() -> TextIO:
 
 
 def _quietly(work: Callable[[], object]) -> None:
+    keep_pages()
     with results_only():
         from tokenrank_guidance.quiet import quiet_libraries  # brings the libraries
 

@@ -4,8 +4,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tokenrank_guidance.markov import logits
+from tokenrank_guidance.markov.chunked import ChunkedProducts
+from tokenrank_guidance.markov.logits import Logits
 
 SCRIPT = """
 import torch
@@ -60,3 +67,38 @@ def test_scoring_a_guided_step(images):
         "TokenRankScorer()(record)",
     )
     assert peak <= 128
+
+
+class Kernels(TorchDispatchMode):
+    """Counts what is launched; views are not."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_few_kernels_make_the_maps_of_flux_on_a_gpu(mixed, monkeypatch):
+    """24 heads of 4,608 tokens on a GPU of 80 GiB: a hundred launches, of which each takes some µs."""
+    monkeypatch.setattr(logits, "chunk_bytes", lambda device: 80 * 2**30 // logits.CHUNK_SHARE)
+    monkeypatch.setattr(logits, "_bound", lambda q, k, scale: torch.tensor(1.0))  # values are read of it
+    q, k = (torch.empty(24, 4608, 128, device="meta") for _ in range(2))
+    with Kernels() as kernels, torch.no_grad():
+        products = ChunkedProducts(Logits(q, k, 0.1))
+        made = products.mixed(torch.empty(1, 24, device="meta")) if mixed else products.matrix(torch.float32)
+    assert made.shape == (1 if mixed else 24, 4608, 4608)
+    assert kernels.count <= 110
+
+
+def test_chunks_on_a_gpu_are_a_part_of_its_memory(monkeypatch):
+    for gib, mib in ((80, 320), (24, 96), (4, 32)):
+        monkeypatch.setattr(
+            torch.cuda,
+            "get_device_properties",
+            lambda device, gib=gib: SimpleNamespace(total_memory=gib * 2**30),
+        )
+        assert logits.chunk_bytes(torch.device("cuda")) == mib * 2**20

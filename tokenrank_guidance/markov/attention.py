@@ -1,5 +1,7 @@
 """A chain known by its queries and keys."""
 
+from __future__ import annotations
+
 import math
 from functools import cached_property
 
@@ -87,7 +89,7 @@ class AttentionTransition(TransitionOperator):
             query = self._q[..., token, None, :].to(self.dtype) * self._scale
             return (query @ self._k.to(self.dtype).mT).squeeze(-2).softmax(-1)
 
-    def restrict(self, tokens: Int[Tensor, " k"] | Bool[Tensor, " n"]) -> "AttentionTransition":
+    def restrict(self, tokens: Int[Tensor, " k"] | Bool[Tensor, " n"]) -> AttentionTransition:
         """The same queries and keys without the others: softmax over those keys alone."""
         index = token_index(tokens, self.n).to(self.device)
         mask = None if self._mask is None else self._mask.restrict(index)

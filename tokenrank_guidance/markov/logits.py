@@ -13,10 +13,12 @@ from tokenrank_guidance.markov.precision import compute_dtype
 # In one thread of a CPU a chunk should stay in the cache between the four passes over it. Several threads
 # wait for the slowest in each pass, so few large ones cost less: on two cores, one of them busy, a bounce of
 # 8,192 tokens took 12.4, 3.3, 1.2 and 0.85 s by chunks of 1, 4, 16 and 64 MiB (in one thread 0.7, 0.8,
-# 0.85, 0.9). On a GPU launches cost more than passes.
+# 0.85, 0.9). On a GPU launches cost more than passes: there a chunk takes this part of its memory: FLUX's 24
+# heads of 4,608 tokens are 8 chunks where that is 80 GiB, 24 where it is 24 GiB.
 CPU_CHUNK_BYTES = 4 * 2**20
 SHARED_CHUNK_BYTES = 64 * 2**20
 CHUNK_BYTES = 32 * 2**20
+CHUNK_SHARE = 256
 # Up to this many multiplications float64 costs less than asking a device whether it is needed.
 UNASKED_PRODUCTS = 2**28
 # A float32 logit of this size is off by up to 3e-5, and so is its probability; larger ones take float64.
@@ -71,11 +73,14 @@ class Logits:
                 yield chains, span, out
 
     def _chunk_shape(self) -> tuple[int, int]:
-        most_rows = max(1, _chunk_bytes(self.q.device) // (self.n * self.q.element_size()))
+        most_rows = max(1, chunk_bytes(self.q.device) // (self.n * self.q.element_size()))
         return min(self.chains, max(1, most_rows // self.n)), min(self.n, most_rows)
 
 
-def _chunk_bytes(device: torch.device) -> int:
+def chunk_bytes(device: torch.device) -> int:
+    """How many bytes of logits are made at a time on a device."""
+    if device.type == "cuda":
+        return max(CHUNK_BYTES, torch.cuda.get_device_properties(device).total_memory // CHUNK_SHARE)
     if device.type != "cpu":
         return CHUNK_BYTES
     return CPU_CHUNK_BYTES if torch.get_num_threads() == 1 else SHARED_CHUNK_BYTES

@@ -1,5 +1,7 @@
 """How the damped chain is brought to its fixed point."""
 
+from __future__ import annotations
+
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
