@@ -49,6 +49,7 @@ class Row:
     speedup: float | None
     steps: int
     extra_mib: float | None
+    threads: int = 1
 
 
 def main(argv: Sequence[str]) -> None:
@@ -59,16 +60,17 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--groups", nargs="+", default=list(BASELINE), choices=list(BASELINE))
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="NAME")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", nargs="+", type=int, default=[1])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--out", type=Path, default=Path("chain_benchmark"))
     options = parser.parse_args(argv)
-    torch.set_num_threads(options.threads)
     rows: list[Row] = []
-    for group in measure_all(options):
-        rows += group
-        save(rows, options)  # each time, so that an interrupted run keeps what it has
+    for threads in options.threads:
+        torch.set_num_threads(threads)
+        for group in measure_all(options):
+            rows += group
+            save(rows, options)  # each time, so that an interrupted run keeps what it has
     print(f"\nsaved {options.out / REPORT}")
 
 
@@ -113,7 +115,9 @@ def measure(name: str, methods: dict[str, Method], pair: Pair, rounds: int) -> l
     for title in methods:
         steps, extra = first[title]
         group = methods[title].group
-        row = Row(name, heads, n, group, title, median(times[title]), None, steps, extra)
+        row = Row(
+            name, heads, n, group, title, median(times[title]), None, steps, extra, torch.get_num_threads()
+        )
         baseline = times.get(BASELINE[group])
         if baseline:
             ratios = [theirs / own for theirs, own in zip(baseline, times[title], strict=True)]
@@ -180,7 +184,8 @@ def times(report: Json) -> str:
     cells: dict[str, Json] = {}
     for row in report["results"]:
         steps = f" ({row['steps']} products)" if row["steps"] > 0 else ""
-        column = f"{row['input']}, {row['heads']} × {row['n']:,}"
+        threads = f", {row['threads']} threads" if row["threads"] > 1 else ""
+        column = f"{row['input']}, {row['heads']} × {row['n']:,}{threads}"
         cells.setdefault(row["method"], {"ms": row["method"]})[column] = f"{1000 * row['seconds']:.3g}{steps}"
     columns = dict.fromkeys(column for row in cells.values() for column in row)
     return markdown_table([*cells.values()], tuple(columns))
@@ -192,7 +197,8 @@ def figure_of(report: Json) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    rows = [Row(**row) for row in report["results"]]
+    every = [Row(**row) for row in report["results"]]
+    rows = [row for row in every if row.threads == every[0].threads]
     groups = [group for group in BASELINE if any(row.group == group for row in rows)]
     inputs = list(dict.fromkeys(row.input for row in rows))
     figure = Figure((4.2 * len(inputs) + 2.6, 3.6 * len(groups)), layout="constrained")
