@@ -17,6 +17,7 @@ from tokenrank_guidance.markov.composite import MixtureTransition, RestrictedTra
 from tokenrank_guidance.markov.deferred import DeferredChecks, deferred_checks, require
 from tokenrank_guidance.markov.dense import DenseTransition
 from tokenrank_guidance.markov.direct import DIRECT_TOKENS, Direct
+from tokenrank_guidance.markov.factored import FactoredTransition
 from tokenrank_guidance.markov.heads import HeadWeights, lambda2_head_weights, mix_heads
 from tokenrank_guidance.markov.krylov import Arnoldi
 from tokenrank_guidance.markov.operator import TransitionOperator
@@ -42,6 +43,7 @@ __all__ = [
     "DenseTransition",
     "Direct",
     "Eigvals",
+    "FactoredTransition",
     "FusedTransition",
     "HeadWeights",
     "Iteration",

@@ -68,6 +68,10 @@ class TransitionOperator(ABC):
         """Whether the matrices are in memory, or may be."""
         return False
 
+    def condensed(self) -> "TransitionOperator":
+        """A smaller chain with the same eigenvalues but for zeros, where there is one; else the chain."""
+        return self
+
     @property
     def n(self) -> int:
         """Number of tokens."""

@@ -84,7 +84,7 @@ def solve_second_eigenvalue(
     one of these for small chains in memory, by `spectrum_solver`. ``ValueError`` for another solver.
     Source: Stewart 2001 (Krylov-Schur), Wu and Simon 2000 (thick restart); arXiv 2507.17657.
     """
-    operator = as_operator(maps)
+    operator = as_operator(maps).condensed()
     if solver == "auto":
         solver = spectrum_solver(operator, Arnoldi())
     if isinstance(solver, Eigvals):
@@ -101,7 +101,7 @@ def solve_second_eigenvalue(
 
 def spectrum_solver(operator: TransitionOperator, iterated: Arnoldi) -> SpectrumSolver:
     """The way that takes the least time for this chain, by its size, its device and what it may hold."""
-    device = operator.device.type
+    operator, device = operator.condensed(), operator.device.type
     if operator.holds_matrices and operator.n <= EIGVALS_TOKENS.get(device, 0):
         return Eigvals()
     if operator.holds_matrices and operator.n <= SQUARING_TOKENS.get(device, 0):
