@@ -13,9 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sag.agreement import Mark, Step
+from sag.angles import denoisers
 from sag.call import DenoiserCall
 from sag.caller import Caller
 from tokenrank_guidance.errors import UnsupportedError
+from tokenrank_guidance.families.registry import guidable
 
 STEPPED = ("model_output", "timestep", "sample")
 RESCALES = ("guidance_rescale", "cfg_normalization", "enable_cfg_renorm")
@@ -50,7 +52,7 @@ class Contract:
         self._scheduler: Any = None
         self._before: Callable[..., Any] | None = None
         self._name = ""
-        self._rescaled = False
+        self._rescaled = self._angles = False
 
     @property
     def open(self) -> bool:
@@ -105,7 +107,7 @@ class Contract:
         )
 
     def _watch(self, caller: Caller) -> None:
-        self._name = type(caller.pipe).__name__
+        self._name, self._angles = type(caller.pipe).__name__, guidable(caller.pipe).angles
         # Without a step to end at, dual numbers would go on into networks that know none.
         if caller.steps and not torch.is_inference_mode_enabled() and forward_ad._current_level < 0:
             self._level = forward_ad.enter_dual_level()
@@ -129,23 +131,26 @@ class Contract:
         try:
             if not isinstance(model_output, Tensor) or not isinstance(sample, Tensor):
                 self._refuse(f"its scheduler is given {type(model_output).__name__}, no tensor")
+            output, plain = model_output, model_output
+            if self._angles:
+                output, sample = denoisers(output, sample, timestep, scheduler.config.sigma_data)
             if self._level is not None:
-                model_output, tangent = forward_ad.unpack_dual(model_output)
-                model_output = model_output.detach()
+                plain = forward_ad.unpack_dual(model_output).primal.detach()
+                output, tangent = forward_ad.unpack_dual(output)
         finally:
             self.close()
         scales = hasattr(scheduler, "scale_model_input")
         if not step.was_given(scheduler.scale_model_input(sample, timestep) if scales else sample):
             self._refuse(NOT_GIVEN)
         if self._rescaled and step.columns > 1:  # of one output alone there is nothing to rescale
-            return model_output
-        if tangent is None and not step.combines(model_output):
+            return plain
+        if tangent is None and not step.combines(output):
             self._refuse(NOT_FOUND)
         if tangent is not None and not step.moved(tangent):
             self._refuse(
                 f"{NOT_COMBINED}: of what is added to all of them, {step.share(tangent):.3g} comes out"
             )
-        return model_output
+        return plain
 
     def _refuse(self, why: str) -> NoReturn:
         raise UnsupportedError(f"cannot guide {self._name}: {why}")

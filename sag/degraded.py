@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from sag.angles import rectified
 from sag.caches import OwnCaches
 from sag.call import DenoiserCall
 from sag.contrast import keep_contrast
@@ -60,6 +61,8 @@ class DegradedPass:
         score = self._score = self._scored(call, step)
         mask = MASKS[self.settings.mask](score, self.settings.threshold)
         level = noise_level(scheduler, step)
+        if call.angles:
+            level = rectified(level)
         grid = (mask.shape[-2], mask.shape[-1])
         clean, noise = _split(call, level)
         degraded = renoise(self._blur(call, clean, mask, grid), noise, level)

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sag.angles import angle
 from sag.call import Channels, DenoiserCall, Given, Output
 from sag.caller import Caller, running_calls
 from sag.contract import Contract
@@ -21,7 +22,7 @@ from tokenrank_guidance.capture import AttentionTap, is_unwatched
 from tokenrank_guidance.capture.eager import eager
 from tokenrank_guidance.components import compiled_denoiser
 from tokenrank_guidance.errors import UnsupportedError
-from tokenrank_guidance.families.calling import Calling
+from tokenrank_guidance.families.calling import Calling, Habits
 from tokenrank_guidance.families.registry import calling_of, guidable
 
 
@@ -80,8 +81,7 @@ class GuidanceHook:
         inputs = given.named(module)
         scheduler = caller.pipe.scheduler
         self._notice_new_run(caller)
-        timestep = scalar_timestep(inputs["timestep"], self.calling.timestep_scale)
-        step = sampling_step(scheduler, timestep + self.calling.timestep_offset)
+        step = sampling_step(scheduler, self._timestep(module, inputs, guidable(caller.pipe)))
         self._notice_new_step(step)
         if not self.settings.guides(step.number, step.total):
             return None
@@ -103,6 +103,15 @@ class GuidanceHook:
         running = (one.pipe for one in callers if any(one.pipe is pipe for pipe in guided))
         return callers[0] if next(running, None) is self.pipe else None
 
+    def _timestep(self, module: nn.Module, inputs: Mapping[str, Any], habits: Habits) -> float:
+        """The scheduler's timestep of a denoiser's."""
+        calling = self.calling
+        timestep = scalar_timestep(inputs["timestep"], calling.timestep_scale) + calling.timestep_offset
+        if habits.angles:
+            return angle(timestep)
+        config: Any = module.config
+        return timestep / (config[calling.timestep_entry] if calling.timestep_entry else 1.0)
+
     def _taken_apart(self, caller: Caller, module: nn.Module, given: Given, output: Output) -> DenoiserCall:
         """The call with its parts and noisy channels; UnsupportedError where it cannot be guided."""
         name, inputs = type(caller.pipe).__name__, given.named(module)
@@ -123,6 +132,7 @@ class GuidanceHook:
             parts_of(caller, self.calling, len(latents)),
             Channels(0),
             compiled_denoiser(caller.pipe, module),
+            angles=habits.angles,
         )
         channels = channels_of(self.calling, latents, whole.raw, caller.tensor(habits.sample))
         return replace(whole, channels=Channels(channels, habits.noisy_last))

@@ -91,6 +91,7 @@ ENCODERS: dict[str, Callable[[Any, Arguments], Arguments]] = {
     "flux2-klein": _flux2,
     "auraflow": _masked,
     "lumina2": _masked,
+    "sana": _masked,
 }
 CLASSES = {
     "UNet2DConditionModel": "sd",
@@ -101,6 +102,7 @@ CLASSES = {
     "Flux2Transformer2DModel": "flux2",
     "AuraFlowTransformer2DModel": "auraflow",
     "Lumina2Transformer2DModel": "lumina2",
+    "SanaTransformer2DModel": "sana",
 }
 
 

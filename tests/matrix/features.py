@@ -21,6 +21,7 @@ from diffusers import FirstBlockCacheConfig, PyramidAttentionBroadcastConfig
 from torch import nn
 
 from sag import SelfAttentionGuidance
+from tests.matrix import sana
 from tests.matrix.beside import WITHOUT_CFG
 from tests.matrix.embeddings import ENCODERS, prompt_embeddings
 from tests.matrix.rows import Arguments, Row
@@ -34,7 +35,7 @@ LATER_CFG = ("qwen", "flux2-klein", "auraflow", "hunyuan", "kandinsky", "kandins
 LATER_LORA = ("qwen", "flux2", "flux2-klein", "auraflow", "lumina2")
 WITH_LORA = (*UNETS, "sd3", "flux")
 INTERRUPTIBLE = ("qwen", "flux2", "flux2-klein", "hunyuan", "kandinsky5")
-LATER = (*LATER_CFG, "flux2")
+LATER = (*LATER_CFG, "flux2", "sana")
 EARLY = (*LATENT, "ddpm")
 BESIDE = "beside"
 EVERY = (*EARLY, *LATER)
@@ -45,6 +46,8 @@ VALUEWISE = ("SemanticStableDiffusion", "StableDiffusionSafe")  # weights that l
 LORA_SCALE = 0.5
 KANDINSKY = ("KandinskyV22", "KandinskyV22Inpaint")  # fail at it without guidance
 DUAL = ("StableDiffusion3", "StableDiffusion3Img2Img", "StableDiffusion3ControlNet")  # attention
+ALONE = (*WITHOUT_CFG, *sana.WITHOUT_CFG)  # guide by no second half
+PAG = ("SanaPAG, pag_scale 0",)  # has no arguments for attention
 ADAPTER = ("StableDiffusionAdapter",)  # an older call, with fewer arguments
 
 
@@ -279,7 +282,7 @@ def deep_cache(pipe: Any) -> Any:
 
 FEATURES: dict[str, Feature] = {
     "plain": Feature(ALL, call=lambda call: replace(call, cfg=False)),
-    "CFG, negative prompt": Feature((*LATENT, *LATER_CFG, BESIDE), without=WITHOUT_CFG),
+    "CFG, negative prompt": Feature((*LATENT, *LATER_CFG, "sana", BESIDE), without=ALONE),
     "two prompts, two images each": Feature(
         ALL,
         call=lambda call: replace(call, batch=2, images_per_prompt=2),
@@ -289,7 +292,7 @@ FEATURES: dict[str, Feature] = {
     "bf16": Feature(ALL, cast(torch.bfloat16)),
     "fp16": Feature(prepare=cast(torch.float16)),
     "LoRA, scale 0.5": Feature(
-        (*UNETS, "sd3", "flux", "qwen", "flux2", "flux2-klein"), add_lora, scaled_lora
+        (*UNETS, "sd3", "flux", "qwen", "flux2", "flux2-klein", "sana"), add_lora, scaled_lora, without=PAG
     ),
     "LoRA, fused": Feature(WITH_LORA, fuse_lora),
     "textual inversion": Feature(UNETS, add_textual_inversion, with_learned_word, without=ADAPTER),
@@ -307,7 +310,7 @@ FEATURES: dict[str, Feature] = {
         without=ADAPTER,
     ),
     "interrupt": Feature(
-        (*UNETS, "sd3", "flux", *INTERRUPTIBLE),
+        (*UNETS, "sd3", "flux", "sana", *INTERRUPTIBLE),
         arguments=lambda pipe, given: given | {"callback_on_step_end": stop_after_two},
         without=ADAPTER,
     ),

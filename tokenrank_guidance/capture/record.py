@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from tokenrank_guidance.markov import AttentionTransition
+from tokenrank_guidance.markov import AttentionTransition, TransitionOperator
 
 Subset = Literal["all", "image", "text", "class+image"]
 EVERYTHING = slice(None)
@@ -60,8 +60,8 @@ class AttentionRecord:
         return self.q.shape[2]
 
     def __repr__(self) -> str:
-        size = f"batch={self.batch}, heads={self.heads}, tokens={self.tokens}"
-        return f"AttentionRecord({self.module!r}, {size}, grid={self.grid}, {self.q.dtype}, {self.q.device})"
+        name, size = type(self).__name__, f"batch={self.batch}, heads={self.heads}, tokens={self.tokens}"
+        return f"{name}({self.module!r}, {size}, grid={self.grid}, {self.q.dtype}, {self.q.device})"
 
     def maps(self) -> Float[Tensor, "batch heads tokens tokens"]:
         """The dense row-stochastic map, in float32 or better; no autocast lowers it.
@@ -77,7 +77,7 @@ class AttentionRecord:
             return logits.masked_fill(~self.mask, -torch.inf).softmax(-1)
         return (logits + self.mask.to(dtype)).softmax(-1)
 
-    def transition(self, tokens: Subset = "all", memory: int | None = None) -> AttentionTransition:
+    def transition(self, tokens: Subset = "all", memory: int | None = None) -> TransitionOperator:
         """The map as a Markov chain over `tokens`: softmax over their keys alone.
 
         That equals restricting the whole chain and renormalising its rows. The chain holds matrices where
@@ -96,16 +96,16 @@ class AttentionRecord:
             return self
         chosen = self._spans(tokens)
         has_class, has_image = tokens == "class+image", tokens != "text"
-        return AttentionRecord(
+        return replace(
+            self,
             q=_take(self.q, 2, chosen),
             k=_take(self.k, 2, chosen),
-            scale=self.scale,
             mask=_restrict_mask(self.mask, chosen),
-            module=self.module,
             grid=self.grid if has_image else None,
             image=slice(int(has_class), None) if has_image else slice(0, 0),
             text=EVERYTHING if tokens == "text" else None,
             class_token=0 if has_class else None,
+            registers=None,
         )
 
     def _spans(self, tokens: Subset) -> list[slice]:

@@ -25,6 +25,9 @@ COMPILED = (
     "or run it under torch.compiler.set_stance('force_eager')"
 )
 
+SOFTMAX = "torch's scaled_dot_product_attention"
+LINEAR = "torch's matmul twice, as linear attention does"
+
 
 class AttentionTap:
     """Records the chosen self-attention layers of `model` whenever it runs between `attach` and `detach`.
@@ -168,7 +171,8 @@ class AttentionTap:
             self._blind.pop(layer, None)
             self._take(layer, record)
         elif output is not None:  # None: the layer raised
-            self._blind[layer] = _reason(self.model, module, watch.refused)
+            wanted = LINEAR if layer in watch.spans and watch.spans[layer].linear else SOFTMAX
+            self._blind[layer] = _reason(self.model, module, watch.refused, wanted)
 
     def _take(self, layer: str, record: AttentionRecord) -> None:
         self._taken.append((layer, self._reduce(record) if self._reduce else record))
@@ -177,10 +181,10 @@ class AttentionTap:
             del self._taken[own[0]]
 
 
-def _reason(model: nn.Module, module: nn.Module, refused: str | None) -> str:
+def _reason(model: nn.Module, module: nn.Module, refused: str | None, wanted: str) -> str:
     if refused and hasattr(model, "_tome_info"):
         return f"attends to merged tokens ({refused}): choose a layer that token merging (ToMe) leaves whole"
     if refused:
         return f"made an attention call of another size ({refused})"
     ran = type(getattr(module, "processor", module)).__name__
-    return f"ran with {ran}, which did not call torch's scaled_dot_product_attention"
+    return f"ran with {ran}, which did not call {wanted}"

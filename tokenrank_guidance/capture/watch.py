@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode, _push_mode
 
+from tokenrank_guidance.capture.linear import LinearAttentionRecord, LinearProducts
 from tokenrank_guidance.capture.record import AttentionRecord
 from tokenrank_guidance.families.tokens import TokenSpans
 
@@ -46,6 +47,8 @@ def read_call(
 class Watch(TorchFunctionMode):
     """A torch function mode that keeps the first fitting attention call between `enter` and `leave`.
 
+    That is a call of `scaled_dot_product_attention`, or where `spans` say linear, two of `matmul`.
+
     One belongs to one thread, because torch's mode stacks do. `spans` holds, by layer name, what each layer's
     call must look like in the running pass; `refused` is the shape of a call that did not fit.
     """
@@ -58,12 +61,19 @@ class Watch(TorchFunctionMode):
         self.call: AttentionCall | None = None
         self.refused: str | None = None
         self._below: list[TorchFunctionMode] = []
+        self._products = LinearProducts()
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if func is scaled_dot_product_attention and self.layer in self.spans and self.call is None:
-            self._look(read_call(*args, **kwargs), self.spans[self.layer])
-        return func(*args, **kwargs)
+        spans = self.spans.get(self.layer) if self.layer is not None and self.call is None else None
+        if spans is not None and not spans.linear and func is scaled_dot_product_attention:
+            self._look(read_call(*args, **kwargs), spans)
+        made = func(*args, **kwargs)
+        if spans is not None and spans.linear:
+            pair = self._products.read(func, args, made)
+            if pair is not None:
+                self._look(AttentionCall(*pair, None, 1.0), spans)
+        return made
 
     def _look(self, call: AttentionCall, spans: TokenSpans) -> None:
         # A processor may make a second call, as IP-Adapters do for their own keys: only the map itself fits.
@@ -90,7 +100,8 @@ class Watch(TorchFunctionMode):
         spans, mask = self.spans[layer], call.mask
         if spans.starts is not None:
             q, k, mask = _rolled(q, spans.starts, -2), _rolled(k, spans.starts, -2), _rolled_mask(mask, spans)
-        return AttentionRecord(
+        kind = LinearAttentionRecord if spans.linear else AttentionRecord
+        return kind(
             q,
             k,
             call.scale,
@@ -111,6 +122,7 @@ class Watch(TorchFunctionMode):
         stack = _get_current_function_mode_stack()
         stray = _stray(stack, self._below) if self.layer is not None and self not in stack else None
         self.layer = self.call = None
+        self._products.clear()
         kept = [mode for mode in stack if mode is not stray and not _is_done(mode)]
         if len(kept) == len(stack):
             return

@@ -30,12 +30,13 @@ class Calling:
     """How a denoiser class is called.
 
     `sample` is the name of its first argument; `channel_axis` holds the latent channels in input and output;
-    its timestep argument times `timestep_scale` plus `timestep_offset` is the scheduler's, which is given its
-    output times `sign`. Where a batch holds both halves of classifier-free guidance, `unconditional` (0 or 1)
-    is the half without the prompt; `prompt_first`, whether its pipelines make two calls instead, the prompt's
-    first. `edit` applies a function of latent images to a sample. `refused` tells, of (denoiser, inputs by
-    name), why a call cannot be guided, empty where it can. `renormalises`: its pipelines give each token or
-    row what classifier-free guidance made of it the length that it had under the prompt.
+    its timestep argument times `timestep_scale` plus `timestep_offset` is the scheduler's, or that times the
+    number of its configuration which `timestep_entry` names; the scheduler is given its output times `sign`.
+    Where a batch holds both halves of classifier-free guidance, `unconditional` (0 or 1) is the half without
+    the prompt; `prompt_first`, whether its pipelines make two calls instead, the prompt's first. `edit`
+    applies a function of latent images to a sample. `refused` tells, of (denoiser, inputs by name), why a
+    call cannot be guided, empty where it can. `renormalises`: its pipelines give each token or row what
+    classifier-free guidance made of it the length that it had under the prompt.
     """
 
     sample: str = "hidden_states"
@@ -44,6 +45,7 @@ class Calling:
     channel_axis: int = 1
     timestep_scale: float = 1.0
     timestep_offset: float = 0.0
+    timestep_entry: str = ""
     sign: Literal[1, -1] = 1
     edit: Callable[[Tensor, Grid, Edit], Tensor] = edit_image
     refused: Callable[[nn.Module, Inputs], str] = no_reason
@@ -61,6 +63,8 @@ class Habits:
     its timesteps in the local variable of that name.
     `mask`: beside the latents its denoiser may take a mask, a number for each of the "latents" or "pixels",
     and the latents of the masked picture. `draws_alone`: it draws without the picture that it takes, too.
+    `angles`: its scheduler steps angles t (TrigFlow), its denoiser predicts rectified flow at
+    σ = sin t / (sin t + cos t).
     `refused` says why it cannot be guided, empty where it can.
     """
 
@@ -71,4 +75,5 @@ class Habits:
     copies: bool = False
     mask: Literal["", "latents", "pixels"] = ""
     draws_alone: bool = False
+    angles: bool = False
     refused: str = ""

@@ -1,7 +1,6 @@
 """Denoisers of diffusers that are not read here, and why: for each class, a reason that is its own."""
 
 NO_LAYOUT = "where its image tokens are is not known here yet"
-LINEAR = "its self-attention is linear, with no map to capture: relu(q)·relu(k)ᵀ is not read as a chain yet"
 VIDEO = "its latents have a time axis, which guidance does not blur yet"
 FRAMES_AS_IMAGES = "its frames share the batch axis, which guidance reads as images"
 SOUND = "it makes sound, whose tokens are no grid of an image"
@@ -38,7 +37,6 @@ REFUSED: dict[str, str] = {
     **dict.fromkeys(VIDEO_DENOISERS, VIDEO),
     **dict.fromkeys(WITHOUT_LAYOUT, NO_LAYOUT),
     **dict.fromkeys(SOUND_DENOISERS, SOUND),
-    "SanaTransformer2DModel": LINEAR,
     "UNetMotionModel": FRAMES_AS_IMAGES,
     "Transformer2DModel": DISCRETE,
     "UVit2DModel": DISCRETE,

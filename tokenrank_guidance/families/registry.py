@@ -8,7 +8,7 @@ from torch import nn
 
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
-from tokenrank_guidance.families import auraflow, dit, flux, kandinsky, lumina, qwen, sd3, unet, vits
+from tokenrank_guidance.families import auraflow, dit, flux, kandinsky, lumina, qwen, sana, sd3, unet, vits
 from tokenrank_guidance.families.calling import Calling, Habits
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.picture import Picture
@@ -18,7 +18,7 @@ from tokenrank_guidance.families.words import Words
 
 FAMILIES: list[Family] = [
     family
-    for module in (unet, dit, sd3, flux, qwen, auraflow, lumina, kandinsky, vits)
+    for module in (unet, dit, sd3, flux, qwen, auraflow, lumina, kandinsky, sana, vits)
     for family in module.FAMILIES
 ]
 USUAL = Habits()

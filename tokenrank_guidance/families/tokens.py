@@ -17,7 +17,8 @@ class TokenSpans:
 
     `prompt_keys`: keys before the tokens' own that no token stands for, as where a prompt has keys alone.
     `starts`: where each image's own tokens start, if they differ in a batch; all else is said of the order
-    that begins with them and ends with what came before.
+    that begins with them and ends with what came before. `linear`: weights are products of queries and keys
+    that are not negative, each row over its sum, where else they are a softmax.
     """
 
     total: int
@@ -28,6 +29,7 @@ class TokenSpans:
     registers: slice | None = None
     prompt_keys: int = 0
     starts: tuple[int, ...] | None = None
+    linear: bool = False
 
 
 @dataclass(frozen=True)
