@@ -3,6 +3,13 @@
 NO_LAYOUT = "where its image tokens are is not known here yet"
 VIDEO = "its latents have a time axis, which guidance does not blur yet"
 FRAMES_AS_IMAGES = "its frames share the batch axis, which guidance reads as images"
+ROTATED = (
+    "its linear attention turns queries and keys by their places after rectifying them: its weights have "
+    "both signs, and are no probabilities"
+)
+RECURRENT = (
+    "most of its self-attention is recurrent (a gated delta rule): no map of it is a chain over tokens"
+)
 SOUND = "it makes sound, whose tokens are no grid of an image"
 DISCRETE = "it predicts classes of image tokens, not noise"
 VIDEO_DENOISERS = (
@@ -37,6 +44,8 @@ REFUSED: dict[str, str] = {
     **dict.fromkeys(VIDEO_DENOISERS, VIDEO),
     **dict.fromkeys(WITHOUT_LAYOUT, NO_LAYOUT),
     **dict.fromkeys(SOUND_DENOISERS, SOUND),
+    "SanaVideoTransformer3DModel": ROTATED,
+    "SanaWMTransformer3DModel": RECURRENT,
     "UNetMotionModel": FRAMES_AS_IMAGES,
     "Transformer2DModel": DISCRETE,
     "UVit2DModel": DISCRETE,
