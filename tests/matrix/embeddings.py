@@ -80,6 +80,12 @@ def _flux2(pipe: Any, given: Arguments) -> Arguments:
     return _halves(pipe, given, ("prompt_embeds",), **{name: given[name] for name in names})
 
 
+def _sana(pipe: Any, given: Arguments) -> Arguments:
+    if "negative_prompt" in given:
+        return _masked(pipe, given)
+    return _halves(pipe, given, MASKED[:2], max_sequence_length=given["max_sequence_length"])  # Sprint
+
+
 ENCODERS: dict[str, Callable[[Any, Arguments], Arguments]] = {
     "sd": _sd,
     "sdxl": _sdxl,
@@ -91,7 +97,7 @@ ENCODERS: dict[str, Callable[[Any, Arguments], Arguments]] = {
     "flux2-klein": _flux2,
     "auraflow": _masked,
     "lumina2": _masked,
-    "sana": _masked,
+    "sana": _sana,
 }
 CLASSES = {
     "UNet2DConditionModel": "sd",
