@@ -31,6 +31,7 @@ from tests.matrix.building import (
     square_unet,
     variant,
 )
+from tests.matrix.consistency import CONSISTENCY_ROWS
 from tests.matrix.later import LATER_ROWS
 from tests.matrix.sana import SANA_ROWS
 from tests.tiny_models import PROMPT, denoiser, pipeline
@@ -155,6 +156,7 @@ ROWS: dict[str, Row] = (
     | BESIDE_ROWS
     | LATER_ROWS
     | SANA_ROWS
+    | CONSISTENCY_ROWS
 )
 
 __all__ = ["PROMPT", "ROWS", "STEPS", "Arguments", "Row", "quiet", "run", "seeded", "variant"]
