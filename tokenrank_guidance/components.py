@@ -42,7 +42,10 @@ def autoencoder_of(pipe: Any) -> Any | None:
 def pixels_per_latent(pipe: Any) -> int:
     """How many pixels a side of a latent stands for."""
     vae = autoencoder_of(pipe)
-    return 1 if vae is None else 2 ** (len(vae.config.block_out_channels) - 1)
+    if vae is None:
+        return 1
+    blocks = getattr(vae.config, "block_out_channels", None) or vae.config.encoder_block_out_channels  # DC-AE
+    return 2 ** (len(blocks) - 1)
 
 
 def native_resolution(pipe: Any) -> int:

@@ -14,8 +14,10 @@ from tests.matrix.building import run
 from tests.matrix.sana import SANA_ROWS
 from tests.tiny_models import Call
 from tokenrank_guidance import AttentionTap, capture, multi_bounce, tokenrank
+from tokenrank_guidance.components import native_resolution, pixels_per_latent
 from tokenrank_guidance.errors import CaptureError, UnsupportedError
 from tokenrank_guidance.markov import FactoredTransition
+from tokenrank_guidance.sizes import size_step
 
 MIDDLE = "transformer_blocks.1.attn1"
 
@@ -186,6 +188,11 @@ def test_guidances_clean_estimate_is_the_schedulers_own(name, monkeypatch):
         torch.testing.assert_close(clean * unit, own, atol=2e-5, rtol=1e-4)
     timesteps = pipe.scheduler.timesteps.tolist()[-len(found) - (unit != 1) :]
     assert [step.timestep for step in guidance.steps] == timesteps[: len(found)]
+
+
+def test_sizes_are_read_off_its_own_autoencoder():
+    pipe = SANA_ROWS["Sana"].build()
+    assert (pixels_per_latent(pipe), size_step(pipe), native_resolution(pipe)) == (4, 4, 32)
 
 
 def doubled(module, args, output):
