@@ -64,7 +64,7 @@ class GuidanceHook:
         self.strangers += not own
         self.tap.muted = not own
         self._given = given = Given.take(args, kwargs) if own else None
-        if given is not None and self._contract.passed(given.named(module)[self.calling.sample]):
+        if given is not None and self._contract.open and self._contract.passed(self._sample(module, given)):
             self._contract.give_up()
 
     def __call__(
@@ -80,7 +80,7 @@ class GuidanceHook:
         inputs = given.named(module)
         scheduler = caller.pipe.scheduler
         self._notice_new_run(caller)
-        timestep = scalar_timestep(inputs["timestep"], self.calling.timestep_scale)
+        timestep = scalar_timestep(inputs[self.calling.time], self.calling.timestep_scale)
         step = sampling_step(scheduler, timestep + self.calling.timestep_offset)
         self._notice_new_step(step)
         if not self.settings.guides(step.number, step.total):
@@ -95,6 +95,9 @@ class GuidanceHook:
     def close(self) -> None:
         """Take off what an interrupted run left."""
         self._contract.close()
+
+    def _sample(self, module: nn.Module, given: Given) -> Float[Tensor, "batch *in"]:
+        return self.calling.holding.read(given.named(module)[self.calling.sample])
 
     def _find_caller(self, module: nn.Module) -> Caller | None:
         """The pipeline to ask, if this call is part of a call of `pipe`, and of no guided one inside it."""
@@ -114,7 +117,7 @@ class GuidanceHook:
         why = self.calling.refused(module, inputs)
         if why:
             raise UnsupportedError(f"{name} {why}")
-        habits, latents = guidable(caller.pipe), inputs[self.calling.sample]
+        habits, latents = guidable(caller.pipe), self._sample(module, given)
         whole = DenoiserCall(
             module,
             self.calling,
