@@ -78,6 +78,9 @@ class GuidanceHook:
         caller, given, self._given = self._find_caller(module), self._given, None
         assert caller is not None
         inputs = given.named(module)
+        why = self.calling.refused(module, inputs)
+        if why:  # of calls, too, that belong to no step
+            raise UnsupportedError(f"{type(caller.pipe).__name__} {why}")
         scheduler = caller.pipe.scheduler
         self._notice_new_run(caller)
         timestep = scalar_timestep(inputs[self.calling.time], self.calling.timestep_scale)
@@ -97,7 +100,8 @@ class GuidanceHook:
         self._contract.close()
 
     def _sample(self, module: nn.Module, given: Given) -> Float[Tensor, "batch *in"]:
-        return self.calling.holding.read(given.named(module)[self.calling.sample])
+        inputs = given.named(module)
+        return self.calling.holding.read(inputs[self.calling.sample], inputs)
 
     def _find_caller(self, module: nn.Module) -> Caller | None:
         """The pipeline to ask, if this call is part of a call of `pipe`, and of no guided one inside it."""
@@ -108,15 +112,12 @@ class GuidanceHook:
 
     def _taken_apart(self, caller: Caller, module: nn.Module, given: Given, output: Output) -> DenoiserCall:
         """The call with its parts and noisy channels; UnsupportedError where it cannot be guided."""
-        name, inputs = type(caller.pipe).__name__, given.named(module)
+        name = type(caller.pipe).__name__
         if getattr(caller.pipe, "do_perturbed_attention_guidance", False):
             raise UnsupportedError(
                 f"{name} perturbs attention in a part of its batch, by processors that cut guidance's extra "
                 "pass in the same way: guide with it or with this, calling it with pag_scale=0"
             )
-        why = self.calling.refused(module, inputs)
-        if why:
-            raise UnsupportedError(f"{name} {why}")
         habits, latents = guidable(caller.pipe), self._sample(module, given)
         whole = DenoiserCall(
             module,
