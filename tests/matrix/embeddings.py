@@ -80,6 +80,19 @@ def _flux2(pipe: Any, given: Arguments) -> Arguments:
     return _halves(pipe, given, ("prompt_embeds",), **{name: given[name] for name in names})
 
 
+def _z_image(pipe: Any, given: Arguments) -> Arguments:
+    """Lists; Omni's row has nothing else."""
+    if "prompt" not in given:
+        return given
+    both = pipe.encode_prompt(
+        given["prompt"],
+        negative_prompt=given["negative_prompt"],
+        do_classifier_free_guidance=given["negative_prompt"] is not None,
+        max_sequence_length=given["max_sequence_length"],
+    )
+    return dict(zip(("prompt_embeds", "negative_prompt_embeds"), both, strict=True))
+
+
 ENCODERS: dict[str, Callable[[Any, Arguments], Arguments]] = {
     "sd": _sd,
     "sdxl": _sdxl,
@@ -91,6 +104,7 @@ ENCODERS: dict[str, Callable[[Any, Arguments], Arguments]] = {
     "flux2-klein": _flux2,
     "auraflow": _masked,
     "lumina2": _masked,
+    "zimage": _z_image,
 }
 CLASSES = {
     "UNet2DConditionModel": "sd",
@@ -101,6 +115,7 @@ CLASSES = {
     "Flux2Transformer2DModel": "flux2",
     "AuraFlowTransformer2DModel": "auraflow",
     "Lumina2Transformer2DModel": "lumina2",
+    "ZImageTransformer2DModel": "zimage",
 }
 
 

@@ -30,10 +30,15 @@ from tokenrank_guidance.components import denoiser_of as denoiser
 UNETS = ("sd", "sdxl")
 TEXT = (*UNETS, "sd3", "flux", "pixart")
 LATENT = (*TEXT, "dit")
-LATER_CFG = ("qwen", "flux2-klein", "auraflow", "hunyuan", "kandinsky", "kandinsky5", "lumina", "lumina2")
+LISTED = ("zimage", "hidream", "nucleus", "qwen21")
+LATER_CFG = (
+    *("qwen", "flux2-klein", "auraflow", "hunyuan", "kandinsky", "kandinsky5", "lumina", "lumina2"),
+    *LISTED,
+    *("kandinsky3", "ernie", "glm", "xs"),
+)
 LATER_LORA = ("qwen", "flux2", "flux2-klein", "auraflow", "lumina2")
 WITH_LORA = (*UNETS, "sd3", "flux")
-INTERRUPTIBLE = ("qwen", "flux2", "flux2-klein", "hunyuan", "kandinsky5")
+INTERRUPTIBLE = ("qwen", "flux2", "flux2-klein", "hunyuan", "kandinsky5", *LISTED)
 LATER = (*LATER_CFG, "flux2")
 EARLY = (*LATENT, "ddpm")
 BESIDE = "beside"
@@ -45,6 +50,7 @@ VALUEWISE = ("SemanticStableDiffusion", "StableDiffusionSafe")  # weights that l
 LORA_SCALE = 0.5
 KANDINSKY = ("KandinskyV22", "KandinskyV22Inpaint")  # fail at it without guidance
 DUAL = ("StableDiffusion3", "StableDiffusion3Img2Img", "StableDiffusion3ControlNet")  # attention
+SHARED = ("ZImageControlNet", "ZImageControlNetInpaint")  # weights of both, which are offloaded once
 ADAPTER = ("StableDiffusionAdapter",)  # an older call, with fewer arguments
 
 
@@ -287,15 +293,21 @@ FEATURES: dict[str, Feature] = {
     ),
     "prompt embeddings": Feature(tuple(ENCODERS), arguments=prompt_embeddings),
     "bf16": Feature(ALL, cast(torch.bfloat16)),
-    "fp16": Feature(prepare=cast(torch.float16)),
+    "fp16": Feature(
+        prepare=cast(torch.float16),
+        without=("ZImageOmni, reference image",),  # which is encoded in bfloat16
+    ),
     "LoRA, scale 0.5": Feature(
-        (*UNETS, "sd3", "flux", "qwen", "flux2", "flux2-klein"), add_lora, scaled_lora
+        (*UNETS, "sd3", "flux", "qwen", "flux2", "flux2-klein", *LISTED), add_lora, scaled_lora
     ),
     "LoRA, fused": Feature(WITH_LORA, fuse_lora),
     "textual inversion": Feature(UNETS, add_textual_inversion, with_learned_word, without=ADAPTER),
     "IP-Adapter": Feature(UNETS, add_ip_adapter, image_embeddings, without=ADAPTER),
     "model offload": Feature(prepare=model_offload),
-    "sequential offload": Feature(prepare=sequential_offload, without=("HunyuanDiT",)),  # its pooling cannot
+    "sequential offload": Feature(
+        prepare=sequential_offload,
+        without=("HunyuanDiT", *SHARED),  # its pooling cannot
+    ),
     "group offload": Feature((*TEXT, "ddpm", *LATER), group_offload, without=("HunyuanDiT",)),
     "layerwise casting": Feature(prepare=layerwise_casting, without=KANDINSKY),
     "guidance_rescale": Feature(

@@ -8,7 +8,25 @@ from torch import nn
 
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
-from tokenrank_guidance.families import auraflow, dit, flux, kandinsky, lumina, qwen, sd3, unet, vits
+from tokenrank_guidance.families import (
+    auraflow,
+    controlnet_xs,
+    dit,
+    ernie,
+    flux,
+    glm,
+    hidream,
+    kandinsky,
+    kandinsky3,
+    lumina,
+    nucleus,
+    qwen,
+    qwen21,
+    sd3,
+    unet,
+    vits,
+    zimage,
+)
 from tokenrank_guidance.families.calling import Calling, Habits
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.picture import Picture
@@ -18,7 +36,11 @@ from tokenrank_guidance.families.words import Words
 
 FAMILIES: list[Family] = [
     family
-    for module in (unet, dit, sd3, flux, qwen, auraflow, lumina, kandinsky, vits)
+    for module in (
+        *(unet, dit, sd3, flux, qwen, auraflow, lumina, kandinsky),
+        *(zimage, hidream, kandinsky3, ernie, nucleus, qwen21, glm, controlnet_xs),
+        vits,
+    )
     for family in module.FAMILIES
 ]
 USUAL = Habits()
