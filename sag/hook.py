@@ -65,7 +65,7 @@ class GuidanceHook:
         self.strangers += not own
         self.tap.muted = not own
         self._given = given = Given.take(args, kwargs) if own else None
-        if given is not None and self._contract.passed(given.named(module)[self.calling.sample]):
+        if given is not None and self._contract.open and self._contract.passed(self._sample(module, given)):
             self._contract.give_up()
 
     def __call__(
@@ -79,6 +79,9 @@ class GuidanceHook:
         caller, given, self._given = self._find_caller(module), self._given, None
         assert caller is not None
         inputs = given.named(module)
+        why = self.calling.refused(module, inputs)
+        if why:  # of calls, too, that belong to no step
+            raise UnsupportedError(f"{type(caller.pipe).__name__} {why}")
         scheduler = caller.pipe.scheduler
         self._notice_new_run(caller)
         step = sampling_step(scheduler, self._timestep(module, inputs, guidable(caller.pipe)))
@@ -96,6 +99,10 @@ class GuidanceHook:
         """Take off what an interrupted run left."""
         self._contract.close()
 
+    def _sample(self, module: nn.Module, given: Given) -> Float[Tensor, "batch *in"]:
+        inputs = given.named(module)
+        return self.calling.holding.read(inputs[self.calling.sample], inputs)
+
     def _find_caller(self, module: nn.Module) -> Caller | None:
         """The pipeline to ask, if this call is part of a call of `pipe`, and of no guided one inside it."""
         guided = [hook.pipe for hook in module._forward_hooks.values() if isinstance(hook, GuidanceHook)]
@@ -106,7 +113,7 @@ class GuidanceHook:
     def _timestep(self, module: nn.Module, inputs: Mapping[str, Any], habits: Habits) -> float:
         """The scheduler's timestep of a denoiser's."""
         calling = self.calling
-        timestep = scalar_timestep(inputs["timestep"], calling.timestep_scale) + calling.timestep_offset
+        timestep = scalar_timestep(inputs[calling.time], calling.timestep_scale) + calling.timestep_offset
         if habits.angles:
             return angle(timestep)
         config: Any = module.config
@@ -114,16 +121,13 @@ class GuidanceHook:
 
     def _taken_apart(self, caller: Caller, module: nn.Module, given: Given, output: Output) -> DenoiserCall:
         """The call with its parts and noisy channels; UnsupportedError where it cannot be guided."""
-        name, inputs = type(caller.pipe).__name__, given.named(module)
+        name = type(caller.pipe).__name__
         if getattr(caller.pipe, "do_perturbed_attention_guidance", False):
             raise UnsupportedError(
                 f"{name} perturbs attention in a part of its batch, by processors that cut guidance's extra "
                 "pass in the same way: guide with it or with this, calling it with pag_scale=0"
             )
-        why = self.calling.refused(module, inputs)
-        if why:
-            raise UnsupportedError(f"{name} {why}")
-        habits, latents = guidable(caller.pipe), inputs[self.calling.sample]
+        habits, latents = guidable(caller.pipe), self._sample(module, given)
         whole = DenoiserCall(
             module,
             self.calling,

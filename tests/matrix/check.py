@@ -19,6 +19,7 @@ from tests.matrix.rows import STEPS, Arguments, Row, run
 from tests.sag.helpers import traces
 from tests.tiny_models import Call
 from tokenrank_guidance.components import denoiser_of as denoiser
+from tokenrank_guidance.families.registry import calling_of
 
 SCALE = 0.75
 STOPPED = "stopped by the test"
@@ -33,10 +34,11 @@ class Seen:
     own: bool
 
 
-def predicted(output: Any) -> Tensor:
+def predicted(model: Any, inputs: Arguments, output: Any) -> Tensor:
     if isinstance(output, Tensor):  # Kandinsky 5
         return output
-    return output[0] if isinstance(output, tuple) else output.sample
+    made = output[0] if isinstance(output, tuple) else output.sample
+    return calling_of(model).holding.read(made, inputs)
 
 
 @contextmanager
@@ -49,7 +51,7 @@ def seen(model: Any) -> Iterator[list[Seen]]:
 
     def end(module: Any, args: tuple, kwargs: Arguments, output: Any) -> None:
         inputs = open_calls.pop()
-        calls.append(Seen(inputs, predicted(output).clone(), bool(open_calls)))
+        calls.append(Seen(inputs, predicted(module, inputs, output).clone(), bool(open_calls)))
 
     handles = [
         model.register_forward_pre_hook(begin, with_kwargs=True),
@@ -127,7 +129,7 @@ def check_calls(model: Any, calls: list[Seen], guided: int, channels: int | None
     assert len(pairs) == guided, f"{guided} guided steps, but {len(pairs)} extra calls of {len(calls)}"
     for own, main in pairs:
         rows = own.output.shape[0]
-        for name in main.inputs.keys() - {"sample", "hidden_states", "return_dict"}:
+        for name in main.inputs.keys() - {calling_of(model).sample, "return_dict"}:
             assert alike(own.inputs[name], main.inputs[name], rows), f"{name} did not reach the extra call"
     check_shift(model, *pairs[-1], channels)
 
@@ -137,18 +139,25 @@ def alike(own: Any, main: Any, rows: int) -> bool:
     if isinstance(main, Tensor):
         if own.shape == main.shape:
             return torch.equal(own, main)
+        if own.shape[0] == main.shape[0]:  # states of all layers, with the rows on their second axis
+            own, main = own.transpose(0, 1), main.transpose(0, 1)
+        elif own.ndim > 1 and own.shape[1] < main.shape[1]:  # residuals, without a longer prompt's padding
+            main = main[:, : own.shape[1]]
         return any(torch.equal(own, part) for part in parts_of(main, rows))
     if isinstance(main, dict):
         return own.keys() == main.keys() and all(alike(own[key], main[key], rows) for key in main)
+    if isinstance(main, list) and len(own) < len(main):
+        return any(alike(own, part, rows) for part in parts_of(main, rows))
     if isinstance(main, list | tuple):
         return all(alike(*pair, rows) for pair in zip(own, main, strict=True))
     return own is main or own == main
 
 
-def parts_of(batch: Tensor, rows: int) -> list[Tensor]:
+def parts_of(batch: Any, rows: int) -> list[Any]:
     """Whatever may be a part of `rows` rows: one after the other, or a row of each image."""
     count = len(batch) // rows
-    return [*batch.split(rows), *[batch[part::count] for part in range(count)]]
+    parts = [batch[part * rows : (part + 1) * rows] for part in range(count)]
+    return [*parts, *[batch[part::count] for part in range(count)]]
 
 
 def copied(inputs: Arguments) -> Arguments:
@@ -167,13 +176,13 @@ def called_again(model: Any, inputs: Arguments) -> Any:
 def check_shift(model: Any, own: Seen, main: Seen, channels: int | None) -> None:
     """Both calls again, now unguided: the pipeline received its own output plus s(ε − ε̂) in every row."""
     with model.cache_context("cond") if hasattr(model, "cache_context") else nullcontext():
-        plain = predicted(called_again(model, main.inputs))
-        again = predicted(called_again(model, own.inputs))
+        plain = predicted(model, main.inputs, called_again(model, main.inputs))
+        again = predicted(model, own.inputs, called_again(model, own.inputs))
     torch.testing.assert_close(again, own.output)
-    name = "sample" if "sample" in main.inputs else "hidden_states"
-    rows = own.output.shape[0]
+    calling, rows = calling_of(model), own.output.shape[0]
     axis = 1 if plain.ndim == 4 else -1
-    given, made = main.inputs[name].shape[axis], plain.shape[axis]
+    sample = calling.holding.read(main.inputs[calling.sample], main.inputs)
+    given, made = sample.shape[axis], plain.shape[axis]
     noisy = made // 2 if (given, made) == (9, 8) else channels or min(given, made)  # learned sigma follows
     found = (main.output - plain).narrow(axis, 0, noisy)
     count = plain.shape[0] // rows

@@ -86,6 +86,19 @@ def _sana(pipe: Any, given: Arguments) -> Arguments:
     return _halves(pipe, given, MASKED[:2], max_sequence_length=given["max_sequence_length"])  # Sprint
 
 
+def _z_image(pipe: Any, given: Arguments) -> Arguments:
+    """Lists; Omni's row has nothing else."""
+    if "prompt" not in given:
+        return given
+    both = pipe.encode_prompt(
+        given["prompt"],
+        negative_prompt=given["negative_prompt"],
+        do_classifier_free_guidance=given["negative_prompt"] is not None,
+        max_sequence_length=given["max_sequence_length"],
+    )
+    return dict(zip(("prompt_embeds", "negative_prompt_embeds"), both, strict=True))
+
+
 ENCODERS: dict[str, Callable[[Any, Arguments], Arguments]] = {
     "sd": _sd,
     "sdxl": _sdxl,
@@ -98,6 +111,7 @@ ENCODERS: dict[str, Callable[[Any, Arguments], Arguments]] = {
     "auraflow": _masked,
     "lumina2": _masked,
     "sana": _sana,
+    "zimage": _z_image,
 }
 CLASSES = {
     "UNet2DConditionModel": "sd",
@@ -109,6 +123,7 @@ CLASSES = {
     "AuraFlowTransformer2DModel": "auraflow",
     "Lumina2Transformer2DModel": "lumina2",
     "SanaTransformer2DModel": "sana",
+    "ZImageTransformer2DModel": "zimage",
 }
 
 

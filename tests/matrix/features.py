@@ -31,10 +31,15 @@ from tokenrank_guidance.components import denoiser_of as denoiser
 UNETS = ("sd", "sdxl")
 TEXT = (*UNETS, "sd3", "flux", "pixart")
 LATENT = (*TEXT, "dit")
-LATER_CFG = ("qwen", "flux2-klein", "auraflow", "hunyuan", "kandinsky", "kandinsky5", "lumina", "lumina2")
+LISTED = ("zimage", "hidream", "nucleus", "qwen21")
+LATER_CFG = (
+    *("qwen", "flux2-klein", "auraflow", "hunyuan", "kandinsky", "kandinsky5", "lumina", "lumina2"),
+    *LISTED,
+    *("kandinsky3", "ernie", "glm", "xs"),
+)
 LATER_LORA = ("qwen", "flux2", "flux2-klein", "auraflow", "lumina2")
 WITH_LORA = (*UNETS, "sd3", "flux")
-INTERRUPTIBLE = ("qwen", "flux2", "flux2-klein", "hunyuan", "kandinsky5")
+INTERRUPTIBLE = ("qwen", "flux2", "flux2-klein", "hunyuan", "kandinsky5", *LISTED)
 LATER = (*LATER_CFG, "flux2", "sana")
 EARLY = (*LATENT, "ddpm")
 BESIDE = "beside"
@@ -48,6 +53,7 @@ KANDINSKY = ("KandinskyV22", "KandinskyV22Inpaint")  # fail at it without guidan
 DUAL = ("StableDiffusion3", "StableDiffusion3Img2Img", "StableDiffusion3ControlNet")  # attention
 ALONE = (*WITHOUT_CFG, *sana.WITHOUT_CFG)  # guide by no second half
 PAG = ("SanaPAG, pag_scale 0",)  # has no arguments for attention
+SHARED = ("ZImageControlNet", "ZImageControlNetInpaint")  # weights of both, which are offloaded once
 ADAPTER = ("StableDiffusionAdapter",)  # an older call, with fewer arguments
 
 
@@ -290,15 +296,24 @@ FEATURES: dict[str, Feature] = {
     ),
     "prompt embeddings": Feature(tuple(ENCODERS), arguments=prompt_embeddings),
     "bf16": Feature(ALL, cast(torch.bfloat16)),
-    "fp16": Feature(prepare=cast(torch.float16)),
+    "fp16": Feature(
+        prepare=cast(torch.float16),
+        without=("ZImageOmni, reference image",),  # which is encoded in bfloat16
+    ),
     "LoRA, scale 0.5": Feature(
-        (*UNETS, "sd3", "flux", "qwen", "flux2", "flux2-klein", "sana"), add_lora, scaled_lora, without=PAG
+        (*UNETS, "sd3", "flux", "qwen", "flux2", "flux2-klein", "sana", *LISTED),
+        add_lora,
+        scaled_lora,
+        without=PAG,
     ),
     "LoRA, fused": Feature(WITH_LORA, fuse_lora),
     "textual inversion": Feature(UNETS, add_textual_inversion, with_learned_word, without=ADAPTER),
     "IP-Adapter": Feature(UNETS, add_ip_adapter, image_embeddings, without=ADAPTER),
     "model offload": Feature(prepare=model_offload),
-    "sequential offload": Feature(prepare=sequential_offload, without=("HunyuanDiT",)),  # its pooling cannot
+    "sequential offload": Feature(
+        prepare=sequential_offload,
+        without=("HunyuanDiT", *SHARED),  # its pooling cannot
+    ),
     "group offload": Feature((*TEXT, "ddpm", *LATER), group_offload, without=("HunyuanDiT",)),
     "layerwise casting": Feature(prepare=layerwise_casting, without=KANDINSKY),
     "guidance_rescale": Feature(

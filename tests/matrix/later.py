@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from tests.matrix.building import IMAGE, MASK, Row, named, refused, seeded, variant
+from tests.matrix.building import IMAGE, MASK, Row, named, seeded, variant
 from tests.tiny_dit_pipelines import short_prompts
 from tests.tiny_dits import kandinsky_unet
 from tests.tiny_models import denoiser, pipeline
@@ -85,5 +85,4 @@ LATER_ROWS: dict[str, Row] = {
         {"image": 2 * double(IMAGE) - 1, "mask_image": double(MASK)},
     ),
     "Kandinsky5T2I": named("kandinsky5"),
-    "Kandinsky3": refused(d.Kandinsky3UNet, "where its image tokens are is not known"),
 }

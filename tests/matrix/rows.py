@@ -33,6 +33,7 @@ from tests.matrix.building import (
 )
 from tests.matrix.consistency import CONSISTENCY_ROWS
 from tests.matrix.later import LATER_ROWS
+from tests.matrix.listed import LISTED_ROWS
 from tests.matrix.sana import SANA_ROWS
 from tests.tiny_models import PROMPT, denoiser, pipeline
 
@@ -157,6 +158,7 @@ ROWS: dict[str, Row] = (
     | LATER_ROWS
     | SANA_ROWS
     | CONSISTENCY_ROWS
+    | LISTED_ROWS
 )
 
 __all__ = ["PROMPT", "ROWS", "STEPS", "Arguments", "Row", "quiet", "run", "seeded", "variant"]

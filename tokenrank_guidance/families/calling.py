@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from jaxtyping import Float
@@ -26,20 +26,40 @@ def no_reason(denoiser: nn.Module, inputs: Inputs) -> str:
 
 
 @dataclass(frozen=True)
+class Holding:
+    """How a call holds its images, which its inputs by name may tell.
+
+    `read` gives them in one tensor, of (what holds them, inputs); `write` what holds others in their place,
+    of (what holds them, the others, inputs).
+    """
+
+    read: Callable[[Any, Inputs], Float[Tensor, "b *latent"]]
+    write: Callable[[Any, Float[Tensor, "b *latent"], Inputs], Any]
+
+
+A_TENSOR = Holding(lambda held, inputs: held, lambda held, images, inputs: images)
+
+
+@dataclass(frozen=True)
 class Calling:
     """How a denoiser class is called.
 
-    `sample` is the name of its first argument; `channel_axis` holds the latent channels in input and output;
-    its timestep argument times `timestep_scale` plus `timestep_offset` is the scheduler's, or that times the
-    number of its configuration which `timestep_entry` names; the scheduler is given its output times `sign`.
-    Where a batch holds both halves of classifier-free guidance, `unconditional` (0 or 1) is the half without
-    the prompt; `prompt_first`, whether its pipelines make two calls instead, the prompt's first. `edit`
-    applies a function of latent images to a sample. `refused` tells, of (denoiser, inputs by name), why a
-    call cannot be guided, empty where it can. `renormalises`: its pipelines give each token or row what
-    classifier-free guidance made of it the length that it had under the prompt.
+    `sample` is the name of its first argument and `time` of its timestep's; `holding`, how that sample and
+    its output hold the images; `rows` gives, of (inputs by name, rows of the batch), those rows of arguments
+    that are not tensors with a row first. `channel_axis` holds the latent channels in input and output; its
+    timestep times `timestep_scale` plus `timestep_offset` is the scheduler's, or that times the number of its
+    configuration which `timestep_entry` names; the scheduler is given its output times `sign`. Where a batch
+    holds both halves of classifier-free guidance, `unconditional` (0 or 1) is the half without the prompt;
+    `prompt_first`, whether its pipelines make two calls instead, the prompt's first. `edit` applies a
+    function of latent images to a sample. `refused` tells, of (denoiser, inputs by name), why a call cannot
+    be guided, empty where it can. `renormalises`: its pipelines give each token or row what classifier-free
+    guidance made of it the length that it had under the prompt.
     """
 
     sample: str = "hidden_states"
+    time: str = "timestep"
+    holding: Holding = A_TENSOR
+    rows: Mapping[str, Callable[[Inputs, slice], Any]] = field(default_factory=dict)
     unconditional: int = 0
     prompt_first: bool = False
     channel_axis: int = 1

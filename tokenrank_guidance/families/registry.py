@@ -1,14 +1,19 @@
-"""Every model family that is known, found by class name, so that no model class is imported here."""
+"""Every model family that is known: `FAMILIES` of each module of this package.
+
+They are found by class name, so that no model class is imported here.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any, TypeVar
 
 from torch import nn
 
+from tokenrank_guidance import families
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
-from tokenrank_guidance.families import auraflow, dit, flux, kandinsky, lumina, qwen, sana, sd3, unet, vits
 from tokenrank_guidance.families.calling import Calling, Habits
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.picture import Picture
@@ -18,8 +23,8 @@ from tokenrank_guidance.families.words import Words
 
 FAMILIES: list[Family] = [
     family
-    for module in (unet, dit, sd3, flux, qwen, auraflow, lumina, kandinsky, sana, vits)
-    for family in module.FAMILIES
+    for found in iter_modules(families.__path__, f"{families.__name__}.")
+    for family in getattr(import_module(found.name), "FAMILIES", ())
 ]
 USUAL = Habits()
 Part = TypeVar("Part", Tokens, Calling, Picture)

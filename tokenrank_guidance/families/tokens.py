@@ -15,7 +15,8 @@ Grid = tuple[int, int]
 class TokenSpans:
     """Which tokens of one attention call are what: `image` spans `grid` = (h, w) in row-major order.
 
-    `prompt_keys`: keys before the tokens' own that no token stands for, as where a prompt has keys alone.
+    `prompt_keys`: keys before the tokens' own that no token stands for, as where a prompt has keys alone;
+    `later_keys`: the same after them.
     `starts`: where each image's own tokens start, if they differ in a batch; all else is said of the order
     that begins with them and ends with what came before. `linear`: weights are products of queries and keys
     that are not negative, each row over its sum, where else they are a softmax.
@@ -28,6 +29,7 @@ class TokenSpans:
     class_token: int | None = None
     registers: slice | None = None
     prompt_keys: int = 0
+    later_keys: int = 0
     starts: tuple[int, ...] | None = None
     linear: bool = False
 

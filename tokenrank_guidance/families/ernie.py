@@ -1,0 +1,29 @@
+"""ERNIE-Image: image tokens first, then the prompt's, in one map; each is one latent pixel."""
+
+from __future__ import annotations
+
+from tokenrank_guidance.families.calling import Calling
+from tokenrank_guidance.families.family import Family
+from tokenrank_guidance.families.tokens import (
+    ForwardPass,
+    Tokens,
+    TokenSpans,
+    middle_layer,
+    patch_grid,
+    processed,
+)
+
+
+def _spans(call: ForwardPass) -> TokenSpans:
+    """Shorter prompts of a batch are padded to the longest, which its mask tells."""
+    height, width = grid = patch_grid(call)
+    image, text = height * width, call.inputs["text_bth"].shape[1]
+    return TokenSpans(image + text, grid, slice(0, image), slice(image, image + text))
+
+
+ERNIE = Family(
+    models=("ErnieImageTransformer2DModel",),
+    tokens=Tokens(_spans, processed("layers"), middle_layer),
+    calling=Calling(),
+)
+FAMILIES = (ERNIE,)

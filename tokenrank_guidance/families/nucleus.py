@@ -1,0 +1,24 @@
+"""Nucleus-Image: image tokens alone, which attend to the prompt's keys too, in squares of 2×2."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tokenrank_guidance.families.family import Family
+from tokenrank_guidance.families.packed import PACKED, SIDE
+from tokenrank_guidance.families.tokens import ForwardPass, Tokens, TokenSpans, image_only, processed
+
+
+def _spans(call: ForwardPass) -> TokenSpans:
+    shapes = call.inputs["img_shapes"]
+    _, height, width = shapes[0] if isinstance(shapes, list) else shapes
+    return replace(image_only((height, width)), later_keys=call.inputs["encoder_hidden_states"].shape[1])
+
+
+NUCLEUS = Family(
+    models=("NucleusMoEImageTransformer2DModel",),
+    tokens=Tokens(_spans, processed("transformer_blocks")),
+    calling=replace(PACKED, sign=-1, renormalises=True),
+    packing=SIDE,
+)
+FAMILIES = (NUCLEUS,)

@@ -1,0 +1,58 @@
+"""Qwen-Image 2.1: text and reference images, each of which sees what came before it, then the image's tokens.
+
+A token is one latent pixel. The image's tokens see all of those, which are keys beside their own, and which
+pipelines keep from step to step.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tokenrank_guidance.families.calling import Edit, Holding, Inputs
+from tokenrank_guidance.families.family import Family
+from tokenrank_guidance.families.packed import PACKED
+from tokenrank_guidance.families.tokens import ForwardPass, Grid, Tokens, TokenSpans, image_only, processed
+
+SLOT = 4  # tokens of a reference image for each that stands for it in the text
+
+
+def _tokens(inputs: Inputs) -> int:
+    """Of the image that is drawn: the last, which its references come before."""
+    return math.prod(inputs["img_shapes"][0][-1])
+
+
+def _spans(call: ForwardPass) -> TokenSpans:
+    frames, height, width = call.inputs["img_shapes"][0][-1]
+    references = call.inputs["hidden_states"].shape[1] - _tokens(call.inputs)
+    before = call.inputs["encoder_hidden_states"].shape[1] + references - references // SLOT
+    grid = (height, width) if frames == 1 else None
+    image = frames * height * width
+    return replace(image_only((image, 1)), grid=grid, prompt_keys=before)
+
+
+def _read(held: Float[Tensor, "b n c"], inputs: Inputs) -> Float[Tensor, "b image c"]:
+    """Without reference images, and in outputs without the text."""
+    return held[:, held.shape[1] - _tokens(inputs) :]
+
+
+def _write(
+    held: Float[Tensor, "b n c"], images: Float[Tensor, "b image c"], inputs: Inputs
+) -> Float[Tensor, "b n c"]:
+    return torch.cat([held[:, : held.shape[1] - images.shape[1]], images], 1)
+
+
+def _edit(tokens: Float[Tensor, "b n c"], grid: Grid, edit: Edit) -> Float[Tensor, "b n c"]:
+    return edit(tokens.mT.unflatten(2, grid)).flatten(2).mT
+
+
+QWEN21 = Family(
+    models=("QwenImage21Transformer2DModel",),
+    tokens=Tokens(_spans, processed("transformer_blocks")),
+    calling=replace(PACKED, holding=Holding(_read, _write), edit=_edit),
+)
+FAMILIES = (QWEN21,)
