@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -60,6 +60,8 @@ class DegradedPass:
         score = self._score = self._scored(call, step)
         mask = MASKS[self.settings.mask](score, self.settings.threshold)
         level = noise_level(scheduler, step)
+        if call.predicts:
+            level = replace(level, prediction=call.predicts)
         grid = (mask.shape[-2], mask.shape[-1])
         clean, noise = _split(call, level)
         degraded = renoise(self._blur(call, clean, mask, grid), noise, level)

@@ -115,6 +115,9 @@ class GuidanceHook:
         if why:
             raise UnsupportedError(f"{name} {why}")
         habits, latents = guidable(caller.pipe), inputs[self.calling.sample]
+        for setting, why in habits.unless.items():
+            if caller.says(setting):
+                raise UnsupportedError(f"{name} {why}")
         whole = DenoiserCall(
             module,
             self.calling,
@@ -123,6 +126,7 @@ class GuidanceHook:
             parts_of(caller, self.calling, len(latents)),
             Channels(0),
             compiled_denoiser(caller.pipe, module),
+            habits.predicts,
         )
         channels = channels_of(self.calling, latents, whole.raw, caller.tensor(habits.sample))
         return replace(whole, channels=Channels(channels, habits.noisy_last))

@@ -70,6 +70,8 @@ Formula = Callable[[Any, SamplingStep], NoiseLevel]
 SCHEDULERS: dict[str, Formula] = {
     "DDIMScheduler": _from_table,
     "DDPMScheduler": _from_table,
+    "CogVideoXDDIMScheduler": _from_table,
+    "CogVideoXDPMScheduler": _from_table,
     "PNDMScheduler": _from_table,
     "LCMScheduler": _from_table,
     "DPMSolverMultistepScheduler": _from_sigmas,

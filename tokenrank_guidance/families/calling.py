@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from jaxtyping import Float
@@ -61,6 +61,8 @@ class Habits:
     its timesteps in the local variable of that name.
     `mask`: beside the latents its denoiser may take a mask, a number for each of the "latents" or "pixels",
     and the latents of the masked picture. `draws_alone`: it draws without the picture that it takes, too.
+    `predicts` names what its denoiser predicts ("sample") where its scheduler does not tell, as it is given
+    what the pipeline makes of that. `unless`: settings of its call with which it cannot be guided, and why.
     `refused` says why it cannot be guided, empty where it can.
     """
 
@@ -71,4 +73,6 @@ class Habits:
     copies: bool = False
     mask: Literal["", "latents", "pixels"] = ""
     draws_alone: bool = False
+    predicts: str = ""
+    unless: Mapping[str, str] = field(default_factory=dict)
     refused: str = ""

@@ -21,12 +21,9 @@ VIDEO_DENOISERS = (
     "WanVACETransformer3DModel",
 )
 WITHOUT_LAYOUT = (
-    *("BriaFibo2Transformer2DModel", "BriaFiboTransformer2DModel", "BriaTransformer2DModel"),
-    *("ChromaTransformer2DModel", "CogView3PlusTransformer2DModel", "CogView4Transformer2DModel"),
     *("ErnieImageTransformer2DModel", "GlmImageTransformer2DModel", "HiDreamImageTransformer2DModel"),
-    *("HunyuanImageTransformer2DModel", "Ideogram4Transformer2DModel", "Kandinsky3UNet"),
-    *("Krea2Transformer2DModel", "LongCatImageTransformer2DModel", "NucleusMoEImageTransformer2DModel"),
-    *("OmniGenTransformer2DModel", "OvisImageTransformer2DModel", "PRXTransformer2DModel"),
+    *("Ideogram4Transformer2DModel", "Kandinsky3UNet", "NucleusMoEImageTransformer2DModel"),
+    "OmniGenTransformer2DModel",
     *("QwenImage21Transformer2DModel", "UNetControlNetXSModel", "ZImageTransformer2DModel"),
     "DreamLiteUNetModel",
 )

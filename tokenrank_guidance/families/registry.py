@@ -8,7 +8,23 @@ from torch import nn
 
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
-from tokenrank_guidance.families import auraflow, dit, flux, kandinsky, lumina, qwen, sd3, unet, vits
+from tokenrank_guidance.families import (
+    auraflow,
+    bria,
+    cogview,
+    dit,
+    flux,
+    hunyuan_image,
+    kandinsky,
+    krea2,
+    lumina,
+    prx,
+    qwen,
+    sd3,
+    twins,
+    unet,
+    vits,
+)
 from tokenrank_guidance.families.calling import Calling, Habits
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.picture import Picture
@@ -18,7 +34,11 @@ from tokenrank_guidance.families.words import Words
 
 FAMILIES: list[Family] = [
     family
-    for module in (unet, dit, sd3, flux, qwen, auraflow, lumina, kandinsky, vits)
+    for module in (
+        *(unet, dit, sd3, flux, twins, qwen, auraflow, lumina, kandinsky),
+        *(bria, cogview, hunyuan_image, krea2, prx),
+        vits,
+    )
     for family in module.FAMILIES
 ]
 USUAL = Habits()
