@@ -6,6 +6,7 @@ sixteenths.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import diffusers as d
@@ -142,12 +143,23 @@ def prx_pipeline() -> d.PRXPipeline:
     vae = tiny.vae()
     vae.register_to_config(shift_factor=0.1)
     scheduler = d.FlowMatchEulerDiscreteScheduler(shift=3.0)
-    return d.PRXPipeline(prx(), scheduler, tiny.t5(), dits.text_tokenizer(), vae)
+    return as_they_are(d.PRXPipeline(prx(), scheduler, tiny.t5(), dits.text_tokenizer(), vae))
 
 
 def prx_pixel_pipeline() -> d.PRXPixelPipeline:
     scheduler = d.FlowMatchEulerDiscreteScheduler(shift=3.0)
-    return d.PRXPixelPipeline(prx(3), scheduler, tiny.t5(), dits.text_tokenizer())
+    return as_they_are(d.PRXPixelPipeline(prx(3), scheduler, tiny.t5(), dits.text_tokenizer()))
+
+
+def as_they_are(pipe: Any) -> Any:
+    """Prompts are not cleaned, which would take another package."""
+    pipe._tokenize_prompts = partial(uncleaned, pipe.tokenizer)
+    return pipe
+
+
+def uncleaned(tokenizer: Any, prompts: list[str], device: Any, **_: Any) -> tuple[Any, Any]:
+    tokens = tokenizer(prompts, padding="max_length", max_length=24, return_tensors="pt")
+    return tokens["input_ids"].to(device), tokens["attention_mask"].bool().to(device)
 
 
 def deep_qwen_vl() -> Qwen2_5_VLForConditionalGeneration:

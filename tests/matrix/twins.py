@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import diffusers as d
-import torch
 from diffusers.guiders import AdaptiveProjectedMixGuidance
 
 from tests import tiny_alone as alone
@@ -70,18 +69,12 @@ def edited(call: Call) -> Arguments:
     return {name: value for name, value in given.items() if name not in ("height", "width")}
 
 
-def embedded(call: Call) -> Arguments:
-    """Embeddings of prompts. It cannot draw several images with classifier-free guidance."""
-    generator = torch.Generator().manual_seed(8)
-    prompt, negative = (torch.randn(call.batch, 7, 32, generator=generator) for _ in range(2))
-    masks = [torch.arange(7)[None].repeat(call.batch, 1) < length for length in (6, 4)]
-    given = text(call) | {"prompt": None, "prompt_embeds": prompt, "prompt_attention_mask": masks[0]}
-    given |= {"negative_prompt_embeds": negative, "negative_prompt_attention_mask": masks[1]}
+def single(call: Call) -> Arguments:
+    """It cannot draw several images with classifier-free guidance."""
+    given = text(call) | {"use_resolution_binning": False}
     if call.batch * call.images_per_prompt > 1:
         given["guidance_scale"] = 1.0
-    return {name: value for name, value in given.items() if name != "negative_prompt"} | {
-        "use_resolution_binning": False
-    }
+    return given | {"negative_prompt": given["negative_prompt"] or ""}
 
 
 def quoted(call: Call) -> Arguments:
@@ -150,9 +143,9 @@ TWIN_ROWS: dict[str, Row] = {
     "CogView3Plus, DPM": row(
         "cogview3", lambda: alone.cogview3_pipeline(cog_scheduler(d.CogVideoXDPMScheduler)), short
     ),
-    "PRX": row("prx", alone.prx_pipeline, embedded),
+    "PRX": row("prx", alone.prx_pipeline, single),
     "PRXPixel": row(
-        "prx", alone.prx_pixel_pipeline, lambda call: embedded(call) | {"height": 16, "width": 16}
+        "prx", alone.prx_pixel_pipeline, lambda call: single(call) | {"height": 16, "width": 16}
     ),
     "HunyuanImage": row("hyimage", alone.hunyuan_image_pipeline, quoted),
     "HunyuanImage, guider": row("hyimage", lambda: alone.hunyuan_image_pipeline(guider()), quoted),

@@ -6,12 +6,14 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from tokenrank_guidance.families.calling import Calling, Habits
 from tokenrank_guidance.families.family import Family
-from tokenrank_guidance.families.flux import LAYERS, text_then_image
-from tokenrank_guidance.families.packed import SIDE, edit_packed, edit_pixels
+from tokenrank_guidance.families.flux import LAYERS, positions, text_then_image
+from tokenrank_guidance.families.packed import SIDE, edit_packed, edit_pixels, packed
+from tokenrank_guidance.families.picture import Inputs, Picture, PicturePass
 from tokenrank_guidance.families.tokens import (
     ForwardPass,
     Tokens,
@@ -20,6 +22,7 @@ from tokenrank_guidance.families.tokens import (
     patch_grid,
     processed,
 )
+from tokenrank_guidance.families.words import Words, own_limit, t5_alone
 
 STACKS = ("noise_refiner.", "layers.")
 PATCHED = (
@@ -72,10 +75,30 @@ def _gists(call: ForwardPass, config: Any) -> list[int]:
     )
 
 
+def _inputs(call: PicturePass) -> Inputs:
+    """Bria's: without a caption the text is zeros."""
+    pipe, (height, width) = call.pipe, call.latents.shape[-2:]
+    text, _, text_ids = pipe.encode_prompt(
+        call.caption,
+        device=call.device,
+        do_classifier_free_guidance=False,
+        max_sequence_length=own_limit(pipe),
+    )
+    return {
+        "hidden_states": packed(call.latents),
+        "timestep": call.times(),
+        "encoder_hidden_states": text if call.caption else torch.zeros_like(text),
+        "txt_ids": text_ids[0],
+        "img_ids": positions(height // SIDE, width // SIDE).to(text),
+    }
+
+
 BRIA = Family(
     models=("BriaTransformer2DModel",),
     tokens=Tokens(text_then_image, LAYERS),
     calling=Calling(channel_axis=-1, edit=edit_packed),
+    picture=Picture(_inputs),
+    words=Words(t5_alone, own_limit, joint=True),
     packing=SIDE,
 )
 FIBO = Family(

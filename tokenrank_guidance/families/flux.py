@@ -80,12 +80,12 @@ def _inputs(call: PicturePass) -> Inputs:
         "encoder_hidden_states": text,
         "pooled_projections": pooled,
         "txt_ids": text_ids,
-        "img_ids": _positions(height // SIDE, width // SIDE).to(call.device, call.latents.dtype),
+        "img_ids": positions(height // SIDE, width // SIDE).to(call.device, call.latents.dtype),
         "guidance": call.numbers(1.0)[0] if distilled else None,
     }
 
 
-def _positions(height: int, width: int) -> Shaped[Tensor, "n 3"]:
+def positions(height: int, width: int) -> Shaped[Tensor, "n 3"]:
     """(image, row, column) of each token."""
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return torch.stack([torch.zeros_like(rows), rows, columns], -1).flatten(0, 1)
