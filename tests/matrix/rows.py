@@ -32,6 +32,7 @@ from tests.matrix.building import (
     variant,
 )
 from tests.matrix.later import LATER_ROWS
+from tests.matrix.twins import TWIN_ROWS
 from tests.tiny_models import PROMPT, denoiser, pipeline
 
 LATENTS = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(5))
@@ -154,6 +155,7 @@ ROWS: dict[str, Row] = (
     }
     | BESIDE_ROWS
     | LATER_ROWS
+    | TWIN_ROWS
 )
 
 __all__ = ["PROMPT", "ROWS", "STEPS", "Arguments", "Row", "quiet", "run", "seeded", "variant"]

@@ -97,6 +97,25 @@ def guider(**options: Any) -> Any:
     )
 
 
+FAMILIES = (
+    *("chroma", "ovis", "longcat", "bria", "fibo", "fibo2", "cogview4", "cogview3"),
+    *("prx", "hyimage", "krea2"),
+)
+HUGE = "longcat-edit"  # draws a million pixels
+WITHOUT_LORA = ("cogview3", "prx")
+WITHOUT_LORA_SCALE = (*WITHOUT_LORA, "longcat", "fibo2")  # which their networks are not given
+WITHOUT_CALLBACK = ("longcat",)
+WITHOUT_INTERRUPT = ("longcat", "prx")
+WITH_FUSED_QKV = ("chroma", "longcat")
+WITH_FIRST_BLOCK = ("cogview4", "hyimage")
+WITH_BROADCAST = ("chroma", "ovis", "longcat", "bria", "cogview4", "hyimage")
+
+
+def but(*families: str) -> tuple[str, ...]:
+    """Those that have a feature, where these do not."""
+    return tuple(family for family in FAMILIES if family not in families)
+
+
 TWIN_ROWS: dict[str, Row] = {
     "Chroma": row("chroma", partial(chroma, d.ChromaPipeline), short),
     "ChromaImg2Img": row(
@@ -115,7 +134,7 @@ TWIN_ROWS: dict[str, Row] = {
     "LongCatImage, without renormalising": row(
         "longcat", twins.longcat_pipeline, text, enable_prompt_rewrite=False, enable_cfg_renorm=False
     ),
-    "LongCatImageEdit": row("longcat", twins.longcat_edit_pipeline, edited, image=PICTURE),
+    "LongCatImageEdit": row(HUGE, twins.longcat_edit_pipeline, edited, image=PICTURE),
     "Bria": row("bria", alone.bria_pipeline, short),
     "BriaFibo": row("fibo", lambda: d.BriaFiboPipeline(**alone.fibo_parts()), sixteenths),
     "BriaFibo, do_patching": row(
@@ -144,9 +163,7 @@ TWIN_ROWS: dict[str, Row] = {
         "cogview3", lambda: alone.cogview3_pipeline(cog_scheduler(d.CogVideoXDPMScheduler)), short
     ),
     "PRX": row("prx", alone.prx_pipeline, single),
-    "PRXPixel": row(
-        "prx", alone.prx_pixel_pipeline, lambda call: single(call) | {"height": 16, "width": 16}
-    ),
+    "PRXPixel": row("prx", alone.prx_pixel_pipeline, lambda call: single(call) | {"height": 16, "width": 16}),
     "HunyuanImage": row("hyimage", alone.hunyuan_image_pipeline, quoted),
     "HunyuanImage, guider": row("hyimage", lambda: alone.hunyuan_image_pipeline(guider()), quoted),
     "HunyuanImageRefiner": row("hyimage", alone.hunyuan_refiner_pipeline, quoted, image=IMAGE),
