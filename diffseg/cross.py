@@ -42,8 +42,10 @@ class TextAttention:
     def add_joint(self, record: AttentionRecord) -> None:
         """Take the text columns of joint attention; a record without text tokens adds nothing."""
         if record.text is not None:
-            text = torch.arange(record.tokens)[record.text]
-            self._add(record.q[:, :, record.image], record.k, record.scale, record.mask, text)
+            text, mask = torch.arange(record.tokens)[record.text], record.mask
+            if mask is not None and mask.ndim > 1 and mask.shape[-2] > 1:  # Chroma's has a row for each token
+                mask = mask[..., record.image, :]
+            self._add(record.q[:, :, record.image], record.k, record.scale, mask, text)
 
     def add_cross(self, call: AttentionCall) -> None:
         """Take one cross-attention call."""

@@ -36,6 +36,7 @@ class Step:
         self._marks = marks
         self._places = sorted({mark.place for mark in marks})
         self._call = marks[0].call
+        self.converted = bool(self._call.predicts)
         self.columns = max(len(self._outputs(place)) for place in self._places)
 
     def was_given(self, scaled: Float[Tensor, "rows *any"]) -> bool:
@@ -44,8 +45,11 @@ class Step:
         return all(self._agrees(scaled, lambda mark, part=part: mark.inputs[part]) for part in parts)
 
     def moved(self, tangent: Float[Tensor, "rows *any"]) -> bool:
-        """Whether what the scheduler is given moves as all parts do."""
-        return self._agrees(tangent, lambda mark: mark.direction)
+        """Whether what the scheduler is given moves as all parts do, times any number if it is converted."""
+        if not self.converted:
+            return self._agrees(tangent, lambda mark: mark.direction)
+        share = self.share(tangent)
+        return share != 0 and self._agrees(tangent / share, lambda mark: mark.direction)
 
     def share(self, tangent: Float[Tensor, "rows *any"]) -> float:
         """How much of the movement of all parts comes out, in their direction."""

@@ -68,7 +68,8 @@ class DenoiserCall:
     `parts` says which rows guidance looks at and which get its shift, `channels` which channels are noisy:
     fewer than the output's with learned sigma, than the input's where a picture or a mask is given beside.
     `compiled` is `torch.compile`'s wrapper of the denoiser, where the pipeline calls that. `angles`: the
-    scheduler steps angles, where the denoiser predicts rectified flow.
+    scheduler steps angles, where the denoiser predicts rectified flow. `predicts` names what it predicts,
+    where that is not what the scheduler is given.
     """
 
     module: nn.Module
@@ -79,6 +80,7 @@ class DenoiserCall:
     channels: Channels
     compiled: nn.Module | None = None
     angles: bool = False
+    predicts: str = ""
 
     @property
     def prediction(self) -> Float[Tensor, "images *latent"]:

@@ -41,6 +41,9 @@ class Contract:
     there is none (inference mode), least squares find the weights. And what the denoiser was given, in the
     channels that were degraded, must be the scheduler's sample, scaled as the scheduler does.
 
+    Where the scheduler is given something else made of the outputs (the flow, of clean images), that must
+    move as all outputs do, times one number; least squares do not look then.
+
     Neither holds in general for the pipeline's rescaling of all guidance (`guidance_rescale`), of which this
     guidance is then a part; there only the input is checked.
     """
@@ -144,9 +147,10 @@ class Contract:
             self._refuse(NOT_GIVEN)
         if self._rescaled and step.columns > 1:  # of one output alone there is nothing to rescale
             return plain
-        if tangent is None and not step.combines(output):
-            self._refuse(NOT_FOUND)
-        if tangent is not None and not step.moved(tangent):
+        if tangent is None:
+            if not step.converted and not step.combines(output):
+                self._refuse(NOT_FOUND)
+        elif not step.moved(tangent):
             self._refuse(
                 f"{NOT_COMBINED}: of what is added to all of them, {step.share(tangent):.3g} comes out"
             )

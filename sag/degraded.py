@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -63,6 +63,8 @@ class DegradedPass:
         level = noise_level(scheduler, step)
         if call.angles:
             level = rectified(level)
+        if call.predicts:
+            level = replace(level, prediction=call.predicts)
         grid = (mask.shape[-2], mask.shape[-1])
         clean, noise = _split(call, level)
         degraded = renoise(self._blur(call, clean, mask, grid), noise, level)

@@ -128,6 +128,9 @@ class GuidanceHook:
                 "pass in the same way: guide with it or with this, calling it with pag_scale=0"
             )
         habits, latents = guidable(caller.pipe), self._sample(module, given)
+        for setting, why in habits.unless.items():
+            if caller.says(setting):
+                raise UnsupportedError(f"{name} {why}")
         whole = DenoiserCall(
             module,
             self.calling,
@@ -137,6 +140,7 @@ class GuidanceHook:
             Channels(0),
             compiled_denoiser(caller.pipe, module),
             angles=habits.angles,
+            predicts=habits.predicts,
         )
         channels = channels_of(self.calling, latents, whole.raw, caller.tensor(habits.sample))
         return replace(whole, channels=Channels(channels, habits.noisy_last))

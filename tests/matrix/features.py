@@ -25,6 +25,18 @@ from tests.matrix import sana
 from tests.matrix.beside import WITHOUT_CFG
 from tests.matrix.embeddings import ENCODERS, prompt_embeddings
 from tests.matrix.rows import Arguments, Row
+from tests.matrix.twins import (
+    FAMILIES,
+    HUGE,
+    WITH_BROADCAST,
+    WITH_FIRST_BLOCK,
+    WITH_FUSED_QKV,
+    WITHOUT_CALLBACK,
+    WITHOUT_INTERRUPT,
+    WITHOUT_LORA,
+    WITHOUT_LORA_SCALE,
+    but,
+)
 from tests.tiny_models import Call
 from tokenrank_guidance.components import denoiser_of as denoiser
 
@@ -43,11 +55,15 @@ INTERRUPTIBLE = ("qwen", "flux2", "flux2-klein", "hunyuan", "kandinsky5", *LISTE
 LATER = (*LATER_CFG, "flux2", "sana")
 EARLY = (*LATENT, "ddpm")
 BESIDE = "beside"
-EVERY = (*EARLY, *LATER)
-ALL = (*EVERY, BESIDE)
+EVERY = (*EARLY, *LATER, *FAMILIES)
+ALL = (*EVERY, BESIDE, HUGE)
 CACHED = ("flux", "qwen")
-CONTEXTLESS = ("FluxControl", "FluxControlNet", "FluxFill", "FluxImg2Img", "FluxKontext")
+CONTEXTLESS = ("CogView4Control", "FluxControl", "FluxControlNet", "FluxFill", "FluxImg2Img", "FluxKontext")
 VALUEWISE = ("SemanticStableDiffusion", "StableDiffusionSafe")  # weights that least squares do not find
+UNOFFLOADED = (
+    "HunyuanDiT",  # its pooling cannot
+    *("LongCatImage", "LongCatImage, without renormalising"),  # put their text where the weights lie
+)
 LORA_SCALE = 0.5
 KANDINSKY = ("KandinskyV22", "KandinskyV22Inpaint")  # fail at it without guidance
 DUAL = ("StableDiffusion3", "StableDiffusion3Img2Img", "StableDiffusion3ControlNet")  # attention
@@ -288,11 +304,11 @@ def deep_cache(pipe: Any) -> Any:
 
 FEATURES: dict[str, Feature] = {
     "plain": Feature(ALL, call=lambda call: replace(call, cfg=False)),
-    "CFG, negative prompt": Feature((*LATENT, *LATER_CFG, "sana", BESIDE), without=ALONE),
+    "CFG, negative prompt": Feature((*LATENT, *LATER_CFG, "sana", BESIDE, *FAMILIES, HUGE), without=ALONE),
     "two prompts, two images each": Feature(
         ALL,
         call=lambda call: replace(call, batch=2, images_per_prompt=2),
-        without=("StableDiffusionPanorama",),  # takes one prompt
+        without=("StableDiffusionPanorama", "LongCatImageEdit"),  # take one prompt
     ),
     "prompt embeddings": Feature(tuple(ENCODERS), arguments=prompt_embeddings),
     "bf16": Feature(ALL, cast(torch.bfloat16)),
@@ -301,37 +317,34 @@ FEATURES: dict[str, Feature] = {
         without=("ZImageOmni, reference image",),  # which is encoded in bfloat16
     ),
     "LoRA, scale 0.5": Feature(
-        (*UNETS, "sd3", "flux", "qwen", "flux2", "flux2-klein", "sana", *LISTED),
+        (*UNETS, "sd3", "flux", "qwen", "flux2", "flux2-klein", "sana", *LISTED, *but(*WITHOUT_LORA_SCALE)),
         add_lora,
         scaled_lora,
         without=PAG,
     ),
-    "LoRA, fused": Feature(WITH_LORA, fuse_lora),
+    "LoRA, fused": Feature((*WITH_LORA, *but(*WITHOUT_LORA)), fuse_lora),
     "textual inversion": Feature(UNETS, add_textual_inversion, with_learned_word, without=ADAPTER),
     "IP-Adapter": Feature(UNETS, add_ip_adapter, image_embeddings, without=ADAPTER),
     "model offload": Feature(prepare=model_offload),
-    "sequential offload": Feature(
-        prepare=sequential_offload,
-        without=("HunyuanDiT", *SHARED),  # its pooling cannot
-    ),
-    "group offload": Feature((*TEXT, "ddpm", *LATER), group_offload, without=("HunyuanDiT",)),
+    "sequential offload": Feature(prepare=sequential_offload, without=(*UNOFFLOADED, *SHARED)),
+    "group offload": Feature((*TEXT, "ddpm", *LATER, *FAMILIES), group_offload, without=("HunyuanDiT",)),
     "layerwise casting": Feature(prepare=layerwise_casting, without=KANDINSKY),
     "guidance_rescale": Feature(
         UNETS, arguments=lambda pipe, given: given | {"guidance_rescale": 0.7}, without=ADAPTER
     ),
     "callback_on_step_end": Feature(
-        (*UNETS, "sd3", "flux", *LATER),
+        (*UNETS, "sd3", "flux", *LATER, *but(*WITHOUT_CALLBACK)),
         arguments=lambda pipe, given: given | {"callback_on_step_end": pass_on},
         without=ADAPTER,
     ),
     "interrupt": Feature(
-        (*UNETS, "sd3", "flux", "sana", *INTERRUPTIBLE),
+        (*UNETS, "sd3", "flux", "sana", *INTERRUPTIBLE, *but(*WITHOUT_INTERRUPT)),
         arguments=lambda pipe, given: given | {"callback_on_step_end": stop_after_two},
         without=ADAPTER,
     ),
     "FreeU": Feature(UNETS, freeu),
     "fused QKV": Feature(
-        (*UNETS, "sd3", "flux"),
+        (*UNETS, "sd3", "flux", *WITH_FUSED_QKV),
         fused_qkv,
         without=DUAL,  # fails without guidance
     ),
@@ -343,8 +356,8 @@ FEATURES: dict[str, Feature] = {
     "deepcopy": Feature(prepare=copy.deepcopy),
     "pickle": Feature(prepare=lambda pipe: pickle.loads(pickle.dumps(pipe))),
     "another on its denoiser": Feature(ALL, beside_another),
-    "FirstBlockCache": Feature(CACHED, first_block_cache, without=CONTEXTLESS),
-    "PyramidAttentionBroadcast": Feature(CACHED, attention_broadcast),
+    "FirstBlockCache": Feature((*CACHED, *WITH_FIRST_BLOCK), first_block_cache, without=CONTEXTLESS),
+    "PyramidAttentionBroadcast": Feature((*CACHED, *WITH_BROADCAST), attention_broadcast),
     "ToMe": Feature(UNETS, merged_tokens),
     "DeepCache": Feature(UNETS, deep_cache, refused="DeepCache keeps features for all calls of a timestep"),
     "attention slicing": Feature(UNETS, sliced, refused="Undo attention slicing"),

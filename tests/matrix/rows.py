@@ -35,6 +35,7 @@ from tests.matrix.consistency import CONSISTENCY_ROWS
 from tests.matrix.later import LATER_ROWS
 from tests.matrix.listed import LISTED_ROWS
 from tests.matrix.sana import SANA_ROWS
+from tests.matrix.twins import TWIN_ROWS
 from tests.tiny_models import PROMPT, denoiser, pipeline
 
 LATENTS = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(5))
@@ -159,6 +160,7 @@ ROWS: dict[str, Row] = (
     | SANA_ROWS
     | CONSISTENCY_ROWS
     | LISTED_ROWS
+    | TWIN_ROWS
 )
 
 __all__ = ["PROMPT", "ROWS", "STEPS", "Arguments", "Row", "quiet", "run", "seeded", "variant"]

@@ -34,9 +34,21 @@ CASES = [
     ("Lumina2", "plain"),
     ("HunyuanDiT", CFG),
     ("KandinskyV22", CFG),
+    *[
+        pytest.param(name, feature, marks=pytest.mark.matrix)
+        for name, feature in (
+            ("Chroma", "plain"),
+            ("OvisImage", "plain"),
+            ("LongCatImage", "plain"),
+            ("PRX", CFG),
+            ("PRX", "plain"),
+            ("HunyuanImage", "plain"),
+        )
+    ],
 ]
 # Tokens of 2×2 latents, rectified flow, σ itself as time; and learned sigma by a table, unconditional first.
 SAME = {"qwen": "flux", "flux2": "flux", "hunyuan": "pixart", "kandinsky": "sd"}
+SAME |= dict.fromkeys(("chroma", "ovis", "longcat", "krea2"), "flux") | {"prx": "auraflow", "hyimage": "sd3"}
 SCALE = 0.6
 
 

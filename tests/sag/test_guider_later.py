@@ -290,6 +290,7 @@ def test_every_modular_pipeline_of_diffusers_is_guided_or_refused():
         "QwenImageEditPlusAutoBlocks",
         "QwenImageLayeredAutoBlocks",
         "Flux2KleinBaseAutoBlocks",
+        "Krea2AutoBlocks",
     }
 
 

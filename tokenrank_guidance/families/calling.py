@@ -85,6 +85,8 @@ class Habits:
     and the latents of the masked picture. `draws_alone`: it draws without the picture that it takes, too.
     `angles`: its scheduler steps angles t (TrigFlow), its denoiser predicts rectified flow at
     σ = sin t / (sin t + cos t).
+    `predicts` names what its denoiser predicts ("sample") where its scheduler does not tell, as it is given
+    what the pipeline makes of that. `unless`: settings of its call with which it cannot be guided, and why.
     `refused` says why it cannot be guided, empty where it can.
     """
 
@@ -96,4 +98,6 @@ class Habits:
     mask: Literal["", "latents", "pixels"] = ""
     draws_alone: bool = False
     angles: bool = False
+    predicts: str = ""
+    unless: Mapping[str, str] = field(default_factory=dict)
     refused: str = ""

@@ -22,9 +22,9 @@ from tokenrank_guidance.families.words import Concepts, TextTokens, Words, text_
 LAYERS = processed("transformer_blocks", "single_transformer_blocks")
 
 
-def _spans(call: ForwardPass) -> TokenSpans:
+def text_then_image(call: ForwardPass) -> TokenSpans:
     text = call.inputs["encoder_hidden_states"].shape[1]
-    count, grid = _image(call.inputs["img_ids"])
+    count, grid = image_tokens(call.inputs["img_ids"])
     total = text + call.inputs["hidden_states"].shape[1]
     return TokenSpans(total, grid, slice(text, text + count), slice(0, text))
 
@@ -33,18 +33,21 @@ def _spans(call: ForwardPass) -> TokenSpans:
 _images: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
-def _image(ids: Shaped[Tensor, "..."]) -> tuple[int, Grid | None]:
-    """Number of generated image tokens and their grid, read once per version of `img_ids`."""
+def image_tokens(ids: Shaped[Tensor, "..."], first: int = 0) -> tuple[int, Grid | None]:
+    """Number of generated image tokens and their grid, read once per version of these positions.
+
+    `first` positions before them are not the image's.
+    """
     if ids.is_inference():  # such tensors do not count their versions
-        return _read_image(ids)
-    if ids not in _images or _images[ids][0] != ids._version:
-        _images[ids] = (ids._version, _read_image(ids))
+        return _read_image(ids, first)
+    if ids not in _images or _images[ids][0] != (ids._version, first):
+        _images[ids] = ((ids._version, first), _read_image(ids, first))
     return _images[ids][1]
 
 
-def _read_image(ids: Shaped[Tensor, "..."]) -> tuple[int, Grid | None]:
+def _read_image(ids: Shaped[Tensor, "..."], first: int) -> tuple[int, Grid | None]:
     """Columns are (image, row, column, ...); reference images (Kontext) follow under another image number."""
-    rows = (ids[0] if ids.ndim == 3 else ids).cpu().long()
+    rows = (ids[0] if ids.ndim == 3 else ids)[first:].cpu().long()
     count = int((rows[:, 0] == rows[0, 0]).cumprod(0).sum())
     spread = rows[:count, 1:3].amax(0) - rows[:count, 1:3].amin(0) + 1
     height, width = spread.tolist()
@@ -77,12 +80,12 @@ def _inputs(call: PicturePass) -> Inputs:
         "encoder_hidden_states": text,
         "pooled_projections": pooled,
         "txt_ids": text_ids,
-        "img_ids": _positions(height // SIDE, width // SIDE).to(call.device, call.latents.dtype),
+        "img_ids": positions(height // SIDE, width // SIDE).to(call.device, call.latents.dtype),
         "guidance": call.numbers(1.0)[0] if distilled else None,
     }
 
 
-def _positions(height: int, width: int) -> Shaped[Tensor, "n 3"]:
+def positions(height: int, width: int) -> Shaped[Tensor, "n 3"]:
     """(image, row, column) of each token."""
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return torch.stack([torch.zeros_like(rows), rows, columns], -1).flatten(0, 1)
@@ -110,7 +113,7 @@ def _cached_keys(denoiser: nn.Module, inputs: Call) -> str:
 
 FLUX = Family(
     models=("FluxTransformer2DModel",),
-    tokens=Tokens(_spans, LAYERS),
+    tokens=Tokens(text_then_image, LAYERS),
     calling=PACKED,
     picture=Picture(_inputs),
     words=Words(_t5, _longest, joint=True, concepts=Concepts(_concept, time_scale=1000.0)),
@@ -122,7 +125,7 @@ FLUX = Family(
 )
 FLUX2 = Family(
     models=("Flux2Transformer2DModel",),
-    tokens=Tokens(_spans, LAYERS, middle_layer),
+    tokens=Tokens(text_then_image, LAYERS, middle_layer),
     calling=replace(PACKED, refused=_cached_keys),
 )
 FAMILIES = (FLUX, FLUX2)

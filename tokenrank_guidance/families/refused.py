@@ -27,11 +27,7 @@ VIDEO_DENOISERS = (
     "WanVACETransformer3DModel",
 )
 WITHOUT_LAYOUT = (
-    *("BriaFibo2Transformer2DModel", "BriaFiboTransformer2DModel", "BriaTransformer2DModel"),
-    *("ChromaTransformer2DModel", "CogView3PlusTransformer2DModel", "CogView4Transformer2DModel"),
-    *("HunyuanImageTransformer2DModel", "Ideogram4Transformer2DModel"),
-    *("Krea2Transformer2DModel", "LongCatImageTransformer2DModel"),
-    *("OmniGenTransformer2DModel", "OvisImageTransformer2DModel", "PRXTransformer2DModel"),
+    *("Ideogram4Transformer2DModel", "OmniGenTransformer2DModel"),
     "DreamLiteUNetModel",
 )
 SOUND_DENOISERS = (

@@ -55,6 +55,16 @@ def one_or_two(pipe: Any) -> list[TextTokens]:
     return [text_tokens(one, longest_text(pipe)) for one in both if one is not None]
 
 
+def own_limit(pipe: Any) -> int:
+    """The tokenizer's own limit may be below the pipeline's."""
+    return min(longest_text(pipe) or pipe.tokenizer.model_max_length, pipe.tokenizer.model_max_length)
+
+
+def t5_alone(pipe: Any) -> list[TextTokens]:
+    """The only encoder's, whose tokens come first in the text."""
+    return [text_tokens(pipe.tokenizer, own_limit(pipe))]
+
+
 def text_tokens(tokenizer: Any, limit: int | None, offset: int = 0) -> TextTokens:
     """With the tokenizer's own limit where there is no other."""
     return TextTokens(tokenizer, limit or tokenizer.model_max_length, offset)
