@@ -12,7 +12,7 @@ from torch import Tensor
 from sag.caches import OwnCaches
 from sag.call import DenoiserCall
 from sag.contrast import keep_contrast
-from sag.degrade import blur_tokens
+from sag.degrade import blur_tokens, mask_of_frames
 from sag.mask import MASKS, score_image
 from sag.noise import NoiseLevel, SamplingStep, noise_level
 from sag.predict import output_slope, predict, renoise
@@ -28,12 +28,13 @@ class GuidedStep:
     """What guidance looked at in one denoiser call: the token scores (mean 1) and which tokens it blurred.
 
     `mask` is boolean where guidance takes hard masks, and holds weights in [0, 1] where it takes soft ones.
+    Both are (batch, h, w), or (batch, t, h, w) for videos.
     """
 
     number: int
     timestep: float
-    score: Float[Tensor, "batch h w"]
-    mask: Bool[Tensor, "batch h w"] | Float[Tensor, "batch h w"]
+    score: Float[Tensor, "batch *grid"]
+    mask: Bool[Tensor, "batch *grid"] | Float[Tensor, "batch *grid"]
 
 
 class DegradedPass:
@@ -42,7 +43,7 @@ class DegradedPass:
     def __init__(self, settings: GuidanceSettings, tap: AttentionTap) -> None:
         self.settings, self.tap = settings, tap
         self._caches: OwnCaches | None = None
-        self._score: Float[Tensor, "images h w"] | None = None
+        self._score: Float[Tensor, "images *grid"] | None = None
         self._unsettled: _Unsettled | None = None
 
     def begin(self) -> None:
@@ -60,7 +61,7 @@ class DegradedPass:
         score = self._score = self._scored(call, step)
         mask = MASKS[self.settings.mask](score, self.settings.threshold)
         level = noise_level(scheduler, step)
-        grid = (mask.shape[-2], mask.shape[-1])
+        grid = tuple(mask.shape[1:])
         clean, noise = _split(call, level)
         degraded = renoise(self._blur(call, clean, mask, grid), noise, level)
         with unwatched(), self._caches.in_use():
@@ -72,7 +73,7 @@ class DegradedPass:
             shift = self._keep_contrast(call, shift, clean, grid, level)
         return shift, GuidedStep(step.number, step.timestep, score, mask)
 
-    def _scored(self, call: DenoiserCall, step: SamplingStep) -> Float[Tensor, "images h w"]:
+    def _scored(self, call: DenoiserCall, step: SamplingStep) -> Float[Tensor, "images *grid"]:
         """Scores of the call's tokens; of the last call that ran the layers, where a cache spared them.
 
         Raises ValueError for latents that are not finite, which no scorer can rank. On a GPU it does so in
@@ -82,7 +83,7 @@ class DegradedPass:
             self._unsettled.settle()
         try:
             with deferred_checks() as checks:
-                records = [record.select(call.rows) for record in self.tap.pop()]
+                records = [record.images(call.rows) for record in self.tap.pop()]
                 score = score_image(records, self.settings.ranker)
         except CaptureError as error:
             if not self._caches:
@@ -108,12 +109,16 @@ class DegradedPass:
         self,
         call: DenoiserCall,
         clean: Float[Tensor, "images *latent"],
-        mask: Bool[Tensor, "images h w"] | Float[Tensor, "images h w"],
+        mask: Bool[Tensor, "images *grid"] | Float[Tensor, "images *grid"],
         grid: Grid,
     ) -> Float[Tensor, "images *latent"]:
         """The clean sample with the masked tokens blurred."""
         size, sigma = self.settings.blur_kernel, self.settings.blur_sigma
-        return call.calling.edit(clean, grid, lambda image: blur_tokens(image, mask, size, sigma))
+
+        def blurred(images: Float[Tensor, "frames c h w"]) -> Float[Tensor, "frames c h w"]:
+            return blur_tokens(images, mask_of_frames(mask, len(images)), size, sigma)
+
+        return call.calling.edit(clean, grid, blurred)
 
     def _keep_contrast(
         self,

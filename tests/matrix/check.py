@@ -19,6 +19,7 @@ from tests.matrix.rows import STEPS, Arguments, Row, run
 from tests.sag.helpers import traces
 from tests.tiny_models import Call
 from tokenrank_guidance.components import denoiser_of as denoiser
+from tokenrank_guidance.families.registry import calling_of
 
 SCALE = 0.75
 STOPPED = "stopped by the test"
@@ -172,7 +173,7 @@ def check_shift(model: Any, own: Seen, main: Seen, channels: int | None) -> None
     torch.testing.assert_close(again, own.output)
     name = "sample" if "sample" in main.inputs else "hidden_states"
     rows = own.output.shape[0]
-    axis = 1 if plain.ndim == 4 else -1
+    axis = calling_of(model).channel_axis
     given, made = main.inputs[name].shape[axis], plain.shape[axis]
     noisy = made // 2 if (given, made) == (9, 8) else channels or min(given, made)  # learned sigma follows
     found = (main.output - plain).narrow(axis, 0, noisy)

@@ -12,12 +12,22 @@ from torch import Tensor, nn
 from tokenrank_guidance.families.tokens import Grid
 
 Inputs = Mapping[str, Any]
-Edit = Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b c h w"]]
+Edit = Callable[[Float[Tensor, "images c h w"]], Float[Tensor, "images c h w"]]
 
 
 def edit_image(sample: Float[Tensor, "b c h w"], grid: Grid, edit: Edit) -> Float[Tensor, "b c h w"]:
     """Latents that are an image already."""
     return edit(sample)
+
+
+def edit_video(sample: Float[Tensor, "b c t h w"], grid: Grid, edit: Edit) -> Float[Tensor, "b c t h w"]:
+    """Videos, whose frames are images one after the other."""
+    return edit_frames(sample.transpose(1, 2), grid, edit).transpose(1, 2)
+
+
+def edit_frames(sample: Float[Tensor, "b t c h w"], grid: Grid, edit: Edit) -> Float[Tensor, "b t c h w"]:
+    """Videos whose frames come before the channels."""
+    return edit(sample.flatten(0, 1)).unflatten(0, sample.shape[:2])
 
 
 def no_reason(denoiser: nn.Module, inputs: Inputs) -> str:
@@ -33,9 +43,10 @@ class Calling:
     its timestep argument times `timestep_scale` plus `timestep_offset` is the scheduler's, which is given its
     output times `sign`. Where a batch holds both halves of classifier-free guidance, `unconditional` (0 or 1)
     is the half without the prompt; `prompt_first`, whether its pipelines make two calls instead, the prompt's
-    first. `edit` applies a function of latent images to a sample. `refused` tells, of (denoiser, inputs by
-    name), why a call cannot be guided, empty where it can. `renormalises`: its pipelines give each token or
-    row what classifier-free guidance made of it the length that it had under the prompt.
+    first. `edit` applies a function of latent images, such as a video's frames one after the other, to a
+    sample. `refused` tells, of (denoiser, inputs by name), why a call cannot be guided, empty where it can.
+    `renormalises`: its pipelines give each token or row what classifier-free guidance made of it the length
+    that it had under the prompt.
     """
 
     sample: str = "hidden_states"
