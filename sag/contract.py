@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 import torch
@@ -16,6 +17,7 @@ from sag.agreement import Mark, Step
 from sag.call import DenoiserCall
 from sag.caller import Caller
 from tokenrank_guidance.errors import UnsupportedError
+from tokenrank_guidance.families.registry import guidable
 
 STEPPED = ("model_output", "timestep", "sample")
 RESCALES = ("guidance_rescale", "cfg_normalization", "enable_cfg_renorm")
@@ -72,7 +74,9 @@ class Contract:
         self._rescaled = self._rescaled or _rescales(caller, call)
         outputs = [call.signed(part) for part in call.parts.split(call.outgoing(guided))]
         inputs = call.parts.split(call.incoming(call.sample))
-        self._marks.append(Mark(place, call, inputs, outputs, direction))
+        habits = guidable(caller.pipe)
+        stepped, sign = partial(habits.stepped, call.module, call.inputs), -1 if habits.negates else 1
+        self._marks.append(Mark(place, call, inputs, outputs, direction, stepped, sign, call.held))
         if self._level is None:
             return guided
         tangent = torch.zeros_like(guided)

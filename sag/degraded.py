@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -62,15 +63,19 @@ class DegradedPass:
         mask = MASKS[self.settings.mask](score, self.settings.threshold)
         level = noise_level(scheduler, step)
         grid = tuple(mask.shape[1:])
+        held = _held_tokens(call, grid)
+        mask = mask if held is None else torch.where(held, torch.zeros_like(mask), mask)
         clean, noise = _split(call, level)
         degraded = renoise(self._blur(call, clean, mask, grid), noise, level)
         with unwatched(), self._caches.in_use():
-            blurred = call.repredict(degraded)
+            blurred = call.repredict(call.drawn(degraded, call.latents.to(degraded.dtype)))
         shift = self.settings.sag_scale * (call.prediction - blurred)
+        shift = call.drawn(shift, torch.zeros_like(shift))
         if (
             self.settings.keep_contrast > 0 and level.sigma > 0
         ):  # at σ = 0, x̂₀ is the input whatever is predicted
             shift = self._keep_contrast(call, shift, clean, grid, level)
+            shift = call.drawn(shift, torch.zeros_like(shift))
         return shift, GuidedStep(step.number, step.timestep, score, mask)
 
     def _scored(self, call: DenoiserCall, step: SamplingStep) -> Float[Tensor, "images *grid"]:
@@ -163,6 +168,17 @@ def _not_finite(step: SamplingStep) -> ValueError:
         f"{step.timestep:g}), usually by overflow in float16: use bfloat16, or a VAE made for "
         "float16 where a picture is encoded"
     )
+
+
+def _held_tokens(call: DenoiserCall, grid: Grid) -> Bool[Tensor, "images *grid"] | None:
+    """The tokens that hold a latent which is given and not drawn; None where all are drawn."""
+    held, seen = call.held, []
+    if held is None:
+        return None
+    call.calling.edit(held.float(), grid, lambda images: seen.append(images) or images)
+    frames = seen[0].unflatten(0, (len(held), -1)).amax(2)
+    volume = (1,) * (3 - len(grid)) + grid
+    return (F.adaptive_max_pool3d(frames.unsqueeze(1), volume) > 0).view(len(held), *grid)
 
 
 def _split(call: DenoiserCall, level: NoiseLevel) -> tuple[Tensor, Tensor]:

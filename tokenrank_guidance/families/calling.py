@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from tokenrank_guidance.families.tokens import Grid
@@ -35,6 +35,16 @@ def no_reason(denoiser: nn.Module, inputs: Inputs) -> str:
     return ""
 
 
+def nothing_held(denoiser: nn.Module, inputs: Inputs) -> Bool[Tensor, "batch ..."] | None:
+    """All of the sample is drawn."""
+    return None
+
+
+def whole_sample(denoiser: nn.Module, inputs: Inputs, value: Tensor) -> Tensor:
+    """Schedulers step all that a denoiser is given, as it is given."""
+    return value
+
+
 @dataclass(frozen=True)
 class Calling:
     """How a denoiser class is called.
@@ -46,7 +56,8 @@ class Calling:
     first. `edit` applies a function of latent images, such as a video's frames one after the other, to a
     sample. `refused` tells, of (denoiser, inputs by name), why a call cannot be guided, empty where it can.
     `renormalises`: its pipelines give each token or row what classifier-free guidance made of it the length
-    that it had under the prompt.
+    that it had under the prompt. `held` tells, of the same two, which values of the sample are given and not
+    drawn, such as the first frame of a video: it broadcasts to the sample, None where there are none.
     """
 
     sample: str = "hidden_states"
@@ -59,6 +70,7 @@ class Calling:
     edit: Callable[[Tensor, Grid, Edit], Tensor] = edit_image
     refused: Callable[[nn.Module, Inputs], str] = no_reason
     renormalises: bool = False
+    held: Callable[[nn.Module, Inputs], Bool[Tensor, "batch ..."] | None] = nothing_held
 
 
 @dataclass(frozen=True)
@@ -72,6 +84,8 @@ class Habits:
     its timesteps in the local variable of that name.
     `mask`: beside the latents its denoiser may take a mask, a number for each of the "latents" or "pixels",
     and the latents of the masked picture. `draws_alone`: it draws without the picture that it takes, too.
+    `stepped` makes of a tensor that is laid out as the sample what its scheduler is given, by (denoiser,
+    inputs by name); `negates`: what it steps by is the denoiser's output times -1.
     `refused` says why it cannot be guided, empty where it can.
     """
 
@@ -82,4 +96,6 @@ class Habits:
     copies: bool = False
     mask: Literal["", "latents", "pixels"] = ""
     draws_alone: bool = False
+    stepped: Callable[[nn.Module, Inputs, Tensor], Tensor] = whole_sample
+    negates: bool = False
     refused: str = ""
