@@ -60,7 +60,9 @@ def test_every_denoiser_of_diffusers_is_guided_or_refused_with_a_reason_of_its_o
     assert len({name for name, _ in denoisers()}) > 250
 
 
-@pytest.mark.parametrize("name", ["WanTransformer3DModel", "ZImageTransformer2DModel", "StableAudioDiTModel"])
+@pytest.mark.parametrize(
+    "name", ["RFD4ProteinaTransformer", "ZImageTransformer2DModel", "StableAudioDiTModel"]
+)
 def test_the_reason_is_the_denoisers_own(name):
     network = getattr(d, name).__new__(getattr(d, name))
     torch.nn.Module.__init__(network)

@@ -30,7 +30,17 @@ from tokenrank_guidance.components import denoiser_of as denoiser
 UNETS = ("sd", "sdxl")
 TEXT = (*UNETS, "sd3", "flux", "pixart")
 LATENT = (*TEXT, "dit")
-LATER_CFG = ("qwen", "flux2-klein", "auraflow", "hunyuan", "kandinsky", "kandinsky5", "lumina", "lumina2")
+LATER_CFG = (
+    "qwen",
+    "flux2-klein",
+    "auraflow",
+    "hunyuan",
+    "kandinsky",
+    "kandinsky5",
+    "lumina",
+    "lumina2",
+    "video",
+)
 LATER_LORA = ("qwen", "flux2", "flux2-klein", "auraflow", "lumina2")
 WITH_LORA = (*UNETS, "sd3", "flux")
 INTERRUPTIBLE = ("qwen", "flux2", "flux2-klein", "hunyuan", "kandinsky5")
@@ -199,7 +209,8 @@ def vae_tiling(pipe: Any) -> Any:
 
 
 def channels_last(pipe: Any) -> Any:
-    denoiser(pipe).to(memory_format=torch.channels_last)
+    volumes = any(weight.ndim == 5 for weight in denoiser(pipe).parameters())
+    denoiser(pipe).to(memory_format=torch.channels_last_3d if volumes else torch.channels_last)
     return pipe
 
 
@@ -283,7 +294,7 @@ FEATURES: dict[str, Feature] = {
     "two prompts, two images each": Feature(
         ALL,
         call=lambda call: replace(call, batch=2, images_per_prompt=2),
-        without=("StableDiffusionPanorama",),  # takes one prompt
+        without=("StableDiffusionPanorama", "WanVACE"),  # take one prompt
     ),
     "prompt embeddings": Feature(tuple(ENCODERS), arguments=prompt_embeddings),
     "bf16": Feature(ALL, cast(torch.bfloat16)),

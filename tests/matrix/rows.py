@@ -32,6 +32,7 @@ from tests.matrix.building import (
     variant,
 )
 from tests.matrix.later import LATER_ROWS
+from tests.matrix.video import VIDEO_ROWS
 from tests.tiny_models import PROMPT, denoiser, pipeline
 
 LATENTS = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(5))
@@ -150,10 +151,10 @@ ROWS: dict[str, Row] = (
         "DDPM": Row("ddpm", lambda: pipeline("ddpm"), {"output_type": "pt"}),  # numpy knows no bfloat16
         "AnimateDiff": refused(d.UNetMotionModel, "its frames share the batch axis"),
         "Sana": refused(d.SanaTransformer2DModel, "its self-attention is linear"),
-        "Wan": refused(d.WanTransformer3DModel, "its latents have a time axis"),
     }
     | BESIDE_ROWS
     | LATER_ROWS
+    | VIDEO_ROWS
 )
 
 __all__ = ["PROMPT", "ROWS", "STEPS", "Arguments", "Row", "quiet", "run", "seeded", "variant"]

@@ -8,7 +8,7 @@ from torch import nn
 
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
-from tokenrank_guidance.families import auraflow, dit, flux, kandinsky, lumina, qwen, sd3, unet, vits
+from tokenrank_guidance.families import auraflow, dit, flux, kandinsky, lumina, qwen, sd3, unet, videos, vits
 from tokenrank_guidance.families.calling import Calling, Habits
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.picture import Picture
@@ -18,7 +18,7 @@ from tokenrank_guidance.families.words import Words
 
 FAMILIES: list[Family] = [
     family
-    for module in (unet, dit, sd3, flux, qwen, auraflow, lumina, kandinsky, vits)
+    for module in (unet, dit, sd3, flux, qwen, auraflow, lumina, kandinsky, videos, vits)
     for family in module.FAMILIES
 ]
 USUAL = Habits()
@@ -51,7 +51,7 @@ def knows(family: Family | None, kind: type[Part]) -> Part | None:
 def part_of(model: nn.Module, kind: type[Part]) -> Part:
     """What must be known of a model to do something with it.
 
-    Raises UnsupportedError where it is not, in one form for all: "cannot guide WanTransformer3DModel: " and
+    Raises UnsupportedError where it is not, in one form for all: "cannot guide UNet1DModel: " and
     why; TypeError for what is no network.
     """
     if not isinstance(model, nn.Module):
