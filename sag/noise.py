@@ -2,18 +2,20 @@
 
 Every denoiser here sees x = α·x₀ + σ·ε. Schedulers of the variance-exploding kind (Euler, Heun, LMS) scale
 their sample by 1/√(s² + 1) before the call, s being their sigma. That makes it variance-preserving again with
-α² = 1/(s² + 1); so two formulas, and one for rectified flow, serve all of them.
+α² = 1/(s² + 1); so two formulas, and one for rectified flow, serve nearly all of them. The others differ in
+where their sigma is found, or in the unit of x₀: in which, guidance being linear, it need not know.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 
+from sag.refused_schedulers import REFUSED
 from tokenrank_guidance.errors import UnsupportedError
 
 
@@ -21,13 +23,16 @@ from tokenrank_guidance.errors import UnsupportedError
 class NoiseLevel:
     """The input is x = alpha·x₀ + sigma·ε; `prediction` names what the denoiser predicts from it.
 
-    alpha + sigma is 1 for rectified `flow`, else alpha² + sigma² is.
+    alpha + sigma is 1 for rectified `flow`, else alpha² + sigma² is. The scheduler is given the prediction
+    times `sign`. `weights`: those of x and of the output in x̂₀, for the prediction type "consistency" alone.
     """
 
     alpha: float
     sigma: float
     prediction: str
     flow: bool = False
+    sign: Literal[1, -1] = 1
+    weights: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -49,48 +54,105 @@ def _from_table(scheduler: Any, step: SamplingStep) -> NoiseLevel:
     return NoiseLevel(math.sqrt(alpha2), math.sqrt(1 - alpha2), scheduler.config.prediction_type)
 
 
+def _scaled(sigma: float, prediction: str) -> NoiseLevel:
+    """α² = 1/(s² + 1)."""
+    scale = math.hypot(sigma, 1.0)
+    return NoiseLevel(1 / scale, sigma / scale, prediction)
+
+
 def _from_sigmas(scheduler: Any, step: SamplingStep) -> NoiseLevel:
     """α² = 1/(s² + 1) with s the scheduler's sigma; α = 1 − s where it was told to use flow sigmas."""
     sigma = scheduler.sigmas[step.index].item()
     if getattr(scheduler.config, "use_flow_sigmas", False):
         return NoiseLevel(1 - sigma, sigma, scheduler.config.prediction_type, flow=True)
-    scale = math.hypot(sigma, 1.0)
-    return NoiseLevel(1 / scale, sigma / scale, scheduler.config.prediction_type)
+    return _scaled(sigma, scheduler.config.prediction_type)
+
+
+def _between_sigmas(scheduler: Any, step: SamplingStep) -> NoiseLevel:
+    """The same, where a step's second call is at a sigma between two of the schedule."""
+    if scheduler.state_in_first_order:
+        sigma = scheduler.sigmas[step.index]
+    elif hasattr(scheduler, "mid_point_sigma"):
+        sigma = scheduler.mid_point_sigma
+    else:  # the ancestral one keeps each beside the sigma before it, the other beside the one after
+        sigma = scheduler.sigmas_interpol[step.index - hasattr(scheduler, "sigmas_down")]
+    return _scaled(sigma.item(), scheduler.config.prediction_type)
 
 
 def _from_flow(scheduler: Any, step: SamplingStep) -> NoiseLevel:
-    """α = 1 − σ (rectified flow)."""
-    if scheduler.config.invert_sigmas:
-        raise UnsupportedError("cannot guide with invert_sigmas: there sigma is the signal's share")
+    """α = 1 − σ (rectified flow); with `invert_sigmas` α = σ, and the output points to the image."""
     sigma = scheduler.sigmas[step.index].item()
+    if getattr(scheduler.config, "invert_sigmas", False):
+        return NoiseLevel(sigma, 1 - sigma, "flow_prediction", flow=True, sign=-1)
     return NoiseLevel(1 - sigma, sigma, "flow_prediction", flow=True)
 
 
+def _from_consistent_flow(scheduler: Any, step: SamplingStep) -> NoiseLevel:
+    if scheduler.config.invert_sigmas:
+        raise UnsupportedError("cannot guide with FlowMatchLCMScheduler with invert_sigmas: it ends in noise")
+    return _from_flow(scheduler, step)
+
+
+def _from_angle(scheduler: Any, step: SamplingStep) -> NoiseLevel:
+    """α = cos t, σ = sin t (TrigFlow), and what it steps is v; x₀ and ε are in units of `sigma_data`."""
+    angle = scheduler.timesteps[step.index].item()
+    return NoiseLevel(math.cos(angle), math.sin(angle), "v_prediction")
+
+
+def _preconditioned(scheduler: Any, step: SamplingStep) -> NoiseLevel:
+    """The input over √(s² + d²), d being `sigma_data`: v, x₀ in units of d, or −v under the name of ε."""
+    sigma = scheduler.sigmas[step.index].item() / scheduler.config.sigma_data
+    level = _scaled(sigma, "v_prediction")
+    return level if scheduler.config.prediction_type == "v_prediction" else replace(level, sign=-1)
+
+
+def _consistency(scheduler: Any, step: SamplingStep) -> NoiseLevel:
+    """The same input; x̂₀'s weights are such that at the smallest sigma it is the sample itself."""
+    sigma, unit = scheduler.sigmas[step.index], scheduler.config.sigma_data
+    skip, out = (weight.item() for weight in scheduler.get_scalings_for_boundary_condition(sigma))
+    scale = math.hypot(sigma.item(), unit)
+    level = _scaled(sigma.item() / unit, "consistency")
+    return replace(level, weights=(skip * scale / unit, out / unit))
+
+
+def _from_ratio(scheduler: Any, step: SamplingStep) -> NoiseLevel:
+    """α² = ᾱ(t) of a t that runs from 1 to 0."""
+    time = torch.tensor([step.timestep])
+    alpha2 = scheduler._alpha_cumprod(time, time.device).item()
+    return NoiseLevel(math.sqrt(alpha2), math.sqrt(1 - alpha2), "epsilon")
+
+
 Formula = Callable[[Any, SamplingStep], NoiseLevel]
+FROM_TABLE = (
+    *("DDIMScheduler", "DDIMParallelScheduler", "DDPMScheduler", "DDPMParallelScheduler", "PNDMScheduler"),
+    *("LCMScheduler", "TCDScheduler", "UnCLIPScheduler", "CogVideoXDDIMScheduler", "CogVideoXDPMScheduler"),
+)
+FROM_SIGMAS = (
+    *("DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler"),
+    *("DEISMultistepScheduler", "SASolverScheduler", "EulerDiscreteScheduler", "LMSDiscreteScheduler"),
+    *("EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler"),
+)
+BETWEEN_SIGMAS = ("KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "DPMSolverSDEScheduler")
+FROM_FLOW = (
+    "FlowMatchEulerDiscreteScheduler",
+    "FlowMatchHeunDiscreteScheduler",
+    "LTXEulerAncestralRFScheduler",
+)
 SCHEDULERS: dict[str, Formula] = {
-    "DDIMScheduler": _from_table,
-    "DDPMScheduler": _from_table,
-    "PNDMScheduler": _from_table,
-    "LCMScheduler": _from_table,
-    "DPMSolverMultistepScheduler": _from_sigmas,
-    "DPMSolverSinglestepScheduler": _from_sigmas,
-    "UniPCMultistepScheduler": _from_sigmas,
-    "DEISMultistepScheduler": _from_sigmas,
-    "EulerDiscreteScheduler": _from_sigmas,
-    "EulerAncestralDiscreteScheduler": _from_sigmas,
-    "HeunDiscreteScheduler": _from_sigmas,
-    "LMSDiscreteScheduler": _from_sigmas,
-    "FlowMatchEulerDiscreteScheduler": _from_flow,
+    **dict.fromkeys(FROM_TABLE, _from_table),
+    **dict.fromkeys(FROM_SIGMAS, _from_sigmas),
+    **dict.fromkeys(BETWEEN_SIGMAS, _between_sigmas),
+    **dict.fromkeys(FROM_FLOW, _from_flow),
+    **dict.fromkeys(("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"), _preconditioned),
+    "DDPMWuerstchenScheduler": _from_ratio,
+    "CMStochasticIterativeScheduler": _consistency,
+    "SCMScheduler": _from_angle,
+    "FlowMatchLCMScheduler": _from_consistent_flow,
 }
-INTERPOLATED = "its second call uses interpolated noise levels that its timesteps do not tell"
-PRECONDITIONED = "EDM scales inputs and outputs by its own preconditioning"
-REFUSED: dict[str, str] = {
-    "KDPM2DiscreteScheduler": INTERPOLATED,
-    "KDPM2AncestralDiscreteScheduler": INTERPOLATED,
-    "DPMSolverSDEScheduler": INTERPOLATED,
-    "EDMEulerScheduler": PRECONDITIONED,
-    "EDMDPMSolverMultistepScheduler": PRECONDITIONED,
-}
+ENDING = (
+    "DDPMWuerstchenScheduler",
+    "SCMScheduler",
+)  # their last timestep is where they end: no call is there
 
 
 def noise_formula(scheduler: object) -> Formula:
@@ -119,7 +181,7 @@ def sampling_step(scheduler: Any, timestep: float) -> SamplingStep:
     own = (getattr(scheduler, name, None) for name in ("step_index", "counter", "begin_index"))
     for index in (*own, nearest):
         if index is not None and index < len(timesteps) and _near(timesteps[index].item(), timestep):
-            total = math.ceil(len(timesteps) / order)
+            total = math.ceil((len(timesteps) - (type(scheduler).__name__ in ENDING)) / order)
             return SamplingStep(int(index), int(index) // order, total, timesteps[index].item())
     raise ValueError(
         f"the denoiser was called at timestep {timestep:g}, which is not among the scheduler's "

@@ -14,31 +14,36 @@ from tokenrank_guidance.errors import UnsupportedError
 Sample = Float[Tensor, "batch *sample"]
 
 
-def _epsilon(x: Sample, output: Sample, alpha: float, sigma: float) -> tuple[Sample, Sample]:
-    return (x - sigma * output) / alpha, output
+def _epsilon(x: Sample, output: Sample, level: NoiseLevel) -> tuple[Sample, Sample]:
+    return (x - level.sigma * output) / level.alpha, output
 
 
-def _sample(x: Sample, output: Sample, alpha: float, sigma: float) -> tuple[Sample, Sample]:
-    return output, (x - alpha * output) / sigma
+def _sample(x: Sample, output: Sample, level: NoiseLevel) -> tuple[Sample, Sample]:
+    return output, (x - level.alpha * output) / level.sigma
 
 
-def _velocity(x: Sample, output: Sample, alpha: float, sigma: float) -> tuple[Sample, Sample]:
-    return alpha * x - sigma * output, alpha * output + sigma * x
+def _velocity(x: Sample, output: Sample, level: NoiseLevel) -> tuple[Sample, Sample]:
+    return level.alpha * x - level.sigma * output, level.alpha * output + level.sigma * x
 
 
-def _flow(x: Sample, output: Sample, alpha: float, sigma: float) -> tuple[Sample, Sample]:
-    return x - sigma * output, x + alpha * output
+def _flow(x: Sample, output: Sample, level: NoiseLevel) -> tuple[Sample, Sample]:
+    return x - level.sigma * output, x + level.alpha * output
+
+
+def _consistency(x: Sample, output: Sample, level: NoiseLevel) -> tuple[Sample, Sample]:
+    skip, out = level.weights
+    return _sample(x, skip * x + out * output, level)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """`split` gives (x̂₀, ε̂) of (x, output, α, σ) at a level that `fits`, as `condition` says in words.
+    """`split` gives (x̂₀, ε̂) of (x, output, level) at a level that `fits`, as `condition` says in words.
 
-    `slope` is ∂output/∂x̂₀ of (α, σ) at a fixed x.
+    `slope` is ∂output/∂x̂₀ of the level at a fixed x.
     """
 
-    split: Callable[[Sample, Sample, float, float], tuple[Sample, Sample]]
-    slope: Callable[[float, float], float]
+    split: Callable[[Sample, Sample, NoiseLevel], tuple[Sample, Sample]]
+    slope: Callable[[NoiseLevel], float]
     fits: Callable[[NoiseLevel], bool]
     condition: str
 
@@ -46,16 +51,19 @@ class Prediction:
 PREDICTIONS: dict[str, Prediction] = {
     "epsilon": Prediction(
         _epsilon,
-        lambda alpha, sigma: -alpha / sigma,
+        lambda level: -level.alpha / level.sigma,
         lambda level: level.alpha > 0,
         "alpha > 0, so no zero terminal SNR",
     ),
-    "sample": Prediction(_sample, lambda alpha, sigma: 1.0, lambda level: level.sigma > 0, "sigma > 0"),
+    "sample": Prediction(_sample, lambda level: 1.0, lambda level: level.sigma > 0, "sigma > 0"),
     "v_prediction": Prediction(
-        _velocity, lambda alpha, sigma: -1 / sigma, lambda level: not level.flow, "use_flow_sigmas=False"
+        _velocity, lambda level: -1 / level.sigma, lambda level: not level.flow, "use_flow_sigmas=False"
     ),
     "flow_prediction": Prediction(
-        _flow, lambda alpha, sigma: -1 / sigma, lambda level: level.flow, "use_flow_sigmas=True"
+        _flow, lambda level: -1 / level.sigma, lambda level: level.flow, "use_flow_sigmas=True"
+    ),
+    "consistency": Prediction(
+        _consistency, lambda level: 1 / level.weights[1], lambda level: level.sigma > 0, "sigma > 0"
     ),
 }
 
@@ -64,17 +72,18 @@ def predict(x: Sample, output: Sample, level: NoiseLevel) -> tuple[Sample, Sampl
     """(x̂₀, ε̂) with x = α·x̂₀ + σ·ε̂ exactly, for any prediction type.
 
     ε: x̂₀ = (x − σε̂)/α. x₀: ε̂ = (x − αx̂₀)/σ. v: x̂₀ = αx − σv, ε̂ = αv + σx. Flow: x̂₀ = x − σu, ε̂ = x + αu.
-    Raises UnsupportedError for another prediction type, and for a noise level where its formula is wrong.
+    Consistency: x̂₀ = w₁x + w₂·output. Raises UnsupportedError for another prediction type, and for a noise
+    level where its formula is wrong.
     """
-    return _known(level).split(x, output, level.alpha, level.sigma)
+    return _known(level).split(x, output if level.sign > 0 else -output, level)
 
 
 def output_slope(level: NoiseLevel) -> float:
-    """∂output/∂x̂₀ at a fixed x: −α/σ for ε, 1 for x₀, −1/σ for v and flow.
+    """∂output/∂x̂₀ at a fixed x: −α/σ for ε, 1 for x₀, −1/σ for v and flow, 1/w₂ for consistency.
 
     Raises UnsupportedError as `predict` does.
     """
-    return _known(level).slope(level.alpha, level.sigma)
+    return level.sign * _known(level).slope(level)
 
 
 def _known(level: NoiseLevel) -> Prediction:

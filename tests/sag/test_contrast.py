@@ -6,7 +6,7 @@ import torch
 from sag import SelfAttentionGuidance
 from sag.contrast import keep_contrast
 from sag.noise import NoiseLevel, noise_level, sampling_step, scalar_timestep
-from sag.predict import output_slope, predict
+from sag.predict import PREDICTIONS, output_slope, predict
 from tests.matrix.check import seen
 from tests.tiny_models import ARGUMENTS, Call, denoiser, pipeline, run
 from tokenrank_guidance.families.registry import calling_of
@@ -51,10 +51,11 @@ def test_a_constant_channel_stays_constant():
     torch.testing.assert_close(one, plain[..., :1, :1])
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction", "flow_prediction"])
-def test_the_slope_takes_a_change_of_the_clean_sample_to_the_outputs(prediction):
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_the_slope_takes_a_change_of_the_clean_sample_to_the_outputs(prediction, sign):
     flow = prediction == "flow_prediction"
-    level = NoiseLevel(0.7 if flow else 0.8, 0.3 if flow else 0.6, prediction, flow)
+    level = NoiseLevel(0.7 if flow else 0.8, 0.3 if flow else 0.6, prediction, flow, sign, (0.4, 0.9))
     x, output, other = images(0), images(1), images(2)
     change = predict(x, other, level)[0] - predict(x, output, level)[0]
     torch.testing.assert_close(output_slope(level) * change, other - output)

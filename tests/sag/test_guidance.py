@@ -269,6 +269,6 @@ def test_an_exchanged_scheduler_is_used_from_the_next_run():
 def test_a_scheduler_exchanged_for_an_unsupported_one_is_an_error():
     pipe = pipeline("sd")
     with SelfAttentionGuidance()(pipe):
-        pipe.scheduler = d.TCDScheduler.from_config(pipe.scheduler.config)
-        with pytest.raises(UnsupportedError, match="cannot guide with TCDScheduler"):
+        pipe.scheduler = d.DDIMInverseScheduler.from_config(pipe.scheduler.config)
+        with pytest.raises(UnsupportedError, match="cannot guide with DDIMInverseScheduler"):
             run("sd", pipe)

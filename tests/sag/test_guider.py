@@ -216,8 +216,8 @@ def test_an_unbound_guider_says_what_to_call():
 
 def test_a_scheduler_that_cannot_be_guided_with_is_refused():
     other = modular("sdxl", pipeline("sdxl").components)
-    other.update_components(scheduler=d.TCDScheduler.from_config(other.scheduler.config))
-    with pytest.raises(UnsupportedError, match="cannot guide with TCDScheduler"):
+    other.update_components(scheduler=d.DDIMInverseScheduler.from_config(other.scheduler.config))
+    with pytest.raises(UnsupportedError, match="cannot guide with DDIMInverseScheduler"):
         guided("sdxl", other, TokenRankGuider().bind(other.scheduler))
 
 

@@ -1,17 +1,24 @@
 """The noise level at every step, against each scheduler's own reading of a random model output."""
 
+import copy
 import inspect
+from dataclasses import dataclass
 
 import diffusers as d
 import pytest
 import torch
+from diffusers import schedulers
 
-from sag.noise import SCHEDULERS, noise_formula, noise_level, sampling_step, scalar_timestep
+from sag.noise import ENDING, SCHEDULERS, noise_formula, noise_level, sampling_step, scalar_timestep
 from sag.predict import predict, renoise
+from sag.refused_schedulers import REFUSED
 from tests.sag.schedulers import BETAS, CASES
 from tokenrank_guidance.errors import UnsupportedError
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*algorithm_types dpmsolver:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*algorithm_types dpmsolver:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning"),  # KDPM2 with numpy 2
+]
 STEPS = 7
 SHAPE = (2, 4, 6, 6)
 
@@ -24,10 +31,45 @@ def random(generator):
     return torch.randn(SHAPE, generator=generator, dtype=torch.float64)
 
 
-def step(scheduler, output, t, x, generator):
-    """One scheduler step; the generator feeds those that add noise."""
-    noisy = "generator" in inspect.signature(scheduler.step).parameters
-    return scheduler.step(output, t, x, **({"generator": generator} if noisy else {}))
+def step(scheduler, output, t, x, generator, clean=None):
+    """One scheduler step; the generator feeds those that add noise, the last `clean` those that want it."""
+    names = inspect.signature(scheduler.step).parameters
+    more = {"old_pred_original_sample": clean, "timestep_back": None if clean is None else t + 1}
+    more = {name: value for name, value in (more | {"generator": generator}).items() if name in names}
+    result = scheduler.step(output, timestep=t, sample=x, **more)
+    return Stepped(*result) if isinstance(result, tuple) else result
+
+
+@dataclass
+class Stepped:
+    """What CogVideoX's DPM scheduler returns, in words."""
+
+    prev_sample: torch.Tensor
+    pred_original_sample: torch.Tensor
+
+
+def called_at(scheduler):
+    """The timesteps of a run at which its denoiser is called."""
+    more = {"intermediate_timesteps": None} if isinstance(scheduler, d.SCMScheduler) else {}
+    scheduler.set_timesteps(STEPS, **more)
+    return scheduler.timesteps[: -1 if type(scheduler).__name__ in ENDING else None]
+
+
+def scaled(scheduler, x, t):
+    return scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
+
+
+def unit(scheduler):
+    """That of clean samples; TrigFlow's input is in it too."""
+    own = getattr(scheduler.config, "sigma_data", 1.0)
+    return 1.0 if isinstance(scheduler, d.SCMScheduler) else own
+
+
+def end(scheduler, index, *step_arguments):
+    """Where a step would lead if it were the last."""
+    last = copy.deepcopy(scheduler)
+    last.sigmas[index + 1] = 1.0 if getattr(last.config, "invert_sigmas", False) else 0.0
+    return step(last, *step_arguments).prev_sample
 
 
 def spied(scheduler):
@@ -42,47 +84,71 @@ def spied(scheduler):
     return seen
 
 
+def asked(*oracles):
+    """Those whose clean samples are known from one of `oracles`."""
+    return [(name, prediction) for name, prediction in EVERY if CASES[name].oracle in oracles]
+
+
 EVERY = [(name, prediction) for name, case in CASES.items() for prediction in case.predictions]
-READ = [(name, prediction) for name, prediction in EVERY if CASES[name].oracle != "add_noise"]
-NOISED = [(name, prediction) for name, prediction in EVERY if CASES[name].oracle == "add_noise"]
 
 
-@pytest.mark.parametrize(("name", "prediction"), READ)
+@pytest.mark.parametrize(("name", "prediction"), asked("original", "clean", "noise", "end"))
 def test_clean_sample_is_the_schedulers_own(name, prediction):
     oracle, scheduler = CASES[name].oracle, CASES[name].build(prediction)
-    seen = [] if oracle == "original" else spied(scheduler)
-    scheduler.set_timesteps(STEPS)
-    g = seeded(0)
-    x = random(g) * scheduler.init_noise_sigma
-    for number, t in enumerate(scheduler.timesteps):
-        source, output = scheduler.scale_model_input(x, t), random(g)
+    seen = spied(scheduler) if oracle in ("clean", "noise") else []
+    g, last = seeded(0), None
+    x = random(g) * scheduler.init_noise_sigma if hasattr(scheduler, "init_noise_sigma") else random(g)
+    for number, t in enumerate(called_at(scheduler)):
+        source, output = scaled(scheduler, x, t), random(g)
         place = sampling_step(scheduler, t.item())
         clean, noise = predict(source, output, noise_level(scheduler, place))
-        result = step(scheduler, output, t, x, g)
-        expected = result.pred_original_sample if oracle == "original" else seen[-1]
-        found = noise if oracle == "noise" else clean
+        ended = end(scheduler, number, output, t, x, g) if oracle == "end" else None
+        result = step(scheduler, output, t, x, g, last)
+        expected = last = getattr(result, "pred_original_sample", ended if oracle == "end" else None)
+        if expected is None or oracle in ("clean", "noise"):
+            expected = seen[-1]
+        found = noise if oracle == "noise" else clean * unit(scheduler)
         assert place.index == number
         assert (found - expected).abs().max() <= 2e-5 * expected.abs().max()
         x = result.prev_sample
+
+
+@pytest.mark.parametrize(("name", "prediction"), asked("path"))
+def test_a_perfect_denoiser_is_led_along_a_straight_line(name, prediction):
+    scheduler = CASES[name].build(prediction)
+    g = seeded(0)
+    clean, noise = random(g), random(g)
+    times = called_at(scheduler)
+    first = scheduler.sigmas[0].item()
+    x, output = (1 - first) * clean + first * noise, noise - clean
+    for number, t in enumerate(times):
+        place = sampling_step(scheduler, t.item())
+        found = predict(x, output, noise_level(scheduler, place))
+        assert place.index == number
+        torch.testing.assert_close(found, (clean, noise), rtol=1e-5, atol=1e-5)
+        x = step(scheduler, output, t, x, g).prev_sample.double()
+    torch.testing.assert_close(x, clean, rtol=1e-5, atol=1e-5)
 
 
 def noised(scheduler, prediction, clean, noise, t):
     """The scheduler's own noising, and what a perfect denoiser would return for it."""
     if prediction == "flow_prediction":
         return scheduler.scale_noise(clean, t[None], noise), noise - clean
+    if prediction == "epsilon":
+        exact = t.is_floating_point() and t <= 1  # Würstchen's timesteps are no indices
+        return scheduler.add_noise(clean, noise, t[None] if exact else t.long()[None]), noise
     alpha2 = scheduler.alphas_cumprod[int(t)].double()
     velocity = alpha2.sqrt() * noise - (1 - alpha2).sqrt() * clean
-    outputs = {"epsilon": noise, "sample": clean, "v_prediction": velocity}
+    outputs = {"sample": clean, "v_prediction": velocity}
     return scheduler.add_noise(clean, noise, t.long()[None]), outputs[prediction]
 
 
-@pytest.mark.parametrize(("name", "prediction"), NOISED)
+@pytest.mark.parametrize(("name", "prediction"), asked("add_noise"))
 def test_clean_sample_is_what_the_scheduler_noised(name, prediction):
     scheduler = CASES[name].build(prediction)
-    scheduler.set_timesteps(STEPS)
     g = seeded(0)
     clean, noise = random(g), random(g)
-    for t in scheduler.timesteps:
+    for t in called_at(scheduler):
         level = noise_level(scheduler, sampling_step(scheduler, t.item()))
         x, output = noised(scheduler, prediction, clean, noise, t)
         torch.testing.assert_close(predict(x, output, level), (clean, noise), rtol=1e-4, atol=1e-4)
@@ -91,9 +157,8 @@ def test_clean_sample_is_what_the_scheduler_noised(name, prediction):
 @pytest.mark.parametrize(("name", "prediction"), EVERY)
 def test_renoising_gives_the_input_back(name, prediction):
     scheduler = CASES[name].build(prediction)
-    scheduler.set_timesteps(STEPS)
     g = seeded(1)
-    for t in scheduler.timesteps[:: STEPS - 1]:
+    for t in called_at(scheduler)[:: STEPS - 1]:
         level = noise_level(scheduler, sampling_step(scheduler, t.item()))
         x = random(g)
         torch.testing.assert_close(renoise(*predict(x, random(g), level), level), x, rtol=1e-6, atol=1e-6)
@@ -103,20 +168,26 @@ def test_every_supported_scheduler_is_tested():
     assert {case.scheduler.__name__ for case in CASES.values()} == set(SCHEDULERS)
 
 
-REFUSED = {
-    d.KDPM2DiscreteScheduler: "interpolated noise levels",
-    d.KDPM2AncestralDiscreteScheduler: "interpolated noise levels",
-    d.EDMEulerScheduler: "preconditioning",
-    d.EDMDPMSolverMultistepScheduler: "preconditioning",
-    d.DDIMInverseScheduler: "its noise levels are unknown here",
-}
+def test_every_scheduler_of_diffusers_is_known_or_refused():
+    """Those that need a package that is missing here are among them."""
+    inside = {name for names in schedulers._import_structure.values() for name in names}
+    every = {name for name in {*inside, *dir(d)} if name.endswith("Scheduler")}
+    assert every == set(SCHEDULERS) | set(REFUSED)
+    assert not set(SCHEDULERS) & set(REFUSED)
 
 
-@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # KDPM2 with numpy 2
-@pytest.mark.parametrize("scheduler", REFUSED)
-def test_other_schedulers_are_refused_with_the_reason(scheduler):
-    with pytest.raises(UnsupportedError, match=f"{scheduler.__name__}: .*{REFUSED[scheduler]}"):
-        noise_formula(scheduler())
+@pytest.mark.parametrize(
+    ("scheduler", "reason"),
+    [
+        (d.DDIMInverseScheduler(), "turns a picture into noise"),
+        (d.AmusedScheduler(mask_token_id=1), "classes of tokens"),
+        (d.PiflowScheduler(), "a policy for many steps"),
+        (object(), "unknown here"),
+    ],
+)
+def test_other_schedulers_are_refused_with_the_reason(scheduler, reason):
+    with pytest.raises(UnsupportedError, match=f"{type(scheduler).__name__}: .*{reason}"):
+        noise_formula(scheduler)
 
 
 def level_of(scheduler):
@@ -124,9 +195,10 @@ def level_of(scheduler):
     return noise_level(scheduler, sampling_step(scheduler, scheduler.timesteps[0].item()))
 
 
-def test_inverted_flow_is_refused():
-    with pytest.raises(UnsupportedError, match="invert_sigmas"):
-        level_of(d.FlowMatchEulerDiscreteScheduler(invert_sigmas=True))
+def test_an_inverted_schedule_that_ends_in_noise_is_refused():
+    """FlowMatchLCM turns its sigmas round, but not its step: its last one leads to sigma 1."""
+    with pytest.raises(UnsupportedError, match="FlowMatchLCMScheduler with invert_sigmas: it ends in noise"):
+        level_of(d.FlowMatchLCMScheduler(invert_sigmas=True))
 
 
 CONTRADICTIONS = {
