@@ -6,7 +6,14 @@ Seeding is the caller's affair. Prompts are embeddings, so there are no text enc
 from typing import Any
 
 import diffusers as d
-from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    SiglipImageProcessor,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
 
 WIDTH = 24  # of a head: rotary embeddings share it out among three axes
 
@@ -82,6 +89,16 @@ def eyes() -> CLIPVisionModel:
 
 def glasses() -> CLIPImageProcessor:
     return CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+
+
+def siglip() -> SiglipVisionModel:
+    size = {"image_size": 16, "patch_size": 8}
+    layers = {"num_hidden_layers": 2, "num_attention_heads": 2}
+    return SiglipVisionModel(SiglipVisionConfig(hidden_size=16, intermediate_size=16, **size, **layers))
+
+
+def siglip_processor() -> SiglipImageProcessor:
+    return SiglipImageProcessor(size={"height": 16, "width": 16})
 
 
 def ltx_vae() -> d.AutoencoderKLLTXVideo:
@@ -196,4 +213,96 @@ def allegro() -> d.AllegroTransformer3DModel:
         sample_height=16,
         sample_width=16,
         sample_frames=3,
+    )
+
+
+def hunyuan_video_15(**options: Any) -> d.HunyuanVideo15Transformer3DModel:
+    """Its latents come with a picture's and a mask of one number each."""
+    return d.HunyuanVideo15Transformer3DModel(
+        in_channels=9,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=WIDTH,
+        num_layers=2,
+        num_refiner_layers=1,
+        text_embed_dim=16,
+        text_embed_2_dim=16,
+        image_embed_dim=16,
+        rope_axes_dim=(8, 8, 8),
+        target_size=32,
+        **options,
+    )
+
+
+def hunyuan_video_15_vae() -> d.AutoencoderKLHunyuanVideo15:
+    return d.AutoencoderKLHunyuanVideo15(
+        latent_channels=4,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        spatial_compression_ratio=2,
+        temporal_compression_ratio=2,
+    )
+
+
+def framepack() -> d.HunyuanVideoFramepackTransformer3DModel:
+    return d.HunyuanVideoFramepackTransformer3DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=WIDTH,
+        num_layers=2,
+        num_single_layers=1,
+        num_refiner_layers=1,
+        text_embed_dim=16,
+        pooled_projection_dim=16,
+        rope_axes_dim=(8, 8, 8),
+        image_condition_type=None,
+        has_image_proj=True,
+        image_proj_dim=16,
+        has_clean_x_embedder=True,
+    )
+
+
+def motif(**options: Any) -> d.MotifVideoTransformer3DModel:
+    """Its latents come with a picture's and a mask of one number each."""
+    return d.MotifVideoTransformer3DModel(
+        in_channels=9,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=WIDTH,
+        num_layers=2,
+        num_single_layers=2,
+        num_decoder_layers=1,
+        text_embed_dim=16,
+        rope_axes_dim=(8, 8, 8),
+        **options,
+    )
+
+
+def easyanimate(channels: int = 4) -> d.EasyAnimateTransformer3DModel:
+    return d.EasyAnimateTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        in_channels=channels,
+        out_channels=4,
+        patch_size=2,
+        num_layers=3,
+        mmdit_layers=2,
+        time_embed_dim=8,
+        text_embed_dim=16,
+    )
+
+
+def easyanimate_vae() -> d.AutoencoderKLMagvit:
+    return d.AutoencoderKLMagvit(
+        latent_channels=4,
+        block_out_channels=(8, 8, 8, 8),
+        down_block_types=("SpatialDownBlock3D",)
+        + ("SpatialTemporalDownBlock3D",) * 2
+        + ("SpatialTemporalDownBlock3D",),
+        up_block_types=("SpatialUpBlock3D",)
+        + ("SpatialTemporalUpBlock3D",) * 2
+        + ("SpatialTemporalUpBlock3D",),
+        layers_per_block=1,
+        norm_num_groups=2,
     )

@@ -46,7 +46,10 @@ def seen(model: Any) -> Iterator[list[Seen]]:
     calls, open_calls = [], []
 
     def begin(module: Any, args: tuple, kwargs: Arguments) -> None:
-        open_calls.append(Given.take(args, kwargs).named(module))
+        inputs = Given.take(args, kwargs).named(module)
+        tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
+        # Copies, since Kandinsky 5 steps its latents in place.
+        open_calls.append(inputs | {name: value.clone() for name, value in tensors.items()})
 
     def end(module: Any, args: tuple, kwargs: Arguments, output: Any) -> None:
         inputs = open_calls.pop()

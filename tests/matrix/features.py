@@ -157,6 +157,17 @@ def cast(dtype: torch.dtype) -> Callable[[Any], Any]:
     return prepare
 
 
+def embeddings_in(dtype: torch.dtype) -> Callable[[Any, Arguments], Arguments]:
+    """Some pipelines take embeddings as they come."""
+
+    def arguments(pipe: Any, given: Arguments) -> Arguments:
+        texts = {name: value for name, value in given.items() if "prompt_embeds" in name}
+        floating = {name: value for name, value in texts.items() if torch.is_floating_point(value)}
+        return given | {name: value.to(dtype) for name, value in floating.items()}
+
+    return arguments
+
+
 def keep_in_float32(model: Any) -> None:
     """What `from_pretrained` does, and `to` does not, for parts that a class names."""
     kept = set(model._keep_in_fp32_modules or ())
@@ -297,8 +308,8 @@ FEATURES: dict[str, Feature] = {
         without=("StableDiffusionPanorama", "WanVACE"),  # take one prompt
     ),
     "prompt embeddings": Feature(tuple(ENCODERS), arguments=prompt_embeddings),
-    "bf16": Feature(ALL, cast(torch.bfloat16)),
-    "fp16": Feature(prepare=cast(torch.float16)),
+    "bf16": Feature(ALL, cast(torch.bfloat16), embeddings_in(torch.bfloat16)),
+    "fp16": Feature(prepare=cast(torch.float16), arguments=embeddings_in(torch.float16)),
     "LoRA, scale 0.5": Feature(
         (*UNETS, "sd3", "flux", "qwen", "flux2", "flux2-klein"), add_lora, scaled_lora
     ),

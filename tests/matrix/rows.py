@@ -33,6 +33,7 @@ from tests.matrix.building import (
 )
 from tests.matrix.later import LATER_ROWS
 from tests.matrix.video import VIDEO_ROWS
+from tests.matrix.video_later import LATER_VIDEO_ROWS
 from tests.tiny_models import PROMPT, denoiser, pipeline
 
 LATENTS = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(5))
@@ -155,6 +156,7 @@ ROWS: dict[str, Row] = (
     | BESIDE_ROWS
     | LATER_ROWS
     | VIDEO_ROWS
+    | LATER_VIDEO_ROWS
 )
 
 __all__ = ["PROMPT", "ROWS", "STEPS", "Arguments", "Row", "quiet", "run", "seeded", "variant"]

@@ -94,11 +94,12 @@ def flow(**options: Any) -> d.UniPCMultistepScheduler:
 def built(cls: type, vae: Callable[[], Any], transformer: Callable[[], Any], **parts: Any) -> Any:
     """A pipeline without text encoders."""
     given = {
+        "vae": seeded(vae),
         "tokenizer": None,
         "text_encoder": None,
         "scheduler": d.FlowMatchEulerDiscreteScheduler(shift=3.0),
     }
-    return quiet(cls(vae=seeded(vae), transformer=seeded(transformer), **given | parts))
+    return quiet(cls(transformer=seeded(transformer), **given | parts))
 
 
 def wan(cls: type, transformer: Callable[[], Any] = tiny.wan, **parts: Any) -> Any:
@@ -230,8 +231,10 @@ def hunyuan_picture(call: Call) -> Arguments:
     return hunyuan_text(call) | {"image": pictures(call)}
 
 
-def hunyuan(cls: type, transformer: Callable[[], Any], **parts: Any) -> Any:
-    return built(cls, tiny.hunyuan_video_vae, transformer, text_encoder_2=None, tokenizer_2=None, **parts)
+def hunyuan(
+    cls: type, transformer: Callable[[], Any], vae: Callable[[], Any] = tiny.hunyuan_video_vae, **parts: Any
+) -> Any:
+    return built(cls, vae, transformer, text_encoder_2=None, tokenizer_2=None, **parts)
 
 
 HUNYUAN_ROWS = {

@@ -8,13 +8,12 @@ SOUND = "it makes sound, whose tokens are no grid of an image"
 DISCRETE = "it predicts classes of image tokens, not noise"
 VIDEO_DENOISERS = (
     *("AnyFlowFARTransformer3DModel", "AnyFlowTransformer3DModel", "Cosmos3OmniTransformer"),
-    *("CosmosTransformer3DModel", "EasyAnimateTransformer3DModel", "HeliosTransformer3DModel"),
-    *("HunyuanVideo15Transformer3DModel", "HunyuanVideoFramepackTransformer3DModel", "I2VGenXLUNet"),
+    *("CosmosTransformer3DModel", "HeliosTransformer3DModel", "I2VGenXLUNet"),
     *("JoyImageEditPlusTransformer3DModel", "JoyImageEditTransformer3DModel"),
     *("Kandinsky6SRTransformer3DModel", "Kandinsky6Transformer3DModel", "LTX2VideoTransformer3DModel"),
-    *("LatteTransformer3DModel", "MochiTransformer3DModel", "MotifVideoTransformer3DModel"),
-    *("SanaVideoTransformer3DModel", "SanaWMLTX2RefinerTransformer3DModel", "SanaWMTransformer3DModel"),
-    *("UNet3DConditionModel", "UNetSpatioTemporalConditionModel"),
+    *("LatteTransformer3DModel", "MochiTransformer3DModel", "SanaVideoTransformer3DModel"),
+    *("SanaWMLTX2RefinerTransformer3DModel", "SanaWMTransformer3DModel", "UNet3DConditionModel"),
+    "UNetSpatioTemporalConditionModel",
 )
 WITHOUT_LAYOUT = (
     *("BriaFibo2Transformer2DModel", "BriaFiboTransformer2DModel", "BriaTransformer2DModel"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,18 @@ def volume_grid(call: ForwardPass) -> Grid:
 def volume_spans(call: ForwardPass) -> TokenSpans:
     """Patches of the latents, and no other tokens."""
     return image_only(volume_grid(call))
+
+
+def before_text(grid: Grid, text: int, history: int = 0) -> TokenSpans:
+    """The video's tokens, then the text's, after any of what was drawn before."""
+    video = history + math.prod(grid)
+    return TokenSpans(video + text, grid, slice(history, video), slice(video, video + text))
+
+
+def after_text(grid: Grid, text: int) -> TokenSpans:
+    """The text's tokens, then the video's."""
+    total = text + math.prod(grid)
+    return TokenSpans(total, grid, slice(text, total), slice(0, text))
 
 
 def layers(leaf: str, *stacks: str) -> Callable[[nn.Module], dict[str, bool]]:
