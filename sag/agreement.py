@@ -20,7 +20,8 @@ class Mark:
     """One guided call of a step: its `place` among the step's latents, its parts' noisy inputs and outputs.
 
     `direction` is what every part was moved by, to see whether that comes out. `stepped` makes of all these
-    what the scheduler is given, `sign` times the outputs; what is `held` need not be the scheduler's sample.
+    what the scheduler is given, `sign` times the outputs. What is `held` is given anew at every step: neither
+    it nor what is predicted of it need be the scheduler's.
     """
 
     place: int
@@ -45,15 +46,14 @@ class Step:
     def was_given(self, scaled: Float[Tensor, "rows *any"]) -> bool:
         """Whether every part's noisy input is the scheduler's scaled sample."""
         parts = range(self._call.parts.count)
-        drawn = self._rows(scaled, _drawn)
-        scaled = scaled if drawn is None or drawn.shape != scaled.shape else scaled * drawn
+        scaled = self._of_drawn(scaled)
         return all(
             self._agrees(scaled, lambda mark, part=part: mark.inputs[part] * _drawn(mark)) for part in parts
         )
 
     def moved(self, tangent: Float[Tensor, "rows *any"]) -> bool:
         """Whether what the scheduler is given moves as all parts do."""
-        return self._agrees(tangent, _moved)
+        return self._agrees(self._of_drawn(tangent), _moved)
 
     def share(self, tangent: Float[Tensor, "rows *any"]) -> float:
         """How much of the movement of all parts comes out, in their direction."""
@@ -69,6 +69,7 @@ class Step:
         By least squares on some thousand values, in float64 on the CPU, where rank-deficient systems are
         solved. Weights that differ from value to value may sum to 1 as well, but are not found.
         """
+        model_output = self._of_drawn(model_output)
         stacked = [
             self._rows(model_output, lambda mark, column=column: self._outputs(mark.place)[column])
             for column in range(self.columns)
@@ -87,7 +88,13 @@ class Step:
         return left.abs().max().item() <= 4 * len(columns) * _tolerance(model_output) * size
 
     def _outputs(self, place: int) -> list[Tensor]:
-        return [mark.sign * out for mark in self._marks if mark.place == place for out in mark.outputs]
+        marks = [mark for mark in self._marks if mark.place == place]
+        return [mark.sign * out * _drawn(mark) for mark in marks for out in mark.outputs]
+
+    def _of_drawn(self, given: Float[Tensor, "rows *any"]) -> Float[Tensor, "rows *any"]:
+        """0 in place of what is given and not drawn."""
+        drawn = self._rows(given, _drawn)
+        return given if drawn is None or drawn.shape != given.shape else given * drawn
 
     def _rows(self, like: Tensor, value: Callable[[Mark], Tensor]) -> Tensor | None:
         """A value of every place's images, with as many rows as `like`; None if they do not fit."""
@@ -121,7 +128,7 @@ class Step:
 
 
 def _moved(mark: Mark) -> Float[Tensor, "images *latent"]:
-    return mark.sign * mark.direction
+    return mark.sign * mark.direction * _drawn(mark)
 
 
 def _drawn(mark: Mark) -> Float[Tensor, "images *latent"]:

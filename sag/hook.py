@@ -81,7 +81,7 @@ class GuidanceHook:
         inputs, calling = given.named(module), calling_of(module)
         scheduler = caller.pipe.scheduler
         self._notice_new_run(caller)
-        timestep = scalar_timestep(inputs["timestep"], calling.timestep_scale)
+        timestep = scalar_timestep(calling.times(inputs), calling.timestep_scale)
         step = sampling_step(scheduler, timestep + calling.timestep_offset)
         self._notice_new_step(step)
         if not self.settings.guides(step.number, step.total):

@@ -306,3 +306,19 @@ def easyanimate_vae() -> d.AutoencoderKLMagvit:
         layers_per_block=1,
         norm_num_groups=2,
     )
+
+
+def cosmos(channels: int = 5) -> d.CosmosTransformer3DModel:
+    """Its latents come with a mask of one number each."""
+    return d.CosmosTransformer3DModel(
+        in_channels=channels,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        num_layers=3,
+        mlp_ratio=2.0,
+        text_embed_dim=16,
+        adaln_lora_dim=8,
+        max_size=(4, 32, 32),
+        extra_pos_embed_type=None,
+    )

@@ -6,22 +6,27 @@ from typing import Any
 
 import diffusers as d
 import torch
+from torch import nn
 
 from tests import tiny_dits as dits
 from tests import tiny_videos as tiny
 from tests.matrix.building import Arguments, Row, seeded
 from tests.matrix.video import (
     FRAMES,
+    PICTURE,
     WIDTH,
+    after_first,
     built,
     count,
     film,
+    flow,
     hunyuan,
     hunyuan_text,
     masked,
     pictures,
     prompts,
     sized,
+    text_to_video,
 )
 from tests.tiny_models import Call
 
@@ -85,6 +90,25 @@ def redrawn(call: Call) -> Arguments:
     return animated(call) | {"video": given, "mask_video": torch.full_like(given[:, :1], 255)}
 
 
+class Guard(nn.Module):
+    """In place of Cosmos' guardrail, which is a package of its own, as in diffusers' tests."""
+
+    device, dtype = torch.device("cpu"), torch.float32
+
+    def check_text_safety(self, text: str) -> bool:
+        return True
+
+
+def cosmos() -> Any:
+    return built(
+        d.Cosmos2_5_PredictBasePipeline,
+        tiny.wan_vae,
+        tiny.cosmos,
+        scheduler=flow(),
+        safety_checker=Guard(),
+    )
+
+
 def kandinsky(cls: type, seen: bool) -> Any:
     def transformer() -> Any:
         return dits.kandinsky5(visual_cond=seen)
@@ -123,6 +147,10 @@ LATER_VIDEO_ROWS: dict[str, Row] = {
         own=lambda call: animated(call) | {"control_video": film(call).movedim(1, 2)},
     ),
     "EasyAnimateInpaint": Row("video", lambda: easyanimate(d.EasyAnimateInpaintPipeline, 9), own=redrawn),
+    "Cosmos2_5_PredictBase": Row("video", cosmos, own=text_to_video),
+    "Cosmos2_5_PredictBase, first frame": Row(
+        "video", cosmos, own=lambda call: text_to_video(call) | {"image": PICTURE}, drawn=after_first
+    ),
     "Kandinsky5T2V": Row("video", lambda: kandinsky(d.Kandinsky5T2VPipeline, False), own=kandinsky_text),
     "Kandinsky5I2V": Row(
         "video",

@@ -35,6 +35,11 @@ def no_reason(denoiser: nn.Module, inputs: Inputs) -> str:
     return ""
 
 
+def times_given(inputs: Inputs) -> Any:
+    """The time argument, as it is."""
+    return inputs["timestep"]
+
+
 def nothing_held(denoiser: nn.Module, inputs: Inputs) -> Bool[Tensor, "batch ..."] | None:
     """All of the sample is drawn."""
     return None
@@ -57,7 +62,8 @@ class Calling:
     sample. `refused` tells, of (denoiser, inputs by name), why a call cannot be guided, empty where it can.
     `renormalises`: its pipelines give each token or row what classifier-free guidance made of it the length
     that it had under the prompt. `held` tells, of the same two, which values of the sample are given and not
-    drawn, such as the first frame of a video: it broadcasts to the sample, None where there are none.
+    drawn, such as the first frame of a video: it broadcasts to the sample, None where there are none. `times`
+    gives, of the inputs by name, the times of a batch, or of each of its tokens, of which the largest counts.
     """
 
     sample: str = "hidden_states"
@@ -71,6 +77,7 @@ class Calling:
     refused: Callable[[nn.Module, Inputs], str] = no_reason
     renormalises: bool = False
     held: Callable[[nn.Module, Inputs], Bool[Tensor, "batch ..."] | None] = nothing_held
+    times: Callable[[Inputs], Any] = times_given
 
 
 @dataclass(frozen=True)

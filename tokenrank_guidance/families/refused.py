@@ -8,7 +8,7 @@ SOUND = "it makes sound, whose tokens are no grid of an image"
 DISCRETE = "it predicts classes of image tokens, not noise"
 VIDEO_DENOISERS = (
     *("AnyFlowFARTransformer3DModel", "AnyFlowTransformer3DModel", "Cosmos3OmniTransformer"),
-    *("CosmosTransformer3DModel", "HeliosTransformer3DModel", "I2VGenXLUNet"),
+    *("HeliosTransformer3DModel", "I2VGenXLUNet"),
     *("JoyImageEditPlusTransformer3DModel", "JoyImageEditTransformer3DModel"),
     *("Kandinsky6SRTransformer3DModel", "Kandinsky6Transformer3DModel", "LTX2VideoTransformer3DModel"),
     *("LatteTransformer3DModel", "MochiTransformer3DModel", "SanaVideoTransformer3DModel"),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tokenrank_guidance.families import allegro, cogvideo, hunyuanvideo, ltx, wan
+from tokenrank_guidance.families import allegro, cogvideo, cosmos, hunyuanvideo, ltx, wan
 
 FAMILIES = tuple(
-    family for module in (wan, ltx, cogvideo, hunyuanvideo, allegro) for family in module.FAMILIES
+    family for module in (wan, ltx, cogvideo, hunyuanvideo, allegro, cosmos) for family in module.FAMILIES
 )
