@@ -35,9 +35,17 @@ class Given:
         """The arguments under the names that `module.forward` has for them."""
         return dict(zip(_names(module), self.args, strict=False)) | dict(self.kwargs)
 
-    def rows(self, rows: slice, batch: int) -> Given:
-        """`rows` of every argument that has `batch` of them."""
-        return Given(take_rows(self.args, rows, batch), take_rows(self.kwargs, rows, batch))
+    def rows(self, module: nn.Module, calling: Calling, rows: slice, batch: int) -> Given:
+        """`rows` of every argument that has `batch` of them, as `calling` takes them."""
+
+        inputs = self.named(module)
+
+        def taken(name: str, value: Any) -> Any:
+            own = None if value is None else calling.rows.get(name)
+            return take_rows(value, rows, batch) if own is None else own(inputs, rows)
+
+        args = tuple(map(taken, _names(module), self.args))
+        return Given(args, {name: taken(name, value) for name, value in self.kwargs.items()})
 
     def replace(self, module: nn.Module, name: str, value: Any) -> Given:
         """The same call with another value of one argument, by position if that is how it was given."""
@@ -79,7 +87,7 @@ class DenoiserCall:
 
     @property
     def raw(self) -> Float[Tensor, "batch *out"]:
-        return predicted(self.output)
+        return self.calling.holding.read(predicted(self.output))
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -87,7 +95,7 @@ class DenoiserCall:
 
     @property
     def sample(self) -> Float[Tensor, "batch *in"]:
-        return self.inputs[self.calling.sample].to(self.raw.device)
+        return self.calling.holding.read(self.inputs[self.calling.sample]).to(self.raw.device)
 
     @property
     def latents(self) -> Float[Tensor, "images *latent"]:
@@ -132,10 +140,13 @@ class DenoiserCall:
         """The prediction for the looked-at rows with their noisy channels replaced, called as before."""
         sample = self.sample[self.rows].clone()
         self.incoming(sample).copy_(degraded)
-        given = self.given.rows(self.rows, self.sample.shape[0])
-        given = given.replace(self.module, self.calling.sample, sample)
+        holding, name = self.calling.holding, self.calling.sample
+        given = self.given.rows(self.module, self.calling, self.rows, self.sample.shape[0])
+        held = holding.write(given.named(self.module)[name], sample)
+        given = given.replace(self.module, name, held)
         denoiser = self.module if self.compiled is None else self.compiled
-        return self.signed(self.outgoing(predicted(denoiser(*given.args, **given.kwargs))))
+        output = predicted(denoiser(*given.args, **given.kwargs))
+        return self.signed(self.outgoing(holding.read(output)))
 
     def shifted(self, shift: Float[Tensor, "images *latent"]) -> Float[Tensor, "batch *out"]:
         """The raw output with each image's shift added to the latent channels of all its rows."""
@@ -145,14 +156,16 @@ class DenoiserCall:
 
     def returned(self, prediction: Float[Tensor, "batch *out"]) -> Output:
         """The output with another prediction in it."""
+        held = self.calling.holding.write(predicted(self.output), prediction)
         if isinstance(self.output, Tensor):
-            return prediction
+            return held
         if isinstance(self.output, tuple):
-            return (prediction, *self.output[1:])
-        return type(self.output)(**{**self.output, "sample": prediction})
+            return (held, *self.output[1:])
+        return type(self.output)(**{**self.output, "sample": held})
 
 
-def predicted(output: Output) -> Float[Tensor, "batch *out"]:
+def predicted(output: Output) -> Any:
+    """What holds the prediction in an output."""
     if isinstance(output, Tensor):  # Kandinsky 5's, without a dict
         return output
     return output[0] if isinstance(output, tuple) else output.sample

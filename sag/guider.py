@@ -231,7 +231,8 @@ def _whole_call(module: nn.Module, given: Given, output: Output) -> DenoiserCall
     why = calling.refused(module, inputs)
     if why:
         raise UnsupportedError(f"{type(module).__name__} {why}")
-    channels = channels_of(calling, inputs[calling.sample], predicted(output))
+    read = calling.holding.read
+    channels = channels_of(calling, read(inputs[calling.sample]), read(predicted(output)))
     return DenoiserCall(module, calling, given, output, Parts(), Channels(channels))
 
 

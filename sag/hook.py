@@ -65,7 +65,7 @@ class GuidanceHook:
         self.strangers += not own
         self.taps[module].muted = not own
         self._given = given = Given.take(args, kwargs) if own else None
-        if given is not None and self._contract.passed(given.named(module)[calling_of(module).sample]):
+        if given is not None and self._contract.open and self._contract.passed(_sample(module, given)):
             self._contract.give_up()
 
     def __call__(
@@ -81,8 +81,10 @@ class GuidanceHook:
         inputs, calling = given.named(module), calling_of(module)
         scheduler = caller.pipe.scheduler
         self._notice_new_run(caller)
-        timestep = scalar_timestep(calling.times(inputs), calling.timestep_scale)
-        step = sampling_step(scheduler, timestep + calling.timestep_offset)
+        times = inputs[calling.time] if calling.times is None else calling.times(inputs)
+        step = sampling_step(
+            scheduler, scalar_timestep(times, calling.timestep_scale) + calling.timestep_offset
+        )
         self._notice_new_step(step)
         if not self.settings.guides(step.number, step.total):
             return None
@@ -117,7 +119,7 @@ class GuidanceHook:
         why = calling.refused(module, inputs)
         if why:
             raise UnsupportedError(f"{name} {why}")
-        habits, latents = guidable(caller.pipe), inputs[calling.sample]
+        habits, latents = guidable(caller.pipe), _sample(module, given)
         whole = DenoiserCall(
             module,
             calling,
@@ -170,6 +172,11 @@ class GuidanceHook:
         self.steps.append(guided)
         self._shifts[place:] = [shift, *self._shifts[place + 1 :]]
         return place, shift
+
+
+def _sample(module: nn.Module, given: Given) -> Float[Tensor, "batch *in"]:
+    calling = calling_of(module)
+    return calling.holding.read(given.named(module)[calling.sample])
 
 
 def channels_of(calling: Calling, given: Tensor, made: Tensor, latents: Tensor | None = None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from jaxtyping import Bool, Float
@@ -35,11 +35,6 @@ def no_reason(denoiser: nn.Module, inputs: Inputs) -> str:
     return ""
 
 
-def times_given(inputs: Inputs) -> Any:
-    """The time argument, as it is."""
-    return inputs["timestep"]
-
-
 def nothing_held(denoiser: nn.Module, inputs: Inputs) -> Bool[Tensor, "batch ..."] | None:
     """All of the sample is drawn."""
     return None
@@ -51,22 +46,39 @@ def whole_sample(denoiser: nn.Module, inputs: Inputs, value: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Holding:
+    """How a call holds its images: `read` gives them in one tensor, `write` puts others in their place."""
+
+    read: Callable[[Any], Float[Tensor, "b *latent"]]
+    write: Callable[[Any, Float[Tensor, "b *latent"]], Any]
+
+
+A_TENSOR = Holding(lambda held: held, lambda held, images: images)
+
+
+@dataclass(frozen=True)
 class Calling:
     """How a denoiser class is called.
 
-    `sample` is the name of its first argument; `channel_axis` holds the latent channels in input and output;
-    its timestep argument times `timestep_scale` plus `timestep_offset` is the scheduler's, which is given its
-    output times `sign`. Where a batch holds both halves of classifier-free guidance, `unconditional` (0 or 1)
+    `sample` is the name of its first argument and `time` of its timestep's; `holding`, how that sample and
+    its output hold the images; `rows` gives, of (inputs by name, rows of the batch), those rows of arguments
+    that are not tensors with a row first. `channel_axis` holds the latent channels in input and output; its
+    timestep times `timestep_scale` plus `timestep_offset` is the scheduler's, which is given its output times
+    `sign`. Where a batch holds both halves of classifier-free guidance, `unconditional` (0 or 1)
     is the half without the prompt; `prompt_first`, whether its pipelines make two calls instead, the prompt's
     first. `edit` applies a function of latent images, such as a video's frames one after the other, to a
     sample. `refused` tells, of (denoiser, inputs by name), why a call cannot be guided, empty where it can.
     `renormalises`: its pipelines give each token or row what classifier-free guidance made of it the length
     that it had under the prompt. `held` tells, of the same two, which values of the sample are given and not
     drawn, such as the first frame of a video: it broadcasts to the sample, None where there are none. `times`
-    gives, of the inputs by name, the times of a batch, or of each of its tokens, of which the largest counts.
+    gives, of the inputs by name, the times of a batch, or of each of its tokens, of which the largest counts,
+    where its timestep does not tell these itself.
     """
 
     sample: str = "hidden_states"
+    time: str = "timestep"
+    holding: Holding = A_TENSOR
+    rows: Mapping[str, Callable[[Inputs, slice], Any]] = field(default_factory=dict)
     unconditional: int = 0
     prompt_first: bool = False
     channel_axis: int = 1
@@ -77,7 +89,7 @@ class Calling:
     refused: Callable[[nn.Module, Inputs], str] = no_reason
     renormalises: bool = False
     held: Callable[[nn.Module, Inputs], Bool[Tensor, "batch ..."] | None] = nothing_held
-    times: Callable[[Inputs], Any] = times_given
+    times: Callable[[Inputs], Any] | None = None
 
 
 @dataclass(frozen=True)
