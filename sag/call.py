@@ -37,7 +37,6 @@ class Given:
 
     def rows(self, module: nn.Module, calling: Calling, rows: slice, batch: int) -> Given:
         """`rows` of every argument that has `batch` of them, as `calling` takes them."""
-
         inputs = self.named(module)
 
         def taken(name: str, value: Any) -> Any:
@@ -87,7 +86,7 @@ class DenoiserCall:
 
     @property
     def raw(self) -> Float[Tensor, "batch *out"]:
-        return self.calling.holding.read(predicted(self.output))
+        return self.calling.holding.read(predicted(self.output), self.inputs)
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -95,7 +94,8 @@ class DenoiserCall:
 
     @property
     def sample(self) -> Float[Tensor, "batch *in"]:
-        return self.calling.holding.read(self.inputs[self.calling.sample]).to(self.raw.device)
+        inputs = self.inputs
+        return self.calling.holding.read(inputs[self.calling.sample], inputs).to(self.raw.device)
 
     @property
     def latents(self) -> Float[Tensor, "images *latent"]:
@@ -142,11 +142,11 @@ class DenoiserCall:
         self.incoming(sample).copy_(degraded)
         holding, name = self.calling.holding, self.calling.sample
         given = self.given.rows(self.module, self.calling, self.rows, self.sample.shape[0])
-        held = holding.write(given.named(self.module)[name], sample)
-        given = given.replace(self.module, name, held)
+        inputs = given.named(self.module)
+        given = given.replace(self.module, name, holding.write(inputs[name], sample, inputs))
         denoiser = self.module if self.compiled is None else self.compiled
         output = predicted(denoiser(*given.args, **given.kwargs))
-        return self.signed(self.outgoing(holding.read(output)))
+        return self.signed(self.outgoing(holding.read(output, inputs)))
 
     def shifted(self, shift: Float[Tensor, "images *latent"]) -> Float[Tensor, "batch *out"]:
         """The raw output with each image's shift added to the latent channels of all its rows."""
@@ -156,7 +156,7 @@ class DenoiserCall:
 
     def returned(self, prediction: Float[Tensor, "batch *out"]) -> Output:
         """The output with another prediction in it."""
-        held = self.calling.holding.write(predicted(self.output), prediction)
+        held = self.calling.holding.write(predicted(self.output), prediction, self.inputs)
         if isinstance(self.output, Tensor):
             return held
         if isinstance(self.output, tuple):

@@ -231,8 +231,10 @@ def _whole_call(module: nn.Module, given: Given, output: Output) -> DenoiserCall
     why = calling.refused(module, inputs)
     if why:
         raise UnsupportedError(f"{type(module).__name__} {why}")
-    read = calling.holding.read
-    channels = channels_of(calling, read(inputs[calling.sample]), read(predicted(output)))
+    sample, made = (
+        calling.holding.read(held, inputs) for held in (inputs[calling.sample], predicted(output))
+    )
+    channels = channels_of(calling, sample, made)
     return DenoiserCall(module, calling, given, output, Parts(), Channels(channels))
 
 

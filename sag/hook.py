@@ -79,6 +79,9 @@ class GuidanceHook:
         caller, given, self._given = self._find_caller(module), self._given, None
         assert caller is not None
         inputs, calling = given.named(module), calling_of(module)
+        why = calling.refused(module, inputs)
+        if why:  # of calls, too, that belong to no step
+            raise UnsupportedError(f"{type(caller.pipe).__name__} {why}")
         scheduler = caller.pipe.scheduler
         self._notice_new_run(caller)
         times = inputs[calling.time] if calling.times is None else calling.times(inputs)
@@ -110,15 +113,12 @@ class GuidanceHook:
         self, caller: Caller, calling: Calling, module: nn.Module, given: Given, output: Output
     ) -> DenoiserCall:
         """The call with its parts and noisy channels; UnsupportedError where it cannot be guided."""
-        name, inputs = type(caller.pipe).__name__, given.named(module)
+        name = type(caller.pipe).__name__
         if getattr(caller.pipe, "do_perturbed_attention_guidance", False):
             raise UnsupportedError(
                 f"{name} perturbs attention in a part of its batch, by processors that cut guidance's extra "
                 "pass in the same way: guide with it or with this, calling it with pag_scale=0"
             )
-        why = calling.refused(module, inputs)
-        if why:
-            raise UnsupportedError(f"{name} {why}")
         habits, latents = guidable(caller.pipe), _sample(module, given)
         whole = DenoiserCall(
             module,
@@ -175,8 +175,8 @@ class GuidanceHook:
 
 
 def _sample(module: nn.Module, given: Given) -> Float[Tensor, "batch *in"]:
-    calling = calling_of(module)
-    return calling.holding.read(given.named(module)[calling.sample])
+    calling, inputs = calling_of(module), given.named(module)
+    return calling.holding.read(inputs[calling.sample], inputs)
 
 
 def channels_of(calling: Calling, given: Tensor, made: Tensor, latents: Tensor | None = None) -> int:

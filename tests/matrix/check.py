@@ -34,15 +34,11 @@ class Seen:
     own: bool
 
 
-def predicted(model: Any, output: Any) -> Tensor:
+def predicted(model: Any, inputs: Arguments, output: Any) -> Tensor:
     if isinstance(output, Tensor):  # Kandinsky 5
         return output
-    return held(model, output[0] if isinstance(output, tuple) else output.sample)
-
-
-def held(model: Any, images: Any) -> Tensor:
-    """The images of an input or output, in one tensor."""
-    return calling_of(model).holding.read(images)
+    made = output[0] if isinstance(output, tuple) else output.sample
+    return calling_of(model).holding.read(made, inputs)
 
 
 @contextmanager
@@ -58,7 +54,7 @@ def seen(model: Any) -> Iterator[list[Seen]]:
 
     def end(module: Any, args: tuple, kwargs: Arguments, output: Any) -> None:
         inputs = open_calls.pop()
-        calls.append(Seen(inputs, predicted(module, output).clone(), bool(open_calls)))
+        calls.append(Seen(inputs, predicted(module, inputs, output).clone(), bool(open_calls)))
 
     handles = [
         model.register_forward_pre_hook(begin, with_kwargs=True),
@@ -146,7 +142,9 @@ def alike(own: Any, main: Any, rows: int) -> bool:
     if isinstance(main, Tensor):
         if own.shape == main.shape:
             return torch.equal(own, main)
-        if own.ndim > 1 and own.shape[1] < main.shape[1]:  # residuals without a longer prompt's padding
+        if own.shape[0] == main.shape[0]:  # states of all layers, with the rows on their second axis
+            own, main = own.transpose(0, 1), main.transpose(0, 1)
+        elif own.ndim > 1 and own.shape[1] < main.shape[1]:  # residuals, without a longer prompt's padding
             main = main[:, : own.shape[1]]
         return any(torch.equal(own, part) for part in parts_of(main, rows))
     if isinstance(main, dict):
@@ -184,13 +182,13 @@ def check_shift(model: Any, own: Seen, main: Seen, row: Row) -> None:
     What is given and not drawn got nothing.
     """
     with model.cache_context("cond") if hasattr(model, "cache_context") else nullcontext():
-        plain = predicted(model, called_again(model, main.inputs))
-        again = predicted(model, called_again(model, own.inputs))
+        plain = predicted(model, main.inputs, called_again(model, main.inputs))
+        again = predicted(model, own.inputs, called_again(model, own.inputs))
     torch.testing.assert_close(again, own.output)
-    name = calling_of(model).sample
-    rows = own.output.shape[0]
-    axis = calling_of(model).channel_axis
-    given, made = held(model, main.inputs[name]).shape[axis], plain.shape[axis]
+    calling, rows = calling_of(model), own.output.shape[0]
+    axis = calling.channel_axis
+    sample = calling.holding.read(main.inputs[calling.sample], main.inputs)
+    given, made = sample.shape[axis], plain.shape[axis]
     noisy = made // 2 if (given, made) == (9, 8) else row.channels or min(given, made)  # learned sigma
     found = (main.output - plain).narrow(axis, 0, noisy)
     count = plain.shape[0] // rows

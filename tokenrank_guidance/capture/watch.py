@@ -67,9 +67,10 @@ class Watch(TorchFunctionMode):
 
     def _look(self, call: AttentionCall, spans: TokenSpans) -> None:
         # A processor may make a second call, as IP-Adapters do for their own keys: only the map itself fits.
-        own = call.k[..., spans.prompt_keys :, :]
+        keys = slice(spans.prompt_keys, call.k.shape[-2] - spans.later_keys)
+        own = call.k[..., keys, :]
         if call.q.ndim == 4 and call.q.shape == own.shape and call.q.shape[2] == spans.total:
-            self.call = AttentionCall(call.q, own, _of_keys(call.mask, spans.prompt_keys), call.scale)
+            self.call = AttentionCall(call.q, own, _of_keys(call.mask, keys), call.scale)
         else:
             shapes = f"q {tuple(call.q.shape)}, k {tuple(call.k.shape)}"
             self.refused = f"{shapes}, expected {spans.total} tokens"
@@ -121,9 +122,9 @@ class Watch(TorchFunctionMode):
             _push_mode(mode)
 
 
-def _of_keys(mask: Shaped[Tensor, "..."] | None, first: int) -> Shaped[Tensor, "..."] | None:
-    """The part for the keys from `first` on."""
-    return mask if mask is None or mask.shape[-1] == 1 else mask[..., first:]
+def _of_keys(mask: Shaped[Tensor, "..."] | None, keys: slice) -> Shaped[Tensor, "..."] | None:
+    """The part for these keys."""
+    return mask if mask is None or mask.shape[-1] == 1 else mask[..., keys]
 
 
 def _rolled(x: Shaped[Tensor, "batch ..."], starts: Sequence[int], axis: int) -> Shaped[Tensor, "batch ..."]:

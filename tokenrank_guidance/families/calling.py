@@ -47,13 +47,17 @@ def whole_sample(denoiser: nn.Module, inputs: Inputs, value: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Holding:
-    """How a call holds its images: `read` gives them in one tensor, `write` puts others in their place."""
+    """How a call holds its images, which its inputs by name may tell.
 
-    read: Callable[[Any], Float[Tensor, "b *latent"]]
-    write: Callable[[Any, Float[Tensor, "b *latent"]], Any]
+    `read` gives them in one tensor, of (what holds them, inputs); `write` what holds others in their place,
+    of (what holds them, the others, inputs).
+    """
+
+    read: Callable[[Any, Inputs], Float[Tensor, "b *latent"]]
+    write: Callable[[Any, Float[Tensor, "b *latent"], Inputs], Any]
 
 
-A_TENSOR = Holding(lambda held: held, lambda held, images: images)
+A_TENSOR = Holding(lambda held, inputs: held, lambda held, images, inputs: images)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ class TokenSpans:
 
     `grid` is (h, w), or (t, h, w) where the frames of a video attend to each other. `frames`: how many rows
     of the call's batch are a video's, one after the other, where each of its frames attends to itself alone.
-    `prompt_keys`: keys before the tokens' own that no token stands for, as where a prompt has keys alone.
+    `prompt_keys`: keys before the tokens' own that no token stands for, as where a prompt has keys alone;
+    `later_keys`: the same after them.
     `starts`: where each image's own tokens start, if they differ in a batch; all else is said of the order
     that begins with them and ends with what came before.
     """
@@ -30,6 +31,7 @@ class TokenSpans:
     class_token: int | None = None
     registers: slice | None = None
     prompt_keys: int = 0
+    later_keys: int = 0
     starts: tuple[int, ...] | None = None
     frames: int | None = None
 
