@@ -141,11 +141,6 @@ LATER_VIDEO_ROWS: dict[str, Row] = {
     ),
     "MotifVideo": Row("video", lambda: motif(d.MotifVideoPipeline), own=guided),
     "EasyAnimate": Row("video", lambda: easyanimate(d.EasyAnimatePipeline, 4), own=animated),
-    "EasyAnimateControl": Row(
-        "video",
-        lambda: easyanimate(d.EasyAnimateControlPipeline, 8),
-        own=lambda call: animated(call) | {"control_video": film(call).movedim(1, 2)},
-    ),
     "EasyAnimateInpaint": Row("video", lambda: easyanimate(d.EasyAnimateInpaintPipeline, 9), own=redrawn),
     "Cosmos2_5_PredictBase": Row("video", cosmos, own=text_to_video),
     "Cosmos2_5_PredictBase, first frame": Row(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tokenrank_guidance.families.calling import Calling, edit_frames, edit_video
+from tokenrank_guidance.families.calling import Calling, Habits, edit_frames, edit_video
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.tokens import ForwardPass, Tokens, TokenSpans
 from tokenrank_guidance.families.volume import after_text, layers, patch_of, volume_grid
@@ -20,6 +20,10 @@ def _spans_of_two_texts(call: ForwardPass) -> TokenSpans:
     return after_text(volume_grid(call), sum(text.shape[1] for text in texts if text is not None))
 
 
+BROKEN = (
+    "it does not run in diffusers 0.42: it calls its encode_prompt with an argument that this does not have"
+)
+
 COGVIDEO = Family(
     models=("CogVideoXTransformer3DModel", "ConsisIDTransformer3DModel"),
     tokens=Tokens(_spans, layers("attn1", "transformer_blocks")),
@@ -29,5 +33,6 @@ EASYANIMATE = Family(
     models=("EasyAnimateTransformer3DModel",),
     tokens=Tokens(_spans_of_two_texts, layers("attn1", "transformer_blocks")),
     calling=Calling(edit=edit_video),
+    pipelines={"EasyAnimateControlPipeline": Habits(refused=BROKEN)},
 )
 FAMILIES = (COGVIDEO, EASYANIMATE)
