@@ -66,9 +66,9 @@ def word_maps(pipe: Any, image: Rgb, settings: Settings, naming: Naming) -> Floa
     grids: list[Grid] = []
 
     def take(record: AttentionRecord) -> None:
-        if record.grid is None:
+        if record.plane is None:
             raise ValueError(f"{record.module} has no grid of image tokens")
-        grids.append(record.grid)
+        grids.append(record.plane)
         text.add_joint(record)
 
     denoiser = denoiser_of(pipe)

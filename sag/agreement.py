@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sag.call import DenoiserCall
@@ -19,7 +19,9 @@ VALUES = 4096  # of each channel, for the least squares
 class Mark:
     """One guided call of a step: its `place` among the step's latents, its parts' noisy inputs and outputs.
 
-    `direction` is what every part was moved by, to see whether that comes out.
+    `direction` is what every part was moved by, to see whether that comes out. `stepped` makes of all these
+    what the scheduler is given, `sign` times the outputs. What is `held` is given anew at every step: neither
+    it nor what is predicted of it need be the scheduler's.
     """
 
     place: int
@@ -27,6 +29,9 @@ class Mark:
     inputs: Sequence[Float[Tensor, "images *latent"]]
     outputs: Sequence[Float[Tensor, "images *latent"]]
     direction: Float[Tensor, "images *latent"]
+    stepped: Callable[[Tensor], Tensor]
+    sign: int
+    held: Bool[Tensor, "images *latent"] | None
 
 
 class Step:
@@ -42,18 +47,20 @@ class Step:
     def was_given(self, scaled: Float[Tensor, "rows *any"]) -> bool:
         """Whether every part's noisy input is the scheduler's scaled sample."""
         parts = range(self._call.parts.count)
-        return all(self._agrees(scaled, lambda mark, part=part: mark.inputs[part]) for part in parts)
+        scaled = self._of_drawn(scaled)
+        return all(
+            self._agrees(scaled, lambda mark, part=part: mark.inputs[part] * _drawn(mark)) for part in parts
+        )
 
     def moved(self, tangent: Float[Tensor, "rows *any"]) -> bool:
         """Whether what the scheduler is given moves as all parts do, times any number if it is converted."""
-        if not self.converted:
-            return self._agrees(tangent, lambda mark: mark.direction)
-        share = self.share(tangent)
-        return share != 0 and self._agrees(tangent / share, lambda mark: mark.direction)
+        tangent = self._of_drawn(tangent)
+        share = self.share(tangent) if self.converted else 1.0
+        return share != 0 and self._agrees(tangent / share, _moved)
 
     def share(self, tangent: Float[Tensor, "rows *any"]) -> float:
         """How much of the movement of all parts comes out, in their direction."""
-        wanted = self._rows(tangent, lambda mark: mark.direction)
+        wanted = self._rows(tangent, _moved)
         if wanted is None:
             return float("nan")
         found, wanted = self._common(tangent, wanted)
@@ -65,6 +72,7 @@ class Step:
         By least squares on some thousand values, in float64 on the CPU, where rank-deficient systems are
         solved. Weights that differ from value to value may sum to 1 as well, but are not found.
         """
+        model_output = self._of_drawn(model_output)
         stacked = [
             self._rows(model_output, lambda mark, column=column: self._outputs(mark.place)[column])
             for column in range(self.columns)
@@ -83,12 +91,18 @@ class Step:
         return left.abs().max().item() <= 4 * len(columns) * _tolerance(model_output) * size
 
     def _outputs(self, place: int) -> list[Tensor]:
-        return [out for mark in self._marks if mark.place == place for out in mark.outputs]
+        marks = [mark for mark in self._marks if mark.place == place]
+        return [mark.sign * out * _drawn(mark) for mark in marks for out in mark.outputs]
+
+    def _of_drawn(self, given: Float[Tensor, "rows *any"]) -> Float[Tensor, "rows *any"]:
+        """0 in place of what is given and not drawn."""
+        drawn = self._rows(given, _drawn)
+        return given if drawn is None or drawn.shape != given.shape else given * drawn
 
     def _rows(self, like: Tensor, value: Callable[[Mark], Tensor]) -> Tensor | None:
         """A value of every place's images, with as many rows as `like`; None if they do not fit."""
         firsts = [next(mark for mark in self._marks if mark.place == place) for place in self._places]
-        rows = torch.cat([value(mark) for mark in firsts])
+        rows = torch.cat([mark.stepped(value(mark)) for mark in firsts])
         if len(rows) * self._call.parts.count == len(like):
             rows = self._call.parts.spread(rows)  # DiT steps both halves
         return rows if len(rows) == len(like) and rows.ndim == like.ndim else None
@@ -114,6 +128,16 @@ class Step:
     def _by_channel(self, tensor: Tensor) -> Float[Tensor, "channels values"]:
         rows = tensor.movedim(self._call.calling.channel_axis, 0).flatten(1)
         return rows[:, :: max(1, rows.shape[1] // VALUES)].to("cpu", torch.float64)
+
+
+def _moved(mark: Mark) -> Float[Tensor, "images *latent"]:
+    return mark.sign * mark.direction * _drawn(mark)
+
+
+def _drawn(mark: Mark) -> Float[Tensor, "images *latent"]:
+    """1, but 0 where the latents are given and not drawn."""
+    ones = torch.ones_like(mark.direction)
+    return ones if mark.held is None else ones.masked_fill(mark.held, 0)
 
 
 def _tolerance(tensor: Tensor) -> float:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sag.parts import Parts
@@ -108,6 +109,22 @@ class DenoiserCall:
     @property
     def rows(self) -> slice:
         return self.parts.rows(self.sample.shape[0])
+
+    @property
+    def held(self) -> Bool[Tensor, "images *latent"] | None:
+        """Which of the looked-at rows' latents are given and not drawn; None where all are drawn."""
+        held = self.calling.held(self.module, self.inputs)
+        if held is None:
+            return None
+        held = held.to(self.raw.device).expand(len(self.sample), *held.shape[1:])
+        return held[self.rows].expand_as(self.latents)
+
+    def drawn(
+        self, changed: Float[Tensor, "images *latent"], given: Float[Tensor, "images *latent"]
+    ) -> Float[Tensor, "images *latent"]:
+        """`changed`, but `given` where the latents are given."""
+        held = self.held
+        return changed if held is None else torch.where(held, given, changed)
 
     def incoming(self, tensor: Float[Tensor, "any *in"]) -> Float[Tensor, "any *latent"]:
         """A view of the noisy channels of an input."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 import torch
@@ -77,7 +78,9 @@ class Contract:
         self._rescaled = self._rescaled or _rescales(caller, call)
         outputs = [call.signed(part) for part in call.parts.split(call.outgoing(guided))]
         inputs = call.parts.split(call.incoming(call.sample))
-        self._marks.append(Mark(place, call, inputs, outputs, direction))
+        habits = guidable(caller.pipe)
+        stepped, sign = partial(habits.stepped, call.module, call.inputs), -1 if habits.negates else 1
+        self._marks.append(Mark(place, call, inputs, outputs, direction, stepped, sign, call.held))
         if self._level is None:
             return guided
         tangent = torch.zeros_like(guided)

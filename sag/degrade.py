@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 
@@ -32,6 +32,18 @@ def gaussian_blur(images: Float[Tensor, "b c h w"], size: int, sigma: float) -> 
     rows = F.conv2d(rows, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
     both = rows[..., reflected(width, pad, images.device)]
     return F.conv2d(both, kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
+
+
+def mask_of_frames(mask: Shaped[Tensor, "b *grid"], images: int) -> Shaped[Tensor, "images h w"]:
+    """The mask of each of `images`, which are the frames of videos one after the other where it has frames.
+
+    A token may span several of them, by nearest neighbour.
+    """
+    if mask.ndim == 3:
+        return mask
+    frames = images // mask.shape[0]
+    own = torch.arange(frames, device=mask.device) * mask.shape[1] // frames
+    return mask[:, own].flatten(0, 1)
 
 
 def blur_tokens(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from sag.angles import rectified
 from sag.caches import OwnCaches
 from sag.call import DenoiserCall
 from sag.contrast import keep_contrast
-from sag.degrade import blur_tokens
+from sag.degrade import blur_tokens, mask_of_frames
 from sag.mask import MASKS, score_image
 from sag.noise import NoiseLevel, SamplingStep, noise_level
 from sag.predict import output_slope, predict, renoise
@@ -29,12 +30,13 @@ class GuidedStep:
     """What guidance looked at in one denoiser call: the token scores (mean 1) and which tokens it blurred.
 
     `mask` is boolean where guidance takes hard masks, and holds weights in [0, 1] where it takes soft ones.
+    Both are (batch, h, w), or (batch, t, h, w) for videos.
     """
 
     number: int
     timestep: float
-    score: Float[Tensor, "batch h w"]
-    mask: Bool[Tensor, "batch h w"] | Float[Tensor, "batch h w"]
+    score: Float[Tensor, "batch *grid"]
+    mask: Bool[Tensor, "batch *grid"] | Float[Tensor, "batch *grid"]
 
 
 class DegradedPass:
@@ -43,7 +45,7 @@ class DegradedPass:
     def __init__(self, settings: GuidanceSettings, tap: AttentionTap) -> None:
         self.settings, self.tap = settings, tap
         self._caches: OwnCaches | None = None
-        self._score: Float[Tensor, "images h w"] | None = None
+        self._score: Float[Tensor, "images *grid"] | None = None
         self._unsettled: _Unsettled | None = None
 
     def begin(self) -> None:
@@ -65,19 +67,23 @@ class DegradedPass:
             level = rectified(level)
         if call.predicts:
             level = replace(level, prediction=call.predicts)
-        grid = (mask.shape[-2], mask.shape[-1])
+        grid = tuple(mask.shape[1:])
+        held = _held_tokens(call, grid)
+        mask = mask if held is None else torch.where(held, torch.zeros_like(mask), mask)
         clean, noise = _split(call, level)
         degraded = renoise(self._blur(call, clean, mask, grid), noise, level)
         with unwatched(), self._caches.in_use():
-            blurred = call.repredict(degraded)
+            blurred = call.repredict(call.drawn(degraded, call.latents.to(degraded.dtype)))
         shift = self.settings.sag_scale * (call.prediction - blurred)
+        shift = call.drawn(shift, torch.zeros_like(shift))
         if (
             self.settings.keep_contrast > 0 and level.sigma > 0
         ):  # at σ = 0, x̂₀ is the input whatever is predicted
             shift = self._keep_contrast(call, shift, clean, grid, level)
+            shift = call.drawn(shift, torch.zeros_like(shift))
         return shift, GuidedStep(step.number, step.timestep, score, mask)
 
-    def _scored(self, call: DenoiserCall, step: SamplingStep) -> Float[Tensor, "images h w"]:
+    def _scored(self, call: DenoiserCall, step: SamplingStep) -> Float[Tensor, "images *grid"]:
         """Scores of the call's tokens; of the last call that ran the layers, where a cache spared them.
 
         Raises ValueError for latents that are not finite, which no scorer can rank. On a GPU it does so in
@@ -87,7 +93,7 @@ class DegradedPass:
             self._unsettled.settle()
         try:
             with deferred_checks() as checks:
-                records = [record.select(call.rows) for record in self.tap.pop()]
+                records = [record.images(call.rows) for record in self.tap.pop()]
                 score = score_image(records, self.settings.ranker)
         except CaptureError as error:
             if not self._caches:
@@ -113,12 +119,16 @@ class DegradedPass:
         self,
         call: DenoiserCall,
         clean: Float[Tensor, "images *latent"],
-        mask: Bool[Tensor, "images h w"] | Float[Tensor, "images h w"],
+        mask: Bool[Tensor, "images *grid"] | Float[Tensor, "images *grid"],
         grid: Grid,
     ) -> Float[Tensor, "images *latent"]:
         """The clean sample with the masked tokens blurred."""
         size, sigma = self.settings.blur_kernel, self.settings.blur_sigma
-        return call.calling.edit(clean, grid, lambda image: blur_tokens(image, mask, size, sigma))
+
+        def blurred(images: Float[Tensor, "frames c h w"]) -> Float[Tensor, "frames c h w"]:
+            return blur_tokens(images, mask_of_frames(mask, len(images)), size, sigma)
+
+        return call.calling.edit(clean, grid, blurred)
 
     def _keep_contrast(
         self,
@@ -163,6 +173,17 @@ def _not_finite(step: SamplingStep) -> ValueError:
         f"{step.timestep:g}), usually by overflow in float16: use bfloat16, or a VAE made for "
         "float16 where a picture is encoded"
     )
+
+
+def _held_tokens(call: DenoiserCall, grid: Grid) -> Bool[Tensor, "images *grid"] | None:
+    """The tokens that hold a latent which is given and not drawn; None where all are drawn."""
+    held, seen = call.held, []
+    if held is None:
+        return None
+    call.calling.edit(held.float(), grid, lambda images: seen.append(images) or images)
+    frames = seen[0].unflatten(0, (len(held), -1)).amax(2)
+    volume = (1,) * (3 - len(grid)) + grid
+    return (F.adaptive_max_pool3d(frames.unsqueeze(1), volume) > 0).view(len(held), *grid)
 
 
 def _split(call: DenoiserCall, level: NoiseLevel) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +17,7 @@ from sag.noise import noise_formula
 from sag.settings import GuidanceSettings
 from tokenrank_guidance.capture import AttentionTap
 from tokenrank_guidance.capture.eager import eager
-from tokenrank_guidance.components import denoiser_of
+from tokenrank_guidance.components import denoisers_of
 from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.families.registry import calling_of, guidable
 
@@ -71,31 +71,34 @@ class SelfAttentionGuidance(GuidanceSettings):
         Raises RuntimeError if this guidance is enabled already or another is on this pipeline, ValueError for
         a layer that does not exist, and UnsupportedError for what cannot be guided.
         """
-        denoiser = denoiser_of(pipe)
+        denoisers = denoisers_of(pipe)
         if self._state.undo is not None:
             raise RuntimeError("this guidance is already enabled; call disable() first")
-        if any(isinstance(hook, GuidanceHook) and hook.pipe is pipe for hook in _hooks(denoiser)):
+        if any(isinstance(hook, GuidanceHook) and hook.pipe is pipe for hook in _hooks(denoisers)):
             raise RuntimeError(f"another guidance is enabled on this {type(pipe).__name__}: disable it first")
         if "guider" in getattr(pipe, "component_names", ()):
             raise UnsupportedError(
                 f"{type(pipe).__name__} guides by a guider: guide it with sag.TokenRankGuider().guide(pipe)"
             )
         guidable(pipe)
-        calling_of(denoiser)
+        for denoiser in denoisers:
+            calling_of(denoiser)
         noise_formula(getattr(pipe, "scheduler", None))
-        refuse_deepcache(denoiser)
-        tap = AttentionTap(denoiser, self.layers)
+        for denoiser in denoisers:
+            refuse_deepcache(denoiser)
+        taps = [AttentionTap(denoiser, self.layers) for denoiser in denoisers]
         self._state.undo = ExitStack()
         if self.sag_scale > 0:
-            hook = GuidanceHook(self, pipe, tap, self._state.steps)
-            self._state.undo.callback(_warn_of_nothing, hook)
-            self._state.undo.callback(
-                denoiser.register_forward_pre_hook(eager(hook.begin), with_kwargs=True).remove
-            )
-            self._state.undo.callback(tap.attach().detach)  # after `begin`, which tells it whose call comes
-            self._state.undo.callback(denoiser.register_forward_hook(hook, with_kwargs=True).remove)
-            self._state.undo.callback(hook.close)
+            self._attach(GuidanceHook(self, pipe, taps, self._state.steps), self._state.undo)
         return self
+
+    def _attach(self, hook: GuidanceHook, undo: ExitStack) -> None:
+        undo.callback(_warn_of_nothing, hook)
+        for denoiser, tap in hook.taps.items():
+            undo.callback(denoiser.register_forward_pre_hook(eager(hook.begin), with_kwargs=True).remove)
+            undo.callback(tap.attach().detach)  # after `begin`, which tells it whose call comes
+            undo.callback(denoiser.register_forward_hook(hook, with_kwargs=True).remove)
+        undo.callback(hook.close)
 
     def disable(self) -> None:
         """Take every hook off; does nothing if guidance is not enabled. The last run's `steps` stay."""
@@ -118,8 +121,8 @@ class SelfAttentionGuidance(GuidanceSettings):
         return list(self._state.steps)
 
 
-def _hooks(denoiser: nn.Module) -> list[Any]:
-    return list(denoiser._forward_hooks.values())
+def _hooks(denoisers: Sequence[nn.Module]) -> list[Any]:
+    return [hook for denoiser in denoisers for hook in denoiser._forward_hooks.values()]
 
 
 def _warn_of_nothing(hook: GuidanceHook) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +33,7 @@ class GuidanceHook:
     comes out of it unchanged: ε ← ε_cfg + s(ε_u − ε̂_u) (Hong et al. 2023, eq. 25). A later call of the same
     step on the same latents (FLUX's other half, SD3's skipped layers) gets the first one's shift.
 
+    A pipeline may have several denoisers that take turns over the schedule, each with its tap.
     Only calls that belong to a call of `pipe` are guided: other pipelines may share the denoiser. `steps` is
     filled with what was guided, and emptied when a new run begins; `strangers` counts all other calls.
     """
@@ -41,15 +42,15 @@ class GuidanceHook:
         self,
         settings: GuidanceSettings,
         pipe: Any,
-        tap: AttentionTap,
+        taps: Sequence[AttentionTap],
         steps: list[GuidedStep],
     ) -> None:
-        self.settings, self.pipe, self.tap, self.steps = settings, pipe, tap, steps
-        self.calling = calling_of(tap.model)
+        self.settings, self.pipe, self.steps = settings, pipe, steps
+        self.taps = {tap.model: tap for tap in taps}
         self.strangers = 0
         # Dynamo cannot trace call stacks, and would make a hundred small graphs of what guidance does.
         self._guided = eager(self._guide)
-        self._extra = DegradedPass(settings, tap)
+        self._extras = {tap.model: DegradedPass(settings, tap) for tap in taps}
         self._given: Given | None = None
         self._run: object = None
         self._contract = Contract()
@@ -63,9 +64,9 @@ class GuidanceHook:
             return
         own = self._find_caller(module) is not None
         self.strangers += not own
-        self.tap.muted = not own
+        self.taps[module].muted = not own
         self._given = given = Given.take(args, kwargs) if own else None
-        if given is not None and self._contract.open and self._contract.passed(self._sample(module, given)):
+        if given is not None and self._contract.open and self._contract.passed(_sample(module, given)):
             self._contract.give_up()
 
     def __call__(
@@ -78,17 +79,17 @@ class GuidanceHook:
             return None
         caller, given, self._given = self._find_caller(module), self._given, None
         assert caller is not None
-        inputs = given.named(module)
-        why = self.calling.refused(module, inputs)
+        inputs, calling = given.named(module), calling_of(module)
+        why = calling.refused(module, inputs)
         if why:  # of calls, too, that belong to no step
             raise UnsupportedError(f"{type(caller.pipe).__name__} {why}")
         scheduler = caller.pipe.scheduler
         self._notice_new_run(caller)
-        step = sampling_step(scheduler, self._timestep(module, inputs, guidable(caller.pipe)))
+        step = sampling_step(scheduler, _timestep(calling, module, inputs, guidable(caller.pipe)))
         self._notice_new_step(step)
         if not self.settings.guides(step.number, step.total):
             return None
-        call = self._taken_apart(caller, module, given, output)
+        call = self._taken_apart(caller, calling, module, given, output)
         images, shift = self._shift(call, step, scheduler)
         guided = call.shifted(shift)
         if not self._contract.done:
@@ -99,10 +100,6 @@ class GuidanceHook:
         """Take off what an interrupted run left."""
         self._contract.close()
 
-    def _sample(self, module: nn.Module, given: Given) -> Float[Tensor, "batch *in"]:
-        inputs = given.named(module)
-        return self.calling.holding.read(inputs[self.calling.sample], inputs)
-
     def _find_caller(self, module: nn.Module) -> Caller | None:
         """The pipeline to ask, if this call is part of a call of `pipe`, and of no guided one inside it."""
         guided = [hook.pipe for hook in module._forward_hooks.values() if isinstance(hook, GuidanceHook)]
@@ -110,16 +107,9 @@ class GuidanceHook:
         running = (one.pipe for one in callers if any(one.pipe is pipe for pipe in guided))
         return callers[0] if next(running, None) is self.pipe else None
 
-    def _timestep(self, module: nn.Module, inputs: Mapping[str, Any], habits: Habits) -> float:
-        """The scheduler's timestep of a denoiser's."""
-        calling = self.calling
-        timestep = scalar_timestep(inputs[calling.time], calling.timestep_scale) + calling.timestep_offset
-        if habits.angles:
-            return angle(timestep)
-        config: Any = module.config
-        return timestep / (config[calling.timestep_entry] if calling.timestep_entry else 1.0)
-
-    def _taken_apart(self, caller: Caller, module: nn.Module, given: Given, output: Output) -> DenoiserCall:
+    def _taken_apart(
+        self, caller: Caller, calling: Calling, module: nn.Module, given: Given, output: Output
+    ) -> DenoiserCall:
         """The call with its parts and noisy channels; UnsupportedError where it cannot be guided."""
         name = type(caller.pipe).__name__
         if getattr(caller.pipe, "do_perturbed_attention_guidance", False):
@@ -127,22 +117,22 @@ class GuidanceHook:
                 f"{name} perturbs attention in a part of its batch, by processors that cut guidance's extra "
                 "pass in the same way: guide with it or with this, calling it with pag_scale=0"
             )
-        habits, latents = guidable(caller.pipe), self._sample(module, given)
+        habits, latents = guidable(caller.pipe), _sample(module, given)
         for setting, why in habits.unless.items():
             if caller.says(setting):
                 raise UnsupportedError(f"{name} {why}")
         whole = DenoiserCall(
             module,
-            self.calling,
+            calling,
             given,
             output,
-            parts_of(caller, self.calling, len(latents)),
+            parts_of(caller, calling, len(latents)),
             Channels(0),
             compiled_denoiser(caller.pipe, module),
             angles=habits.angles,
             predicts=habits.predicts,
         )
-        channels = channels_of(self.calling, latents, whole.raw, caller.tensor(habits.sample))
+        channels = channels_of(calling, latents, whole.raw, caller.tensor(habits.sample))
         return replace(whole, channels=Channels(channels, habits.noisy_last))
 
     def _notice_new_run(self, caller: Caller) -> None:
@@ -152,7 +142,8 @@ class GuidanceHook:
             self._run = run
             self._contract.close()
             self._contract = Contract()
-            self._extra.begin()
+            for extra in self._extras.values():
+                extra.begin()
             self._step, self._seen, self._shifts = None, [], []
             self.steps.clear()
 
@@ -180,10 +171,25 @@ class GuidanceHook:
         reusable = last is not None and last.shape == latents.shape
         if reusable and not self.settings.renews(step.number, step.total):
             return place, self._shifts[place]
-        shift, guided = self._extra.shift(call, step, scheduler)
+        shift, guided = self._extras[call.module].shift(call, step, scheduler)
         self.steps.append(guided)
         self._shifts[place:] = [shift, *self._shifts[place + 1 :]]
         return place, shift
+
+
+def _timestep(calling: Calling, module: nn.Module, inputs: Mapping[str, Any], habits: Habits) -> float:
+    """The scheduler's timestep of a denoiser's."""
+    times = inputs[calling.time] if calling.times is None else calling.times(inputs)
+    timestep = scalar_timestep(times, calling.timestep_scale) + calling.timestep_offset
+    if habits.angles:
+        return angle(timestep)
+    config: Any = module.config
+    return timestep / (config[calling.timestep_entry] if calling.timestep_entry else 1.0)
+
+
+def _sample(module: nn.Module, given: Given) -> Float[Tensor, "batch *in"]:
+    calling, inputs = calling_of(module), given.named(module)
+    return calling.holding.read(inputs[calling.sample], inputs)
 
 
 def channels_of(calling: Calling, given: Tensor, made: Tensor, latents: Tensor | None = None) -> int:

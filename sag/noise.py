@@ -195,10 +195,13 @@ def _near(scheduled: float, called: float) -> bool:
 
 
 def scalar_timestep(timestep: torch.Tensor | float, scale: float) -> float:
-    """The one timestep of a call, in the scheduler's units; raises ValueError if the batch mixes several."""
+    """The one timestep of a call, in the scheduler's units; raises ValueError if the batch mixes several.
+
+    Where each token has its own, tokens that are given and not drawn have a smaller one: the largest counts.
+    """
     if not isinstance(timestep, torch.Tensor):
         return float(timestep) * scale
-    values = timestep.flatten().tolist()
+    values = (timestep.flatten(1).amax(1) if timestep.ndim > 1 else timestep.flatten()).tolist()
     if any(value != values[0] for value in values):
         raise ValueError(f"guidance needs one timestep for the whole batch, got {values}")
     return float(values[0]) * scale

@@ -24,10 +24,13 @@ DIRECTIONS = ("outgoing", "incoming")
 
 
 class AcrossLayers(ABC):
-    """A scorer of all ranked layers together: it gives (batch, h, w) with mean 1, on a grid of its choice."""
+    """A scorer of all ranked layers together: it gives (batch, h, w) with mean 1, on a grid of its choice.
+
+    For a video whose frames share the maps (batch, t, h, w).
+    """
 
     @abstractmethod
-    def __call__(self, records: Sequence[AttentionRecord]) -> Float[Tensor, "batch h w"]:
+    def __call__(self, records: Sequence[AttentionRecord]) -> Float[Tensor, "batch *grid"]:
         """`records` of the layers in running order, each of the same images."""
 
 
@@ -88,7 +91,7 @@ class RolloutScorer(AcrossLayers):
         if not (is_number(self.staying) and 0 <= self.staying <= 1):
             raise ValueError(f"staying is {self.staying!r}; expected a number in [0, 1]")
 
-    def __call__(self, records: Sequence[AttentionRecord]) -> Float[Tensor, "batch h w"]:
+    def __call__(self, records: Sequence[AttentionRecord]) -> Float[Tensor, "batch *grid"]:
         from tokenrank_guidance.markov import rollout
 
         grids = {record.grid for record in records}

@@ -210,7 +210,7 @@ def kandinsky_unet(size: tuple[int, int] = (16, 16)) -> d.UNet2DConditionModel:
     )
 
 
-def kandinsky5() -> d.Kandinsky5Transformer3DModel:
+def kandinsky5(**options: object) -> d.Kandinsky5Transformer3DModel:
     return d.Kandinsky5Transformer3DModel(
         in_visual_dim=4,
         in_text_dim=16,
@@ -222,6 +222,7 @@ def kandinsky5() -> d.Kandinsky5Transformer3DModel:
         num_text_blocks=1,
         num_visual_blocks=3,
         axes_dims=(4, 6, 6),
+        **options,
     )
 
 

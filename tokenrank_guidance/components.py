@@ -10,6 +10,8 @@ from torch import nn
 
 from tokenrank_guidance.errors import UnsupportedError
 
+DENOISERS = ("unet", "transformer", "transformer_2")
+
 
 def denoiser_of(pipe: Any) -> nn.Module:
     """The pipeline's UNet or transformer, out of `torch.compile`'s wrapper; UnsupportedError without one."""
@@ -18,13 +20,19 @@ def denoiser_of(pipe: Any) -> nn.Module:
     raise UnsupportedError(f"{type(pipe).__name__} has neither a unet nor a transformer")
 
 
+def denoisers_of(pipe: Any) -> list[nn.Module]:
+    """All that take turns over the schedule (Wan 2.2's two); UnsupportedError where there is none."""
+    denoiser_of(pipe)
+    return [getattr(module, "_orig_mod", module) for module in _denoisers(pipe)]
+
+
 def compiled_denoiser(pipe: Any, denoiser: nn.Module) -> nn.Module | None:
     """`torch.compile`'s wrapper of this denoiser, where the pipeline has that."""
     return next((one for one in _denoisers(pipe) if getattr(one, "_orig_mod", None) is denoiser), None)
 
 
 def _denoisers(pipe: Any) -> Iterator[nn.Module]:
-    found = (getattr(pipe, name, None) for name in ("unet", "transformer"))
+    found = (getattr(pipe, name, None) for name in DENOISERS)
     return (module for module in found if isinstance(module, nn.Module))
 
 

@@ -123,9 +123,9 @@ def _of(record: AttentionRecord, batch: int) -> AttentionRecord:
 
 
 def _grid(record: AttentionRecord) -> tuple[int, int]:
-    if record.grid is None:
+    if record.plane is None:
         raise ValueError(f"{record.module or 'this record'} has no grid of image tokens to draw on")
-    return record.grid
+    return record.plane
 
 
 def _title(n: int, direction: str, mass: float) -> str:

@@ -39,21 +39,21 @@ class ResolutionMeans:
     def add(self, record: AttentionRecord) -> Grid:
         """Take one layer's map in, and return its grid."""
         image = record.restrict("image")
-        if image.grid is None:
+        if image.plane is None:
             raise ValueError(f"{record.module or 'this record'} has no grid of image tokens")
         if image.tokens > self._max_tokens:
-            height, width = image.grid
+            height, width = image.plane
             raise ValueError(
                 f"{record.module or 'this record'} attends over {height}×{width} = {image.tokens} image "
                 f"tokens, more than max_tokens={self._max_tokens}; lower resolution, leave the layer out, or "
                 "raise max_tokens (memory grows with its square)"
             )
         mean = _head_mean(image, self._dtype)
-        if image.grid in self._sums and self._sums[image.grid].shape != mean.shape:
-            raise ValueError(f"records of {self._sums[image.grid].shape[0]} and {image.batch} images")
-        self._sums[image.grid] = self._sums[image.grid].add_(mean) if image.grid in self._sums else mean
-        self._counts[image.grid] = self._counts.get(image.grid, 0) + 1
-        return image.grid
+        if image.plane in self._sums and self._sums[image.plane].shape != mean.shape:
+            raise ValueError(f"records of {self._sums[image.plane].shape[0]} and {image.batch} images")
+        self._sums[image.plane] = self._sums[image.plane].add_(mean) if image.plane in self._sums else mean
+        self._counts[image.plane] = self._counts.get(image.plane, 0) + 1
+        return image.plane
 
     def maps(self) -> list[ResolutionMap]:
         """The means so far, the finest grid first; ValueError where nothing was added."""

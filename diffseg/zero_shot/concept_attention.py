@@ -95,12 +95,12 @@ class ConceptAttention:
     def _add(self, record: AttentionRecord) -> None:
         if not self._reading.current.wanted:
             return
-        if record.grid is None:
+        if record.plane is None:
             raise CaptureError(f"{record.module} has no grid of image tokens")
         assert self._concepts is not None and self._image is not None
-        pixels = record.grid[0] * record.grid[1]  # reference images of Kontext follow
+        pixels = record.plane[0] * record.plane[1]  # reference images of Kontext follow
         logits = self._concepts[0].float() @ self._image[0, :pixels].float().mT
-        self._mean.add(logits.softmax(0)[: self._shown].unflatten(-1, record.grid))
+        self._mean.add(logits.softmax(0)[: self._shown].unflatten(-1, record.plane))
 
 
 def concept_output(

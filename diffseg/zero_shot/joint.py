@@ -91,6 +91,6 @@ def walks_of(record: AttentionRecord, reading: Reading, options: Options) -> Wal
 
 def on_grid(x: Starts, record: AttentionRecord) -> Heat:
     """The image tokens of walks over all tokens, as their grid; CaptureError without one."""
-    if record.grid is None:
+    if record.plane is None:
         raise CaptureError(f"{record.module} has no grid of image tokens")
-    return x[:, record.image].unflatten(-1, record.grid).float()
+    return x[:, record.image].unflatten(-1, record.plane).float()

@@ -86,9 +86,9 @@ class UnetWalks:
         return [mean.value() if _bounces(one) else cross for mean, one in pairs]
 
     def _add(self, record: AttentionRecord) -> None:
-        if record.grid is None or not self._reading.current.wanted:
+        if record.plane is None or not self._reading.current.wanted:
             return
-        self._grids[record.grid[0] * record.grid[1]] = record.grid
+        self._grids[record.plane[0] * record.plane[1]] = record.plane
         if record.module in self._layers:
             self._records.append(conditional(record))
 
@@ -99,11 +99,11 @@ def _bounces(options: Options) -> bool:
 
 def _start(heat: Heat, record: AttentionRecord) -> Float[Tensor, "concepts tokens"]:
     """The words' cross-attention on the record's grid, as distributions."""
-    assert record.grid is not None
-    flat = F.interpolate(heat[None], record.grid, mode="area")[0].flatten(1)
+    assert record.plane is not None
+    flat = F.interpolate(heat[None], record.plane, mode="area")[0].flatten(1)
     return flat / flat.sum(-1, keepdim=True)
 
 
 def _shaped(x: Float[Tensor, "concepts tokens"], record: AttentionRecord) -> Heat:
-    assert record.grid is not None
-    return x.unflatten(-1, record.grid).float()
+    assert record.plane is not None
+    return x.unflatten(-1, record.plane).float()

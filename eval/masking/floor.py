@@ -29,9 +29,9 @@ def random(records: Sequence[AttentionRecord], seeds: Sequence[int]) -> Float[Te
 def centre(records: Sequence[AttentionRecord], seeds: Sequence[int]) -> Float[Tensor, "batch patches"]:
     """Nearness to the middle of the grid, `1 + d_max - d` in patches, brought to mean 1."""
     record = records[-1]
-    if record.grid is None:
+    if record.plane is None:
         raise ValueError(f"{record.module or 'the model'} does not know its grid of patches")
-    rows, columns = (torch.arange(side) - (side - 1) / 2 for side in record.grid)
+    rows, columns = (torch.arange(side) - (side - 1) / 2 for side in record.plane)
     distance = (rows[:, None] ** 2 + columns**2).sqrt().flatten()
     nearness = 1 + distance.max() - distance
     return (nearness / nearness.mean()).expand(len(seeds), -1).to(record.q.device)

@@ -116,9 +116,9 @@ class Measurement:
         finally:
             self._tap.detach()
         records: list[Any] = self._tap.pop()
-        if records[-1].grid is None:
+        if records[-1].plane is None:
             raise ValueError(f"{records[-1].module} does not know its grid of patches")
-        return prediction, self.ranker.places(records, seeds, self.masking.order), records[-1].grid
+        return prediction, self.ranker.places(records, seeds, self.masking.order), records[-1].plane
 
     def _point(self, parts: Sequence[Classified], labels: Tensor, which: Int[Tensor, " arms"]) -> Outcome:
         """One point of the curve, from the distinct masks' predictions and which of them is each arm's."""

@@ -108,7 +108,7 @@ class _Taken:
 
 
 def _area(record: AttentionRecord) -> int:
-    height, width = record.grid or (0, 0)
+    height, width = record.plane or (0, 0)
     return height * width
 
 

@@ -9,6 +9,8 @@ import torch
 
 from sag import SelfAttentionGuidance
 from tests import tiny_dits as dits
+from tests import tiny_videos as videos
+from tests.matrix.building import seeded
 from tests.sag.helpers import traces
 from tests.tiny_models import pipeline, run
 from tokenrank_guidance import UnsupportedError
@@ -26,12 +28,17 @@ def test_several_layers_of_qwen_image_at_once():
     assert traces(pipe.transformer) == before
 
 
-def test_several_frames_of_kandinsky_5():
+def test_neighbourhoods_of_kandinsky_5():
     model = dits.kandinsky5()
     calling = calling_of(model)
-    assert calling.refused(model, {"hidden_states": torch.zeros(1, 1, 8, 8, 4)}) == ""
-    why = calling.refused(model, {"hidden_states": torch.zeros(1, 2, 8, 8, 4)})
-    assert "several frames at once: its latents have a time axis" in why
+    assert calling.refused(model, {"sparse_params": None}) == ""
+    assert "attends to neighbourhoods alone" in calling.refused(model, {"sparse_params": {}})
+
+
+def test_the_mean_flow_of_hunyuan_video_15():
+    calling = calling_of(seeded(videos.hunyuan_video_15))
+    assert calling.refused(torch.nn.Identity(), {"timestep_r": None}) == ""
+    assert "predicts the mean flow" in calling.refused(torch.nn.Identity(), {"timestep_r": torch.ones(1)})
 
 
 @pytest.mark.parametrize("mode", ["extract", "cached"])
@@ -60,7 +67,9 @@ def test_every_denoiser_of_diffusers_is_guided_or_refused_with_a_reason_of_its_o
     assert len({name for name, _ in denoisers()}) > 250
 
 
-@pytest.mark.parametrize("name", ["OmniGenTransformer2DModel", "StableAudioDiTModel", "UVit2DModel"])
+@pytest.mark.parametrize(
+    "name", ["OmniGenTransformer2DModel", "StableAudioDiTModel", "RFD4ProteinaTransformer"]
+)
 def test_the_reason_is_the_denoisers_own(name):
     network = getattr(d, name).__new__(getattr(d, name))
     torch.nn.Module.__init__(network)

@@ -47,7 +47,7 @@ LISTED = ("zimage", "hidream", "nucleus", "qwen21")
 LATER_CFG = (
     *("qwen", "flux2-klein", "auraflow", "hunyuan", "kandinsky", "kandinsky5", "lumina", "lumina2"),
     *LISTED,
-    *("kandinsky3", "ernie", "glm", "xs"),
+    *("kandinsky3", "ernie", "glm", "xs", "video"),
 )
 LATER_LORA = ("qwen", "flux2", "flux2-klein", "auraflow", "lumina2")
 WITH_LORA = (*UNETS, "sd3", "flux")
@@ -172,6 +172,17 @@ def cast(dtype: torch.dtype) -> Callable[[Any], Any]:
     return prepare
 
 
+def embeddings_in(dtype: torch.dtype) -> Callable[[Any, Arguments], Arguments]:
+    """Some pipelines take embeddings as they come."""
+
+    def arguments(pipe: Any, given: Arguments) -> Arguments:
+        texts = {name: value for name, value in given.items() if "prompt_embeds" in name}
+        floating = {name: value for name, value in texts.items() if torch.is_floating_point(value)}
+        return given | {name: value.to(dtype) for name, value in floating.items()}
+
+    return arguments
+
+
 def keep_in_float32(model: Any) -> None:
     """What `from_pretrained` does, and `to` does not, for parts that a class names."""
     kept = set(model._keep_in_fp32_modules or ())
@@ -224,7 +235,8 @@ def vae_tiling(pipe: Any) -> Any:
 
 
 def channels_last(pipe: Any) -> Any:
-    denoiser(pipe).to(memory_format=torch.channels_last)
+    volumes = any(weight.ndim == 5 for weight in denoiser(pipe).parameters())
+    denoiser(pipe).to(memory_format=torch.channels_last_3d if volumes else torch.channels_last)
     return pipe
 
 
@@ -308,12 +320,13 @@ FEATURES: dict[str, Feature] = {
     "two prompts, two images each": Feature(
         ALL,
         call=lambda call: replace(call, batch=2, images_per_prompt=2),
-        without=("StableDiffusionPanorama", "LongCatImageEdit"),  # take one prompt
+        without=("StableDiffusionPanorama", "LongCatImageEdit", "WanVACE"),  # take one prompt
     ),
     "prompt embeddings": Feature(tuple(ENCODERS), arguments=prompt_embeddings),
-    "bf16": Feature(ALL, cast(torch.bfloat16)),
+    "bf16": Feature(ALL, cast(torch.bfloat16), embeddings_in(torch.bfloat16)),
     "fp16": Feature(
         prepare=cast(torch.float16),
+        arguments=embeddings_in(torch.float16),
         without=("ZImageOmni, reference image",),  # which is encoded in bfloat16
     ),
     "LoRA, scale 0.5": Feature(

@@ -36,6 +36,8 @@ from tests.matrix.later import LATER_ROWS
 from tests.matrix.listed import LISTED_ROWS
 from tests.matrix.sana import SANA_ROWS
 from tests.matrix.twins import TWIN_ROWS
+from tests.matrix.video import VIDEO_ROWS
+from tests.matrix.video_later import LATER_VIDEO_ROWS
 from tests.tiny_models import PROMPT, denoiser, pipeline
 
 LATENTS = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(5))
@@ -153,7 +155,6 @@ ROWS: dict[str, Row] = (
         "DiT": named("dit"),
         "DDPM": Row("ddpm", lambda: pipeline("ddpm"), {"output_type": "pt"}),  # numpy knows no bfloat16
         "AnimateDiff": refused(d.UNetMotionModel, "its frames share the batch axis"),
-        "Wan": refused(d.WanTransformer3DModel, "its latents have a time axis"),
     }
     | BESIDE_ROWS
     | LATER_ROWS
@@ -161,6 +162,8 @@ ROWS: dict[str, Row] = (
     | CONSISTENCY_ROWS
     | LISTED_ROWS
     | TWIN_ROWS
+    | VIDEO_ROWS
+    | LATER_VIDEO_ROWS
 )
 
 __all__ = ["PROMPT", "ROWS", "STEPS", "Arguments", "Row", "quiet", "run", "seeded", "variant"]

@@ -1,5 +1,6 @@
 """One attention call, kept as its queries and keys."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -21,9 +22,11 @@ class AttentionRecord:
     The map is `softmax(scale * q @ k.T + mask)`: row i says where token i attends. `q` and `k` are
     (batch, heads, tokens, dim), after any norm and rotary embedding; `mask` broadcasts to (batch, heads,
     tokens, tokens) and is boolean (True: may attend) or added to the logits. `image` spans the `grid` of
-    (h, w) tokens in row-major order; `text` spans the prompt's tokens where they share the map (SD3, FLUX);
-    `class_token` is the index of a vision transformer's class token and `registers` spans its registers;
-    what is in none of them is special. Raises ValueError where the shapes contradict each other.
+    (h, w) tokens in row-major order, (t, h, w) where the frames of a video share the map; where each has its
+    own, every `frames` rows of the batch are a video; `text` spans the prompt's tokens where they share the
+    map (SD3, FLUX); `class_token` is the index of a vision transformer's class token and `registers` spans
+    its registers; what is in none of them is special. Raises ValueError where the shapes contradict
+    each other.
     """
 
     q: Float[Tensor, "batch heads tokens dim"]
@@ -31,21 +34,33 @@ class AttentionRecord:
     scale: float
     mask: Shaped[Tensor, "..."] | None = None
     module: str = ""
-    grid: tuple[int, int] | None = None
+    grid: tuple[int, ...] | None = None
     image: slice = field(default_factory=lambda: EVERYTHING)  # slices are unhashable before Python 3.12
     text: slice | None = None
     class_token: int | None = None
     registers: slice | None = None
+    frames: int | None = None
 
     def __post_init__(self) -> None:
         if self.q.ndim != 4 or self.q.shape != self.k.shape:
             shapes = f"{tuple(self.q.shape)} and {tuple(self.k.shape)}"
             raise ValueError(f"q and k must both be (batch, heads, tokens, dim), got {shapes}")
         length = len(range(*self.image.indices(self.tokens)))
-        if self.grid is not None and self.grid[0] * self.grid[1] != length:
+        if self.grid is not None and math.prod(self.grid) != length:
             raise ValueError(f"a grid of {self.grid} does not hold {length} image tokens")
         if self.class_token is not None and not 0 <= self.class_token < self.tokens:
             raise ValueError(f"a class token at {self.class_token} is outside the {self.tokens} tokens")
+
+    @property
+    def plane(self) -> tuple[int, int] | None:
+        """The grid of one picture; ValueError where the frames of a video share the map."""
+        if self.grid is None or len(self.grid) == 2:
+            return self.grid
+        size = "×".join(map(str, self.grid))
+        raise ValueError(
+            f"{self.module or 'this record'} attends over {size} tokens of a video at once; expected the map "
+            "of one picture"
+        )
 
     @property
     def batch(self) -> int:
@@ -106,6 +121,7 @@ class AttentionRecord:
             text=EVERYTHING if tokens == "text" else None,
             class_token=0 if has_class else None,
             registers=None,
+            frames=self.frames,
         )
 
     def _spans(self, tokens: Subset) -> list[slice]:
@@ -122,13 +138,25 @@ class AttentionRecord:
         """The record of part of the batch, such as the unconditional half of classifier-free guidance.
 
         A view: it keeps the whole batch's memory alive. An integer keeps the axis, and raises IndexError
-        where there is no such row.
+        where there is no such row. Frames that are rows of the batch are pictures like others from here on.
         """
         chosen = batch if isinstance(batch, slice) else _one(batch, self.batch)
         mask = self.mask
-        if mask is not None and mask.ndim == 4 and mask.shape[0] != 1:
+        if mask is not None and _is_batched(mask):
             mask = mask[chosen]
-        return replace(self, q=self.q[chosen], k=self.k[chosen], mask=mask)
+        return replace(self, q=self.q[chosen], k=self.k[chosen], mask=mask, frames=None)
+
+    def images(self, chosen: slice) -> "AttentionRecord":
+        """As `select`, counted in images or videos, though frames may be rows of their own."""
+        if self.frames is None:
+            return self.select(chosen)
+        rows = [self.q, self.k, *([self.mask] if _is_batched(self.mask) else [])]
+        q, k, *mask = (x.unflatten(0, (-1, self.frames))[chosen].flatten(0, 1) for x in rows)
+        return replace(self, q=q, k=k, mask=mask[0] if mask else self.mask)
+
+
+def _is_batched(mask: Shaped[Tensor, "..."] | None) -> bool:
+    return mask is not None and mask.ndim == 4 and mask.shape[0] != 1
 
 
 def _one(index: int, length: int) -> slice:

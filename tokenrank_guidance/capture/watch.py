@@ -113,6 +113,7 @@ class Watch(TorchFunctionMode):
             text=spans.text,
             class_token=spans.class_token,
             registers=spans.registers,
+            frames=spans.frames,
         )
 
     def clear(self) -> None:

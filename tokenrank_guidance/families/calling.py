@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from tokenrank_guidance.families.tokens import Grid
 
 Inputs = Mapping[str, Any]
-Edit = Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b c h w"]]
+Edit = Callable[[Float[Tensor, "images c h w"]], Float[Tensor, "images c h w"]]
 
 
 def edit_image(sample: Float[Tensor, "b c h w"], grid: Grid, edit: Edit) -> Float[Tensor, "b c h w"]:
@@ -20,9 +20,29 @@ def edit_image(sample: Float[Tensor, "b c h w"], grid: Grid, edit: Edit) -> Floa
     return edit(sample)
 
 
+def edit_video(sample: Float[Tensor, "b c t h w"], grid: Grid, edit: Edit) -> Float[Tensor, "b c t h w"]:
+    """Videos, whose frames are images one after the other."""
+    return edit_frames(sample.transpose(1, 2), grid, edit).transpose(1, 2)
+
+
+def edit_frames(sample: Float[Tensor, "b t c h w"], grid: Grid, edit: Edit) -> Float[Tensor, "b t c h w"]:
+    """Videos whose frames come before the channels."""
+    return edit(sample.flatten(0, 1)).unflatten(0, sample.shape[:2])
+
+
 def no_reason(denoiser: nn.Module, inputs: Inputs) -> str:
     """Every call can be guided."""
     return ""
+
+
+def nothing_held(denoiser: nn.Module, inputs: Inputs) -> Bool[Tensor, "batch ..."] | None:
+    """All of the sample is drawn."""
+    return None
+
+
+def whole_sample(denoiser: nn.Module, inputs: Inputs, value: Tensor) -> Tensor:
+    """Schedulers step all that a denoiser is given, as it is given."""
+    return value
 
 
 @dataclass(frozen=True)
@@ -51,9 +71,13 @@ class Calling:
     configuration which `timestep_entry` names; the scheduler is given its output times `sign`. Where a batch
     holds both halves of classifier-free guidance, `unconditional` (0 or 1) is the half without the prompt;
     `prompt_first`, whether its pipelines make two calls instead, the prompt's first. `edit` applies a
-    function of latent images to a sample. `refused` tells, of (denoiser, inputs by name), why a call cannot
-    be guided, empty where it can. `renormalises`: its pipelines give each token or row what classifier-free
-    guidance made of it the length that it had under the prompt.
+    function of latent images, such as a video's frames one after the other, to a sample. `refused` tells, of
+    (denoiser, inputs by name), why a call cannot be guided, empty where it can. `renormalises`: its pipelines
+    give each token or row what classifier-free guidance made of it the length that it had under the prompt.
+    `held` tells, of the same two, which values of the sample are given and not drawn, such as the first frame
+    of a video: it broadcasts to the sample, None where there are none. `times` gives, of the inputs by name,
+    the times of a batch, or of each of its tokens, of which the largest counts, where its timestep does not
+    tell these itself.
     """
 
     sample: str = "hidden_states"
@@ -70,6 +94,8 @@ class Calling:
     edit: Callable[[Tensor, Grid, Edit], Tensor] = edit_image
     refused: Callable[[nn.Module, Inputs], str] = no_reason
     renormalises: bool = False
+    held: Callable[[nn.Module, Inputs], Bool[Tensor, "batch ..."] | None] = nothing_held
+    times: Callable[[Inputs], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +113,8 @@ class Habits:
     σ = sin t / (sin t + cos t).
     `predicts` names what its denoiser predicts ("sample") where its scheduler does not tell, as it is given
     what the pipeline makes of that. `unless`: settings of its call with which it cannot be guided, and why.
+    `stepped` makes of a tensor that is laid out as the sample what its scheduler is given, by (denoiser,
+    inputs by name); `negates`: what it steps by is the denoiser's output times -1.
     `refused` says why it cannot be guided, empty where it can.
     """
 
@@ -100,4 +128,6 @@ class Habits:
     angles: bool = False
     predicts: str = ""
     unless: Mapping[str, str] = field(default_factory=dict)
+    stepped: Callable[[nn.Module, Inputs, Tensor], Tensor] = whole_sample
+    negates: bool = False
     refused: str = ""

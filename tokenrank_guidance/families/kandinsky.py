@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from tokenrank_guidance.families.calling import Calling, Edit, Inputs
+from tokenrank_guidance.families.calling import Calling, Edit, Habits, Inputs
 from tokenrank_guidance.families.family import Family
-from tokenrank_guidance.families.refused import VIDEO
 from tokenrank_guidance.families.tokens import ForwardPass, Grid, Tokens, TokenSpans, image_only, processed
+
+SPARSE = "attends to neighbourhoods alone (sparse_params), so that no call holds the whole map"
 
 
 def _layers(model: nn.Module) -> dict[str, bool]:
@@ -20,26 +21,36 @@ def _layers(model: nn.Module) -> dict[str, bool]:
 
 
 def _spans(call: ForwardPass) -> TokenSpans:
-    frames, height, width = call.inputs["hidden_states"].shape[1:4]
+    """An image is one frame."""
+    sizes = call.inputs["hidden_states"].shape[1:4]
     config: Any = call.model.config
-    grid = height // config.patch_size[1], width // config.patch_size[2]
-    if frames == 1:
-        return image_only(grid)
-    total = frames // config.patch_size[0] * grid[0] * grid[1]
-    return TokenSpans(total, None, slice(0, total))
+    grid = tuple(size // side for size, side in zip(sizes, config.patch_size, strict=True))
+    return image_only(grid[1:] if sizes[0] == 1 else grid)
 
 
-def _edit_frame(frame: Float[Tensor, "b 1 h w c"], grid: Grid, edit: Edit) -> Float[Tensor, "b 1 h w c"]:
-    return edit(frame.squeeze(1).movedim(-1, 1)).movedim(1, -1).unsqueeze(1)
+def _edit(frames: Float[Tensor, "b t h w c"], grid: Grid, edit: Edit) -> Float[Tensor, "b t h w c"]:
+    images = edit(frames.flatten(0, 1).movedim(-1, 1))
+    return images.movedim(1, -1).unflatten(0, frames.shape[:2])
 
 
-def _several_frames(denoiser: nn.Module, inputs: Inputs) -> str:
-    return f"makes several frames at once: {VIDEO}" if inputs["hidden_states"].shape[1] > 1 else ""
+def _held(denoiser: Any, inputs: Inputs) -> Bool[Tensor, "b t h w 1"] | None:
+    """The last channel is 1 where a frame of a video is given, in models that take frames."""
+    frames = inputs["hidden_states"]
+    return frames[..., -1:] > 0.5 if denoiser.config.visual_cond and frames.shape[1] > 1 else None
+
+
+def _sparse(denoiser: nn.Module, inputs: Inputs) -> str:
+    return "" if inputs.get("sparse_params") is None else SPARSE
+
+
+def _after_first_frame(denoiser: nn.Module, inputs: Inputs, frames: Tensor) -> Tensor:
+    return frames[:, 1:]
 
 
 KANDINSKY5 = Family(
     models=("Kandinsky5Transformer3DModel",),
     tokens=Tokens(_spans, _layers),
-    calling=Calling(prompt_first=True, channel_axis=-1, edit=_edit_frame, refused=_several_frames),
+    calling=Calling(prompt_first=True, channel_axis=-1, edit=_edit, refused=_sparse, held=_held),
+    pipelines={"Kandinsky5I2VPipeline": Habits(stepped=_after_first_frame)},
 )
 FAMILIES = (KANDINSKY5,)

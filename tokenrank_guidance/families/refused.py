@@ -13,18 +13,13 @@ RECURRENT = (
 SOUND = "it makes sound, whose tokens are no grid of an image"
 DISCRETE = "it predicts classes of image tokens, not noise"
 VIDEO_DENOISERS = (
-    *("AllegroTransformer3DModel", "AnyFlowFARTransformer3DModel", "AnyFlowTransformer3DModel"),
-    *("ChronoEditTransformer3DModel", "CogVideoXTransformer3DModel", "CosmosTransformer3DModel"),
-    *("Cosmos3OmniTransformer", "EasyAnimateTransformer3DModel", "HeliosTransformer3DModel"),
-    *("HunyuanVideo15Transformer3DModel", "HunyuanVideoFramepackTransformer3DModel"),
-    *("HunyuanVideoTransformer3DModel", "I2VGenXLUNet", "JoyImageEditPlusTransformer3DModel"),
-    *("JoyImageEditTransformer3DModel", "Kandinsky6SRTransformer3DModel", "Kandinsky6Transformer3DModel"),
-    *("LTX2VideoTransformer3DModel", "LTXVideoTransformer3DModel", "LatteTransformer3DModel"),
-    *("MochiTransformer3DModel", "MotifVideoTransformer3DModel", "SanaVideoTransformer3DModel"),
-    *("SanaWMTransformer3DModel", "SanaWMLTX2RefinerTransformer3DModel"),
-    *("SkyReelsV2Transformer3DModel", "UNet3DConditionModel"),
-    *("UNetSpatioTemporalConditionModel", "WanAnimateTransformer3DModel", "WanTransformer3DModel"),
-    "WanVACETransformer3DModel",
+    *("AnyFlowFARTransformer3DModel", "AnyFlowTransformer3DModel", "Cosmos3OmniTransformer"),
+    *("HeliosTransformer3DModel", "I2VGenXLUNet"),
+    *("JoyImageEditPlusTransformer3DModel", "JoyImageEditTransformer3DModel"),
+    *("Kandinsky6SRTransformer3DModel", "Kandinsky6Transformer3DModel", "LTX2VideoTransformer3DModel"),
+    *("LatteTransformer3DModel", "MochiTransformer3DModel", "SanaVideoTransformer3DModel"),
+    *("SanaWMLTX2RefinerTransformer3DModel", "SanaWMTransformer3DModel", "UNet3DConditionModel"),
+    "UNetSpatioTemporalConditionModel",
 )
 WITHOUT_LAYOUT = (
     *("Ideogram4Transformer2DModel", "OmniGenTransformer2DModel"),

@@ -56,7 +56,7 @@ def knows(family: Family | None, kind: type[Part]) -> Part | None:
 def part_of(model: nn.Module, kind: type[Part]) -> Part:
     """What must be known of a model to do something with it.
 
-    Raises UnsupportedError where it is not, in one form for all: "cannot guide WanTransformer3DModel: " and
+    Raises UnsupportedError where it is not, in one form for all: "cannot guide UNet1DModel: " and
     why; TypeError for what is no network.
     """
     if not isinstance(model, nn.Module):

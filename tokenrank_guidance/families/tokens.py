@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-Grid = tuple[int, int]
+Grid = tuple[int, ...]  # (h, w) of an image, (t, h, w) of a video
 
 
 @dataclass(frozen=True)
 class TokenSpans:
-    """Which tokens of one attention call are what: `image` spans `grid` = (h, w) in row-major order.
+    """Which tokens of one attention call are what: `image` spans `grid` in row-major order.
 
+    `grid` is (h, w), or (t, h, w) where the frames of a video attend to each other. `frames`: how many rows
+    of the call's batch are a video's, one after the other, where each of its frames attends to itself alone.
     `prompt_keys`: keys before the tokens' own that no token stands for, as where a prompt has keys alone;
     `later_keys`: the same after them.
     `starts`: where each image's own tokens start, if they differ in a batch; all else is said of the order
@@ -32,6 +35,7 @@ class TokenSpans:
     later_keys: int = 0
     starts: tuple[int, ...] | None = None
     linear: bool = False
+    frames: int | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ class Tokens:
 
 def image_only(grid: Grid) -> TokenSpans:
     """Image tokens and no others."""
-    total = grid[0] * grid[1]
+    total = math.prod(grid)
     return TokenSpans(total, grid, slice(0, total))
 
 

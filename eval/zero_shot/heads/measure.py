@@ -39,10 +39,10 @@ def read_layer(record: AttentionRecord, start: Float[Tensor, " tokens"], maps: S
     λ2 is that of the undamped chain over all tokens. The record is of a single picture. Raises CaptureError
     for a layer without a grid.
     """
-    if record.grid is None:
+    if record.plane is None:
         raise CaptureError(f"{record.module} has no grid of image tokens")
     operator = record.transition()
-    heats = {name: _heat(record, operator, start, name).unflatten(-1, record.grid) for name in maps}
+    heats = {name: _heat(record, operator, start, name).unflatten(-1, record.plane) for name in maps}
     return LayerHeads(record.module, rough_second_eigenvalue(operator)[0], heats)
 
 

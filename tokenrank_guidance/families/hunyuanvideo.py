@@ -1,0 +1,105 @@
+"""HunyuanVideo, Framepack and Motif: the video's tokens come first in one map with the text's."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from tokenrank_guidance.families.calling import Calling, Habits, Inputs, edit_video
+from tokenrank_guidance.families.family import Family
+from tokenrank_guidance.families.tokens import ForwardPass, Tokens, TokenSpans
+from tokenrank_guidance.families.volume import (
+    after_first_frame,
+    before_text,
+    first_frame,
+    layers,
+    volume_grid,
+)
+
+STACKS = ("transformer_blocks", "single_transformer_blocks")
+# Frames, rows and columns of latents in a token of what Framepack drew before, the longer ago the more.
+HISTORY = {
+    "latents_clean": (1, 2, 2),
+    "latents_history_2x": (2, 4, 4),
+    "latents_history_4x": (4, 8, 8),
+}
+MEAN_FLOW = (
+    "predicts the mean flow between two noise levels (use_meanflow), which tells no clean video to be blurred"
+)
+
+
+def _texts(call: ForwardPass) -> int:
+    """The tokens of all encoders that there are; their padding is masked, and counted."""
+    names = ("encoder_hidden_states", "encoder_hidden_states_2", "image_embeds")
+    return sum(call.inputs[name].shape[1] for name in names if call.inputs.get(name) is not None)
+
+
+def _spans(call: ForwardPass) -> TokenSpans:
+    return before_text(volume_grid(call), _texts(call))
+
+
+def _spans_after_history(call: ForwardPass) -> TokenSpans:
+    """What was drawn before comes first. A single prompt's padding is cut off, by its mask."""
+    mask, text = call.inputs["encoder_attention_mask"], _texts(call)
+    if len(mask) == 1:
+        text -= mask.shape[1] - int(mask.sum())  # read by the model too
+    taken = [(call.inputs.get(name), patch) for name, patch in HISTORY.items()]
+    history = sum(
+        math.prod(-(-size // side) for size, side in zip(video.shape[2:], patch, strict=True))
+        for video, patch in taken
+        if video is not None
+    )
+    return before_text(volume_grid(call), text, history)
+
+
+def _encoding_layers(model: nn.Module) -> dict[str, bool]:
+    """Those whose keys are not, as in Motif's last layers, the video's once more."""
+    found, config = list(layers("attn", *STACKS)(model)), getattr(model, "config", None)
+    assert config is not None
+    return dict.fromkeys(found[: len(found) - config.num_decoder_layers], True)
+
+
+def _starts_with_picture(denoiser: Any) -> bool:
+    """Whether the first frame's latents are the picture's own, without noise."""
+    return denoiser.config.image_condition_type == "token_replace"
+
+
+def _held(denoiser: nn.Module, inputs: Inputs) -> Bool[Tensor, "1 1 t 1 1"] | None:
+    return first_frame(inputs) if _starts_with_picture(denoiser) else None
+
+
+def _stepped(denoiser: nn.Module, inputs: Inputs, video: Tensor) -> Tensor:
+    return after_first_frame(video) if _starts_with_picture(denoiser) else video
+
+
+def _mean_flow(denoiser: nn.Module, inputs: Inputs) -> str:
+    return MEAN_FLOW if inputs.get("timestep_r") is not None else ""
+
+
+LAYERS = layers("attn", *STACKS)
+CALLING = Calling(prompt_first=True, edit=edit_video)
+HUNYUAN_VIDEO = Family(
+    models=("HunyuanVideoTransformer3DModel",),
+    tokens=Tokens(_spans, LAYERS),
+    calling=Calling(prompt_first=True, edit=edit_video, held=_held),
+    pipelines={"HunyuanVideoImageToVideoPipeline": Habits(stepped=_stepped)},
+)
+HUNYUAN_VIDEO_15 = Family(
+    models=("HunyuanVideo15Transformer3DModel",),
+    tokens=Tokens(_spans, layers("attn", "transformer_blocks")),
+    calling=Calling(prompt_first=True, edit=edit_video, refused=_mean_flow),
+)
+FRAMEPACK = Family(
+    models=("HunyuanVideoFramepackTransformer3DModel",),
+    tokens=Tokens(_spans_after_history, LAYERS),
+    calling=CALLING,
+)
+MOTIF = Family(
+    models=("MotifVideoTransformer3DModel",),
+    tokens=Tokens(_spans, _encoding_layers),
+    calling=CALLING,
+)
+FAMILIES = (HUNYUAN_VIDEO, HUNYUAN_VIDEO_15, FRAMEPACK, MOTIF)
