@@ -122,7 +122,7 @@ ROWS: dict[str, Row] = (
         "StableDiffusionXLControlNet": Row(
             "sdxl", lambda: with_controlnet("sdxl", d.StableDiffusionXLControlNetPipeline), {"image": IMAGE}
         ),
-        "StableDiffusionXLRefiner": Row(
+        "StableDiffusionXLImg2Img, refiner": Row(
             "sdxl",
             refiner,
             {"image": LATENTS, "denoising_start": 0.5},

@@ -24,15 +24,17 @@ VIDEO_DENOISERS = (
     *("SanaWMTransformer3DModel", "SanaWMLTX2RefinerTransformer3DModel"),
     *("SkyReelsV2Transformer3DModel", "UNet3DConditionModel"),
     *("UNetSpatioTemporalConditionModel", "WanAnimateTransformer3DModel", "WanTransformer3DModel"),
-    "WanVACETransformer3DModel",
+    *("WanVACETransformer3DModel", "WanAnimate2Transformer3DModel", "ConsisIDTransformer3DModel"),
+    "MiniMaxH3Transformer3DModel",
 )
 WITHOUT_LAYOUT = (
-    *("Ideogram4Transformer2DModel", "OmniGenTransformer2DModel"),
-    "DreamLiteUNetModel",
+    *("Ideogram4Transformer2DModel", "OmniGenTransformer2DModel", "Flux3Transformer2DModel"),
+    *("DreamLiteUNetModel", "StableCascadeUNet", "WuerstchenDiffNeXt"),
 )
 SOUND_DENOISERS = (
     *("AceStepTransformer1DModel", "AudioLDM2UNet2DConditionModel", "LongCatAudioDiTTransformer"),
     *("StableAudio3DiTModel", "StableAudioDiTModel", "UNet1DModel"),
+    "MiniMaxMusic3Transformer1DModel",
 )
 REFUSED: dict[str, str] = {
     **dict.fromkeys(VIDEO_DENOISERS, VIDEO),

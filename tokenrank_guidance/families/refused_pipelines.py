@@ -1,0 +1,42 @@
+"""Pipelines of diffusers that are not guided whatever they denoise with, and why: by class name."""
+
+EMBEDDINGS = "it makes embeddings for another pipeline, and no picture: guide that one"
+SHAPES = "it makes 3-D shapes, whose latents are no grid of an image"
+TEXT = "it makes text"
+ONE_PASS = "it decodes or enlarges latents and denoises none that guidance could blur"
+COSINE = "it is stepped by DDPMWuerstchenScheduler, whose noise levels are not read here yet"
+TWO_STAGES = "it samples in two stages that have a network and a scheduler each, of which guidance knows one"
+SWAPPED = "its denoiser is built of two, image_unet and text_unet, whose blocks its pipelines exchange"
+ONNX = "its networks run in ONNX, out of sight of torch's hooks"
+
+REFUSED_PIPELINES: dict[str, str] = {
+    "FluxPriorReduxPipeline": EMBEDDINGS,
+    "KandinskyPriorPipeline": EMBEDDINGS,
+    "KandinskyV22PriorPipeline": EMBEDDINGS,
+    "KandinskyV22PriorEmb2EmbPipeline": EMBEDDINGS,
+    "StableCascadePriorPipeline": EMBEDDINGS,
+    "WuerstchenPriorPipeline": EMBEDDINGS,
+    "ShapEPipeline": SHAPES,
+    "ShapEImg2ImgPipeline": SHAPES,
+    "DiffusionGemmaPipeline": TEXT,
+    "LLaDA2Pipeline": TEXT,
+    "LTXLatentUpsamplePipeline": ONE_PASS,
+    "LTX2LatentUpsamplePipeline": ONE_PASS,
+    "LTX2VideoDiffusionDecodePipeline": ONE_PASS,
+    "StableCascadeDecoderPipeline": COSINE,
+    "StableCascadeCombinedPipeline": COSINE,
+    "WuerstchenDecoderPipeline": COSINE,
+    "WuerstchenCombinedPipeline": COSINE,
+    "UnCLIPPipeline": TWO_STAGES,
+    "UnCLIPImageVariationPipeline": TWO_STAGES,
+    "VersatileDiffusionPipeline": SWAPPED,
+    "VersatileDiffusionDualGuidedPipeline": SWAPPED,
+    "VersatileDiffusionImageVariationPipeline": SWAPPED,
+    "VersatileDiffusionTextToImagePipeline": SWAPPED,
+    "OnnxStableDiffusionPipeline": ONNX,
+    "OnnxStableDiffusionImg2ImgPipeline": ONNX,
+    "OnnxStableDiffusionInpaintPipeline": ONNX,
+    "OnnxStableDiffusionInpaintPipelineLegacy": ONNX,
+    "OnnxStableDiffusionUpscalePipeline": ONNX,
+    "StableDiffusionOnnxPipeline": ONNX,
+}
