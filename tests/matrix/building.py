@@ -29,7 +29,7 @@ class Row:
 
     `refused`: the text, or part of it, of the error that guiding it raises; empty where guidance works.
     `own`: the call's arguments, in place of the family's. `channels`: how many of its output are noisy, where
-    that is fewer than go in and come out.
+    that is fewer than go in and come out. `without`: features that its family has and it has not.
     """
 
     family: str
@@ -39,6 +39,7 @@ class Row:
     refused: str = ""
     own: Callable[[Call], Arguments] | None = None
     channels: int | None = None
+    without: tuple[str, ...] = ()
 
     def arguments(self, call: Call) -> Arguments:
         extra = {

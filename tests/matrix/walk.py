@@ -1,4 +1,4 @@
-"""Every pipeline class of the installed diffusers: what it makes, of which denoisers, and whether it is guided.
+"""Every pipeline class of the installed diffusers: what it makes, of which denoisers, and is it guided.
 
 Read off the classes themselves: what a call returns says what is made, the hints of `__init__` (a modular
 pipeline's blocks) say of which networks. A reason is what a user is told who enables guidance on such one.
@@ -151,7 +151,8 @@ def _networks(cls: Any) -> dict[str, str]:
 
 def _hints(cls: Any) -> dict[str, Any]:
     if issubclass(cls, d.ModularPipeline):
-        return {one.name: one.type_hint for one in cls().blocks.expected_components}
+        specs: list[Any] = cls().blocks.expected_components
+        return {one.name: one.type_hint for one in specs}
     return typing.get_type_hints(cls.__init__)
 
 
@@ -173,7 +174,7 @@ def without_weights(cls: Any) -> Any:
             network = kinds[-1].__new__(kinds[-1])
             nn.Module.__init__(network)
             object.__setattr__(pipe, name, network)
-    own = hints.get("scheduler")
+    own: Any = hints.get("scheduler")
     known = inspect.isclass(own) and issubclass(own, d.SchedulerMixin) and own is not d.SchedulerMixin
     object.__setattr__(pipe, "scheduler", own.__new__(own) if known else ddim())
     return pipe

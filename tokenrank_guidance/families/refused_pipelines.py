@@ -7,6 +7,8 @@ ONE_PASS = "it decodes or enlarges latents and denoises none that guidance could
 COSINE = "it is stepped by DDPMWuerstchenScheduler, whose noise levels are not read here yet"
 TWO_STAGES = "it samples in two stages that have a network and a scheduler each, of which guidance knows one"
 SWAPPED = "its denoiser is built of two, image_unet and text_unet, whose blocks its pipelines exchange"
+LAYERS = "it makes several layers of a picture at once, which guidance does not tell apart yet"
+EXAMPLES = "it draws rows of pictures, examples among them, of which guidance would read the first row alone"
 ONNX = "its networks run in ONNX, out of sight of torch's hooks"
 
 REFUSED_PIPELINES: dict[str, str] = {
@@ -33,6 +35,10 @@ REFUSED_PIPELINES: dict[str, str] = {
     "VersatileDiffusionDualGuidedPipeline": SWAPPED,
     "VersatileDiffusionImageVariationPipeline": SWAPPED,
     "VersatileDiffusionTextToImagePipeline": SWAPPED,
+    "QwenImageLayeredPipeline": LAYERS,
+    "QwenImageLayeredModularPipeline": LAYERS,
+    "VisualClozePipeline": EXAMPLES,
+    "VisualClozeGenerationPipeline": EXAMPLES,
     "OnnxStableDiffusionPipeline": ONNX,
     "OnnxStableDiffusionImg2ImgPipeline": ONNX,
     "OnnxStableDiffusionInpaintPipeline": ONNX,
