@@ -30,6 +30,8 @@ from tests.matrix.building import (
     variant,
 )
 from tests.matrix.consistency import CONSISTENCY_ROWS
+from tests.matrix.controls import adapter, with_controlnet
+from tests.matrix.kandinskys import KANDINSKY_ROWS
 from tests.matrix.later import LATER_ROWS
 from tests.matrix.listed import LISTED_ROWS
 from tests.matrix.sana import SANA_ROWS
@@ -37,6 +39,8 @@ from tests.matrix.twins import TWIN_ROWS
 from tests.tiny_models import PROMPT, denoiser, pipeline
 from tests.matrix.controls import adapter, with_controlnet
 from tests.matrix.packed import PACKED_ROWS, flux_in
+from tests.matrix.perturbed import PERTURBED_ROWS
+from tests.matrix.sana import SANA_ROWS
 from tests.matrix.unets import UNET_ROWS
 from tests.tiny_models import PROMPT, pipeline
 
@@ -74,12 +78,6 @@ ROWS: dict[str, Row] = (
                 "sd", d.StableDiffusionAdapterPipeline, unet=square_unet("sd", 4), adapter=adapter()
             ),
             {"image": IMAGE},
-        ),
-        "StableDiffusionPAG": Row(
-            "sd",
-            lambda: variant("sd", d.StableDiffusionPAGPipeline, unet=square_unet("sd", 4)),
-            {"pag_scale": 1.0},
-            refused="perturbs attention in a part of its batch",
         ),
         "StableDiffusionXL": named("sdxl"),
         "StableDiffusionXLImg2Img": image_to_image("sdxl", d.StableDiffusionXLImg2ImgPipeline),
@@ -129,6 +127,8 @@ ROWS: dict[str, Row] = (
     | TWIN_ROWS
     | UNET_ROWS
     | PACKED_ROWS
+    | PERTURBED_ROWS
+    | KANDINSKY_ROWS
 )
 
 __all__ = ["PROMPT", "ROWS", "STEPS", "Arguments", "Row", "quiet", "run", "seeded", "variant"]

@@ -18,11 +18,10 @@ from tests.matrix.beside import embedded, enlarged, marigold, seen, sized, stage
 from tests.matrix.building import IMAGE, MASK, SIDE, Arguments, Row, quiet, seeded, square_unet, variant
 from tests.matrix.controls import with_controlnet
 from tests.matrix.later import PICTURE
-from tests.tiny_models import Call, denoiser, pipeline
+from tests.tiny_models import ARGUMENTS, Call, denoiser, pipeline
 
 STRENGTH = {"image": IMAGE, "strength": 0.9}
 PAINTED = {**STRENGTH, "mask_image": MASK}
-EMBEDDED = torch.randn(1, 16, generator=torch.Generator().manual_seed(8))
 BESIDE = "beside"
 CONTROL = {
     "conditioning_embedding_out_channels": (4, 8),
@@ -277,7 +276,7 @@ UNET_ROWS: dict[str, Row] = {
         BESIDE, lambda: unclip(d.StableUnCLIPPipeline), {"prior_num_inference_steps": 2}, own=sized
     ),
     "StableUnCLIPImg2Img": Row(
-        BESIDE, lambda: unclip(d.StableUnCLIPImg2ImgPipeline), {"image_embeds": EMBEDDED}, own=sized
+        BESIDE, lambda: unclip(d.StableUnCLIPImg2ImgPipeline), {"image": PICTURE}, own=sized
     ),
     "DDIM": Row(
         "ddpm",
@@ -286,9 +285,10 @@ UNET_ROWS: dict[str, Row] = {
         without=("bf16",),
     ),
     "PNDM": Row(
-        "ddpm",
+        BESIDE,
         lambda: pixels(d.PNDMPipeline, d.PNDMScheduler(beta_end=0.002, skip_prk_steps=True)),
         {"output_type": "np"},
-        without=("bf16",),
+        own=ARGUMENTS["ddpm"],
+        without=(*WITHOUT_CFG, "bf16"),
     ),
 }
