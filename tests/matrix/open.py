@@ -3,11 +3,12 @@
 OPEN: frozenset[str] = frozenset(
     """
     AltDiffusionImg2ImgPipeline AltDiffusionPipeline BlipDiffusionControlNetPipeline BlipDiffusionPipeline
-    CycleDiffusionPipeline Flux2KleinBaseModularPipeline Flux2KleinModularPipeline Flux2ModularPipeline
-    FluxKontextModularPipeline FluxModularPipeline Kandinsky5I2IPipeline Kandinsky5I2VPipeline
-    Kandinsky5T2VPipeline KolorsImg2ImgPipeline KolorsPAGPipeline KolorsPipeline LDMPipeline
-    LDMSuperResolutionPipeline LDMTextToImagePipeline QwenImageEditModularPipeline
-    QwenImageEditPlusModularPipeline QwenImageModularPipeline StableDiffusion3ModularPipeline
-    StableDiffusionDiffEditPipeline StableDiffusionParadigmsPipeline StableDiffusionXLModularPipeline
+    CycleDiffusionPipeline ErnieImageModularPipeline Flux2KleinBaseModularPipeline Flux2KleinModularPipeline
+    Flux2ModularPipeline FluxKontextModularPipeline FluxModularPipeline Kandinsky5I2IPipeline
+    Kandinsky5I2VPipeline Kandinsky5T2VPipeline KolorsImg2ImgPipeline KolorsPAGPipeline KolorsPipeline
+    LDMPipeline LDMSuperResolutionPipeline LDMTextToImagePipeline QwenImage21ModularPipeline
+    QwenImage21TurboModularPipeline QwenImageEditModularPipeline QwenImageEditPlusModularPipeline
+    QwenImageModularPipeline StableDiffusion3ModularPipeline StableDiffusionDiffEditPipeline
+    StableDiffusionParadigmsPipeline StableDiffusionXLModularPipeline ZImageModularPipeline
     """.split()  # noqa: SIM905
 )
