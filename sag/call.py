@@ -142,15 +142,18 @@ class DenoiserCall:
 
     def repredict(self, degraded: Float[Tensor, "images *latent"]) -> Float[Tensor, "images *latent"]:
         """The prediction for the looked-at rows with their noisy channels replaced, called as before."""
-        sample = self.sample[self.rows].clone()
-        self.incoming(sample).copy_(degraded)
+        whole = self.parts.whole
+        rows = slice(None) if whole else self.rows
+        sample = self.sample[rows].clone()
+        self.incoming(sample).copy_(self.parts.spread(degraded) if whole else degraded)
         holding, name = self.calling.holding, self.calling.sample
-        given = self.given.rows(self.module, self.calling, self.rows, self.sample.shape[0])
+        given = self.given.rows(self.module, self.calling, rows, self.sample.shape[0])
         inputs = given.named(self.module)
         given = given.replace(self.module, name, holding.write(inputs[name], sample, inputs))
         denoiser = self.module if self.compiled is None else self.compiled
         output = predicted(denoiser(*given.args, **given.kwargs))
-        return self.signed(self.outgoing(holding.read(output, inputs)))
+        made = self.outgoing(holding.read(output, inputs))
+        return self.signed(made[self.rows] if whole else made)
 
     def shifted(self, shift: Float[Tensor, "images *latent"]) -> Float[Tensor, "batch *out"]:
         """The raw output with each image's shift added to the latent channels of all its rows."""

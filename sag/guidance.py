@@ -71,6 +71,7 @@ class SelfAttentionGuidance(GuidanceSettings):
         Raises RuntimeError if this guidance is enabled already or another is on this pipeline, ValueError for
         a layer that does not exist, and UnsupportedError for what cannot be guided.
         """
+        guidable(pipe)
         denoisers = denoisers_of(pipe)
         if self._state.undo is not None:
             raise RuntimeError("this guidance is already enabled; call disable() first")
@@ -80,7 +81,6 @@ class SelfAttentionGuidance(GuidanceSettings):
             raise UnsupportedError(
                 f"{type(pipe).__name__} guides by a guider: guide it with sag.TokenRankGuider().guide(pipe)"
             )
-        guidable(pipe)
         for denoiser in denoisers:
             calling_of(denoiser)
         noise_formula(getattr(pipe, "scheduler", None))

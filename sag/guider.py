@@ -24,7 +24,7 @@ from tokenrank_guidance.checks import is_number
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.families.calling import Calling
-from tokenrank_guidance.families.registry import calling_of
+from tokenrank_guidance.families.registry import calling_of, guidable
 
 if TYPE_CHECKING:
     from diffusers.guiders.classifier_free_guidance import GuiderOutput
@@ -122,6 +122,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
             raise UnsupportedError(
                 f"{type(pipe).__name__} takes no guider: guide it with SelfAttentionGuidance()(pipe)"
             )
+        guidable(pipe)
         calling_of(denoiser_of(pipe))
         noise_formula(getattr(pipe, "scheduler", None))
         pipe.update_components(guider=self.bind(pipe.scheduler))

@@ -112,11 +112,6 @@ class GuidanceHook:
     ) -> DenoiserCall:
         """The call with its parts and noisy channels; UnsupportedError where it cannot be guided."""
         name = type(caller.pipe).__name__
-        if getattr(caller.pipe, "do_perturbed_attention_guidance", False):
-            raise UnsupportedError(
-                f"{name} perturbs attention in a part of its batch, by processors that cut guidance's extra "
-                "pass in the same way: guide with it or with this, calling it with pag_scale=0"
-            )
         habits, latents = guidable(caller.pipe), _sample(module, given)
         for setting, why in habits.unless.items():
             if caller.says(setting):

@@ -19,11 +19,13 @@ class Parts:
     """`count` parts of classifier-free guidance, of which guidance looks at the `unconditional` one.
 
     Rows of a part follow each other, or are `interleaved`: every part of one image, then of the next.
+    `whole`: the denoiser tells parts by their place, so that guidance's extra pass must hold all of them.
     """
 
     count: int = 1
     unconditional: int = 0
     interleaved: bool = False
+    whole: bool = False
 
     def rows(self, batch: int) -> slice:
         """The unconditional part of `batch` rows."""
@@ -51,8 +53,10 @@ def parts_of(caller: Caller | None, calling: Calling, batch: int) -> Parts:
     """The parts of a call with `batch` rows, by the number of images that its pipeline samples.
 
     A pipeline that keeps its latents elsewhere is asked whether it guides classifier-free. Equal rows prove
-    nothing: two images may start from one noise. Raises UnsupportedError where it is not known which of three
-    or more parts is without the prompt, and for a batch that is no multiple of the images.
+    nothing: two images may start from one noise. Where attention is perturbed in the last part (PAG), by
+    processors that cut any batch into as many, the first part is looked at: the prompt's, if there is no
+    unconditional one. Raises UnsupportedError where it is not known which of three or more parts is without
+    the prompt, and for a batch that is no multiple of the images.
     """
     if caller is None:
         return Parts()
@@ -61,6 +65,8 @@ def parts_of(caller: Caller | None, calling: Calling, batch: int) -> Parts:
     count = _count(caller, habits, batch)
     if batch % count:
         raise UnsupportedError(f"{name} gave its denoiser {batch} rows, no multiple of {count} parts")
+    if caller.says("do_perturbed_attention_guidance"):
+        return Parts(count, 0, whole=True)
     if count > 2 and habits.unconditional is None:
         raise UnsupportedError(
             f"{name} gave its denoiser each image {count} times, and which of them is without the prompt "

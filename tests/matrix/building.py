@@ -30,6 +30,8 @@ class Row:
     `refused`: the text, or part of it, of the error that guiding it raises; empty where guidance works.
     `own`: the call's arguments, in place of the family's. `channels`: how many of its output are noisy, where
     that is fewer than go in and come out. `drawn`: the part of its output that is not given with its input.
+    `without`: features that its family has and it has not. `leaves`: what the pipeline itself leaves on its
+    denoiser after an error, by the names of `tests.sag.helpers.traces`.
     """
 
     family: str
@@ -40,6 +42,8 @@ class Row:
     own: Callable[[Call], Arguments] | None = None
     channels: int | None = None
     drawn: Callable[[Tensor], Tensor] = lambda output: output
+    without: tuple[str, ...] = ()
+    leaves: tuple[str, ...] = ()
 
     def arguments(self, call: Call) -> Arguments:
         extra = {

@@ -18,7 +18,8 @@ class Cell:
     @property
     def exists(self) -> bool:
         """Whether the combination is tried: the pipeline has the feature, guided or not."""
-        return FEATURES[self.feature].fits(self.row, ROWS[self.row])
+        row = ROWS[self.row]
+        return self.feature not in row.without and FEATURES[self.feature].fits(self.row, row)
 
     @property
     def refused(self) -> str:

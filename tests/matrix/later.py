@@ -19,21 +19,25 @@ LEAST = (64, 64)  # smaller reference images are refused by FLUX.2
 PICTURE = Image.fromarray((255 * IMAGE[0]).byte().movedim(0, -1).numpy()).resize(LEAST)
 
 
-def with_controlnet(family: str, cls: type, net: Any) -> Any:
+def started(controlnet: Any) -> Any:
     """Its outer layers start at zero, which would hide whether image and residuals arrive."""
-    transformer = denoiser(pipeline(family))
-    config = dict(transformer.config) | {"num_layers": 1}
-    config.pop("_use_default_values")  # would bring back the usual number of layers
-    if family == "flux":
-        config |= {"num_single_layers": 1}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`FluxPosEmbed` is deprecated", FutureWarning)  # their own
-        controlnet = seeded(lambda: net.from_config(config))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         for parameter in controlnet.parameters():
             if not parameter.any():
                 nn.init.normal_(parameter, std=0.3)
+    return controlnet
+
+
+def with_controlnet(family: str, cls: type, net: Any, **changed: Any) -> Any:
+    transformer = denoiser(pipeline(family))
+    config = dict(transformer.config) | {"num_layers": 1} | changed
+    config.pop("_use_default_values")  # would bring back the usual number of layers
+    if family == "flux":
+        config |= {"num_single_layers": 1}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`FluxPosEmbed` is deprecated", FutureWarning)  # their own
+        controlnet = started(seeded(lambda: net.from_config(config)))
     return variant(family, cls, transformer=transformer, controlnet=controlnet)
 
 

@@ -10,9 +10,7 @@ from typing import Any
 
 import diffusers as d
 import torch
-from torch import nn
 
-from tests import tiny_networks as tiny
 from tests.matrix.beside import BESIDE_ROWS
 from tests.matrix.building import (
     IMAGE,
@@ -32,44 +30,20 @@ from tests.matrix.building import (
     variant,
 )
 from tests.matrix.consistency import CONSISTENCY_ROWS
+from tests.matrix.controls import adapter, with_controlnet
+from tests.matrix.kandinskys import KANDINSKY_ROWS
 from tests.matrix.later import LATER_ROWS
 from tests.matrix.listed import LISTED_ROWS
+from tests.matrix.packed import PACKED_ROWS, flux_in
+from tests.matrix.perturbed import PERTURBED_ROWS
 from tests.matrix.sana import SANA_ROWS
 from tests.matrix.twins import TWIN_ROWS
+from tests.matrix.unets import UNET_ROWS
 from tests.matrix.video import VIDEO_ROWS
 from tests.matrix.video_later import LATER_VIDEO_ROWS
-from tests.tiny_models import PROMPT, denoiser, pipeline
+from tests.tiny_models import PROMPT, pipeline
 
 LATENTS = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(5))
-
-
-def controlnet(unet: Any) -> Any:
-    """Its outer convolutions start at zero, which would hide whether image and residuals arrive."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        net = d.ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8))
-        for part in (
-            net.controlnet_cond_embedding.conv_out,
-            net.controlnet_down_blocks,
-            net.controlnet_mid_block,
-        ):
-            for parameter in part.parameters():
-                nn.init.normal_(parameter, std=0.3)
-    return net.eval()
-
-
-def with_controlnet(family: str, cls: type) -> Any:
-    unet = denoiser(pipeline(family))
-    return variant(family, cls, unet=unet, controlnet=controlnet(unet))
-
-
-def adapter() -> Any:
-    """One feature map for each level of the tiny UNet, in the width of that level."""
-    return seeded(
-        lambda: d.T2IAdapter(
-            3, channels=[16, 32], num_res_blocks=1, downscale_factor=2, adapter_type="full_adapter"
-        )
-    )
 
 
 def refiner() -> Any:
@@ -81,13 +55,6 @@ def refiner() -> Any:
     unet = seeded(lambda: d.UNet2DConditionModel.from_config(config))
     parts = {"unet": unet, "text_encoder": None, "tokenizer": None, "requires_aesthetics_score": True}
     return variant("sdxl", d.StableDiffusionXLImg2ImgPipeline, **parts)
-
-
-def flux_in(channels: int, out_channels: int = 16) -> Any:
-    """FLUX whose input holds a control or masked image's channels beside the latents."""
-    config = dict(tiny.flux().config) | {"in_channels": channels, "out_channels": out_channels}
-    config.pop("_use_default_values")  # would bring back the usual number of channels
-    return seeded(lambda: d.FluxTransformer2DModel.from_config(config))
 
 
 ROWS: dict[str, Row] = (
@@ -111,12 +78,6 @@ ROWS: dict[str, Row] = (
             ),
             {"image": IMAGE},
         ),
-        "StableDiffusionPAG": Row(
-            "sd",
-            lambda: variant("sd", d.StableDiffusionPAGPipeline, unet=square_unet("sd", 4)),
-            {"pag_scale": 1.0},
-            refused="perturbs attention in a part of its batch",
-        ),
         "StableDiffusionXL": named("sdxl"),
         "StableDiffusionXLImg2Img": image_to_image("sdxl", d.StableDiffusionXLImg2ImgPipeline),
         "StableDiffusionXLInpaint": inpaint("sdxl", d.StableDiffusionXLInpaintPipeline, 9),
@@ -124,7 +85,7 @@ ROWS: dict[str, Row] = (
         "StableDiffusionXLControlNet": Row(
             "sdxl", lambda: with_controlnet("sdxl", d.StableDiffusionXLControlNetPipeline), {"image": IMAGE}
         ),
-        "StableDiffusionXLRefiner": Row(
+        "StableDiffusionXLImg2Img, refiner": Row(
             "sdxl",
             refiner,
             {"image": LATENTS, "denoising_start": 0.5},
@@ -164,6 +125,10 @@ ROWS: dict[str, Row] = (
     | TWIN_ROWS
     | VIDEO_ROWS
     | LATER_VIDEO_ROWS
+    | UNET_ROWS
+    | PACKED_ROWS
+    | PERTURBED_ROWS
+    | KANDINSKY_ROWS
 )
 
 __all__ = ["PROMPT", "ROWS", "STEPS", "Arguments", "Row", "quiet", "run", "seeded", "variant"]

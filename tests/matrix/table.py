@@ -1,7 +1,4 @@
-"""The support table of the README, from the cells that `tests.matrix.test_matrix` shows to be so.
-
-`python -m tests.matrix.table` prints it.
-"""
+"""The table of pipelines and features in docs/support.md: the cells that `tests.matrix.test_matrix` shows."""
 
 from __future__ import annotations
 
@@ -36,7 +33,3 @@ def table() -> str:
             lines.append(_line([name, *[symbol(Cell(name, feature)) for feature in FEATURES]]))
     lines += [_line([name, *["✗"] * len(FEATURES)]) for name in REFUSED_ROWS]
     return "\n".join([*lines, "", LEGEND, "", *_reasons()])
-
-
-if __name__ == "__main__":
-    print(table())

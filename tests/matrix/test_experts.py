@@ -14,7 +14,7 @@ STEPS, HANDOVER = 4, 0.5
 def drawn(base, second, call):
     row = ROWS["StableDiffusionXL"]
     latents = run(base, row.arguments(call) | {"denoising_end": HANDOVER})
-    row = ROWS["StableDiffusionXLRefiner"]
+    row = ROWS["StableDiffusionXLImg2Img, refiner"]
     return run(second, row.arguments(call) | {"image": latents, "denoising_start": HANDOVER})
 
 

@@ -1,13 +1,11 @@
 """An image does not depend on its batch, and classifier-free guidance is recognised for what it is."""
 
-import diffusers as d
 import pytest
 import torch
 
 from sag import SelfAttentionGuidance
 from tests.sag.helpers import EVERY_FAMILY, recorded
-from tests.tiny_models import ARGUMENTS, NEGATIVE, PROMPT, Call, denoiser, pipeline
-from tests.tiny_networks import unet
+from tests.tiny_models import ARGUMENTS, PROMPT, Call, denoiser, pipeline
 
 TOLERANCE = 1e-4
 
@@ -133,14 +131,3 @@ def test_sd3_skipped_layers_get_the_same_shift_as_the_halves_they_are_compared_w
         main, skip = (call.output - p for call, p in zip(calls[i - 1 : i + 1], plain, strict=True))
         torch.testing.assert_close(skip, main[:1], rtol=0, atol=1e-6)
     assert main.abs().max() > 1e-4
-
-
-def test_perturbed_attention_guidance_is_refused():
-    parts = pipeline("sd").components | {"unet": unet(size=16)}
-    perturbed = d.StableDiffusionPAGPipeline(**parts, requires_safety_checker=False)
-    perturbed.set_progress_bar_config(disable=True)
-    with (
-        SelfAttentionGuidance()(perturbed),
-        pytest.raises(ValueError, match=r"PAGPipeline perturbs attention in a part of its batch"),
-    ):
-        perturbed(PROMPT, negative_prompt=NEGATIVE, height=32, width=32, num_inference_steps=2)

@@ -19,15 +19,17 @@ VIDEO_DENOISERS = (
     *("Kandinsky6SRTransformer3DModel", "Kandinsky6Transformer3DModel", "LTX2VideoTransformer3DModel"),
     *("LatteTransformer3DModel", "MochiTransformer3DModel", "SanaVideoTransformer3DModel"),
     *("SanaWMLTX2RefinerTransformer3DModel", "SanaWMTransformer3DModel", "UNet3DConditionModel"),
-    "UNetSpatioTemporalConditionModel",
+    *("UNetSpatioTemporalConditionModel", "WanAnimate2Transformer3DModel", "ConsisIDTransformer3DModel"),
+    "MiniMaxH3Transformer3DModel",
 )
 WITHOUT_LAYOUT = (
-    *("Ideogram4Transformer2DModel", "OmniGenTransformer2DModel"),
-    "DreamLiteUNetModel",
+    *("Ideogram4Transformer2DModel", "OmniGenTransformer2DModel", "Flux3Transformer2DModel"),
+    *("DreamLiteUNetModel", "StableCascadeUNet", "WuerstchenDiffNeXt"),
 )
 SOUND_DENOISERS = (
     *("AceStepTransformer1DModel", "AudioLDM2UNet2DConditionModel", "LongCatAudioDiTTransformer"),
     *("StableAudio3DiTModel", "StableAudioDiTModel", "UNet1DModel"),
+    "MiniMaxMusic3Transformer1DModel",
 )
 REFUSED: dict[str, str] = {
     **dict.fromkeys(VIDEO_DENOISERS, VIDEO),

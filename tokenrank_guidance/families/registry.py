@@ -18,6 +18,7 @@ from tokenrank_guidance.families.calling import Calling, Habits
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.picture import Picture
 from tokenrank_guidance.families.refused import REFUSED
+from tokenrank_guidance.families.refused_pipelines import REFUSED_PIPELINES
 from tokenrank_guidance.families.tokens import Tokens
 from tokenrank_guidance.families.words import Words
 
@@ -118,6 +119,8 @@ def habits_of(pipe: Any) -> Habits:
         for family in FAMILIES:
             if base.__name__ in family.pipelines:
                 return family.pipelines[base.__name__]
+        if base.__name__ in REFUSED_PIPELINES:
+            return Habits(refused=REFUSED_PIPELINES[base.__name__])
     return USUAL
 
 

@@ -125,7 +125,7 @@ def test_a_network_that_ignores_its_mask_segments_as_the_plain_one(family):
 
 
 def test_the_refiner_gets_the_scores_that_its_pipeline_gives():
-    row = ROWS["StableDiffusionXLRefiner"]
+    row = ROWS["StableDiffusionXLImg2Img, refiner"]
     pipe = row.build()
     theirs = given_to_denoiser(pipe, lambda: pipe(**row.arguments(Call(steps=2))))
     for caption, half in (("", 0), ("a box", 1)):
@@ -188,7 +188,7 @@ CASES = {
         "takes 9 channels, an image gives 4; the others hold a condition",
     ),
     "refiner's UNet alone": (
-        lambda: plain("sdxl", unet=ROWS["StableDiffusionXLRefiner"].build().unet),
+        lambda: plain("sdxl", unet=ROWS["StableDiffusionXLImg2Img, refiner"].build().unet),
         "its UNet takes 56 numbers of sizes and pooled text, the pipeline makes 64",
     ),
     "IF": (
