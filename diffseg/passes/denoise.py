@@ -63,6 +63,7 @@ def _encode(pipe: Any, image: Rgb) -> Float[Tensor, "1 c gh gw"]:
     finally:
         if wide:
             vae.to(kept)
-    latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+    name = next(name for name in ("latents", "latent", "latent_dist") if hasattr(encoded, name))
+    latents = encoded.latent_dist.mode() if name == "latent_dist" else getattr(encoded, name)
     shift, scale = vae.config.get("shift_factor") or 0.0, vae.config.get("scaling_factor") or 1.0
     return ((latents - shift) * scale).to(denoiser.dtype)

@@ -6,6 +6,8 @@ from diffusers import SCMScheduler
 from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import no_grad, randn
 
+from diffseg import DiffSeg
+from diffseg.words import word_tokens
 from sag import SelfAttentionGuidance, degraded
 from sag.predict import predict
 from tests import tiny_sana as tiny
@@ -193,6 +195,43 @@ def test_guidances_clean_estimate_is_the_schedulers_own(name, monkeypatch):
 def test_sizes_are_read_off_its_own_autoencoder():
     pipe = SANA_ROWS["Sana"].build()
     assert (pixels_per_latent(pipe), size_step(pipe), native_resolution(pipe)) == (4, 4, 32)
+
+
+@no_grad()
+@pytest.mark.parametrize("name", ["Sana", "Sana, timestep_scale"])
+def test_a_picture_is_put_into_it_as_its_pipeline_would(name):
+    pipe, given = SANA_ROWS[name].build(), []
+    pipe.transformer.register_forward_pre_hook(
+        lambda module, args, kwargs: given.append(kwargs), with_kwargs=True
+    )
+    picture = torch.rand(3, 32, 48, generator=torch.Generator().manual_seed(0))
+    segmenter = DiffSeg.from_pipe(pipe, num_anchors=4, resolution=40, add_noise=False, timestep=300)
+    assert segmenter(picture).labels.shape == (32, 48)
+    latents = pipe.vae.encode(2 * picture[None] - 1).latent * pipe.vae.config.scaling_factor
+    torch.testing.assert_close(given[0]["hidden_states"], latents)
+    sigma = 3 * 0.3 / (1 + 2 * 0.3)  # flow_shift is 3
+    scale = pipe.transformer.config.timestep_scale
+    torch.testing.assert_close(given[0]["timestep"], torch.tensor([1000 * sigma * scale]))
+
+
+def test_segments_are_named_by_the_words_that_its_other_layers_attend_to():
+    pipe = SANA_ROWS["Sana"].build()
+    picture = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))
+    attended = []
+    pipe.transformer.get_submodule("transformer_blocks.0.attn2").register_forward_pre_hook(
+        lambda module, args, kwargs: attended.append(kwargs["encoder_hidden_states"]), with_kwargs=True
+    )
+    named = DiffSeg.from_pipe(pipe, num_anchors=4, resolution=32)(picture, caption="a BOX", nouns=["box"])
+    assert "box" in named.names
+    given = pipe.tokenizer("a box", padding="max_length", max_length=300).input_ids  # in small letters
+    own = word_tokens(pipe, "a BOX", ["box"])[0]
+    assert pipe.tokenizer.decode([given[i] for i in own]).replace(" ", "") == "box"
+    assert attended[-1].shape[1] == len(given)
+
+
+def test_no_picture_is_put_into_sprint():
+    with pytest.raises(UnsupportedError, match="SCMScheduler has no alphas_cumprod"):
+        DiffSeg.from_pipe(SANA_ROWS["SanaSprint"].build())
 
 
 def doubled(module, args, output):

@@ -35,8 +35,11 @@ REFUSED = {
     "FluxControl": "its denoiser takes 32 channels, an image gives 16; the others hold a condition",
     "KandinskyV22": "its UNet takes 'image' embeddings, which are not supported",
     "KandinskyV22Inpaint": "its UNet takes 'image' embeddings, which are not supported",
+    "SanaSprint": "SCMScheduler has no alphas_cumprod",
+    "SanaSprintImg2Img": "SCMScheduler has no alphas_cumprod",
+    "ConsistencyModel": "CMStochasticIterativeScheduler has no alphas_cumprod|reads no text",
 }
-FAMILIES = (*TEXTUAL, "dit", "ddpm", "beside")
+FAMILIES = (*TEXTUAL, "dit", "ddpm", "sana", "beside")
 USED = [name for name in ROWS if ROWS[name].family in FAMILIES and name not in REFUSED]
 EMPTY = torch.zeros(1, 1, 32, 32)
 
