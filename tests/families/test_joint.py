@@ -175,8 +175,8 @@ def kandinsky5_inputs(frames, text=5):
 
 
 @no_grad()
-@pytest.mark.parametrize(("frames", "grid"), [(1, (4, 6)), (2, None)])
-def test_kandinsky_5_has_a_grid_where_it_makes_one_picture(frames, grid):
+@pytest.mark.parametrize(("frames", "grid"), [(1, (4, 6)), (2, (2, 4, 6))])
+def test_kandinsky_5_has_the_grid_of_what_it_makes(frames, grid):
     model = seeded(dits.kandinsky5)
     assert all("visual" in layer and "self" in layer for layer in AttentionTap(model, "all").layers)
     with capture(model) as maps:
