@@ -19,7 +19,7 @@ VIDEO_DENOISERS = (
     *("Kandinsky6SRTransformer3DModel", "Kandinsky6Transformer3DModel", "LTX2VideoTransformer3DModel"),
     *("LatteTransformer3DModel", "MochiTransformer3DModel", "SanaVideoTransformer3DModel"),
     *("SanaWMLTX2RefinerTransformer3DModel", "SanaWMTransformer3DModel", "UNet3DConditionModel"),
-    *("UNetSpatioTemporalConditionModel", "WanAnimate2Transformer3DModel", "ConsisIDTransformer3DModel"),
+    *("UNetSpatioTemporalConditionModel", "WanAnimate2Transformer3DModel"),
     "MiniMaxH3Transformer3DModel",
 )
 WITHOUT_LAYOUT = (
