@@ -1,4 +1,4 @@
-"""Walks over the text and image tokens of one layer, started at words."""
+"""Walks over text and image tokens, started at words."""
 
 from __future__ import annotations
 
@@ -8,17 +8,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from diffseg.zero_shot.heads import Chains, kind_of
 from diffseg.zero_shot.options import Options
-from tokenrank_guidance.capture import AttentionRecord
-from tokenrank_guidance.markov import (
-    Arnoldi,
-    TransitionOperator,
-    solve_second_eigenvalue,
-    stationary_distribution,
-)
+from tokenrank_guidance.markov import TransitionOperator, absorption, stationary_distribution
 
-LAMBDA2_STEPS = 200
 Starts = Float[Tensor, "concepts tokens"]
+Ends = Float[Tensor, "concepts *chains tokens"]
 
 
 def starts_at(positions: Sequence[Int[Tensor, " _"]], text: slice, like: Tensor, tokens: int) -> Starts:
@@ -30,71 +25,71 @@ def starts_at(positions: Sequence[Int[Tensor, " _"]], text: slice, like: Tensor,
 
 
 class Walks:
-    """Everything asked of one record: its mixtures of heads and its walks, each made once.
+    """Everything asked of some chains: their walks, each step made once.
 
-    `starts` are distributions over all tokens of the record. Nothing of the size of a map is held beyond
-    `memory` bytes: products come from queries and keys.
+    `starts` are distributions over all tokens, of which `image` are the image's.
     """
 
-    def __init__(self, record: AttentionRecord, starts: Starts, options: Options) -> None:
-        self._operator = record.transition(memory=options.memory)
-        self._starts = starts.to(self._operator.dtype)
-        self._tol = options.lambda2_tol
-        self._weights: dict[str, Tensor] = {}
-        self._mixed: dict[str, TransitionOperator] = {}
-        self._steps: dict[tuple[str, str, str], list[Tensor]] = {}
+    def __init__(self, chains: Chains, starts: Starts, image: slice) -> None:
+        self._chains, self._image = chains, image
+        self._starts = starts.to(chains.dtype)
+        self._steps: dict[tuple[object, ...], list[Tensor]] = {}
+        self._ways = {
+            "tokenrank": self._limit,
+            "absorbing": self._caught,
+            "image-bounce": self._in_the_image,
+        }
 
     def ends(self, options: Options) -> Starts:
-        """Where the walk of the method ends, over all tokens; heads are averaged."""
-        if options.method == "tokenrank":
-            return self._limit(options).expand(len(self._starts), -1)
+        """Where the walk of the method ends, over all tokens; of heads that walk alone, the mean."""
+        way = self._ways.get(options.method, self._walked)
+        ends = way(self._chains.chain(options), options).squeeze(1)
+        if options.mix != "heads":
+            return ends
+        return (self._chains.weights(options)[0, :, None] * ends).sum(-2)
+
+    def _walked(self, chain: TransitionOperator, options: Options) -> Ends:
         direction, n = direction_of(options), steps_of(options)
-        steps = self._steps.setdefault((options.head_weights, direction, options.mix), [])
-        operator = self._mixture(options.head_weights) if options.mix == "before" else self._operator
+        key = (*kind_of(options), direction, options.mix, options.damping)
+        steps = self._steps.setdefault(key, [self._begin(chain)])
         while len(steps) <= n:
-            steps.append(self._next(operator, steps, direction))
-        end = steps[n][:, 0]
-        if options.mix == "before":
-            return end
-        return (self.weights(options.head_weights)[0, :, None] * end).sum(-2)
+            steps.append(
+                chain.apply(steps[-1]) if direction == "outgoing" else chain.apply_incoming(steps[-1])
+            )
+        return steps[n]
 
-    def weights(self, head_weights: str) -> Float[Tensor, "1 heads"]:
-        """w_h = λ2_h / Σ λ2, of each head by itself, or 1 / heads."""
-        if head_weights not in self._weights:
-            moduli = torch.ones(self._operator.batch_shape, dtype=self._operator.dtype)
-            if head_weights == "lambda2":
-                solver = Arnoldi(tol=self._tol, max_steps=LAMBDA2_STEPS, raise_on_failure=False)
-                moduli = solve_second_eigenvalue(self._operator, solver).value
-                moduli = torch.where((moduli == 0).all(-1, keepdim=True), 1.0, moduli)
-            self._weights[head_weights] = (moduli / moduli.sum(-1, keepdim=True)).to(self._operator.device)
-        return self._weights[head_weights]
+    def _begin(self, chain: TransitionOperator) -> Ends:
+        lead = (len(self._starts), *(1,) * len(chain.batch_shape))
+        return self._starts.view(*lead, -1).expand(-1, *chain.batch_shape, -1)
 
-    def _limit(self, options: Options) -> Float[Tensor, "1 tokens"]:
+    def _limit(self, chain: TransitionOperator, options: Options) -> Ends:
         """TokenRank, where damped walks end after ever more steps, whatever the word."""
-        if options.mix == "before":
-            return stationary_distribution(self._mixture(options.head_weights)).value
-        apart = stationary_distribution(self._operator).value
-        return (self.weights(options.head_weights)[..., None] * apart).sum(-2)
+        value = stationary_distribution(chain).value
+        return value.expand(len(self._starts), *value.shape)
 
-    def _mixture(self, head_weights: str) -> TransitionOperator:
-        if head_weights not in self._mixed:
-            self._mixed[head_weights] = self._operator.mix(self.weights(head_weights))
-        return self._mixed[head_weights]
+    def _in_the_image(self, chain: TransitionOperator, options: Options) -> Ends:
+        """Column select of the word, then steps to who attends, within the image: x_j P_ij / Σ_i P_ij."""
+        within = torch.zeros(chain.n, dtype=chain.dtype, device=chain.device)
+        within[self._image] = 1
+        received = chain.apply(within)
+        x = within * chain.apply_incoming(self._begin(chain))
+        for _ in range(options.n - 1):
+            share = torch.where(received > 0, x / received, 0.0)
+            x = within * chain.apply_transpose(share)
+        return x
 
-    def lazy_step(self, x: Starts, head_weights: str) -> Starts:
-        """½ x + ½ x P, a step of attention rollout."""
-        return (x + self._mixture(head_weights).apply(x.to(self._operator.dtype)[:, None])[:, 0]) / 2
-
-    def _next(self, operator: TransitionOperator, steps: list[Tensor], direction: str) -> Tensor:
-        if not steps:
-            lead = (len(self._starts), *(1,) * len(operator.batch_shape))
-            return self._starts.view(*lead, -1).expand(-1, *operator.batch_shape, -1)
-        return operator.apply(steps[-1]) if direction == "outgoing" else operator.apply_incoming(steps[-1])
+    def _caught(self, chain: TransitionOperator, options: Options) -> Ends:
+        """The chance of each image token that a walk within the image ends at the word."""
+        among = torch.arange(chain.n, device=chain.device)[self._image]
+        targets = (self._begin(chain) > 0).to(chain.dtype)
+        chances = absorption(chain, targets, among, options.survival)
+        return chances.new_zeros(*chances.shape[:-1], chain.n).index_copy(-1, among, chances)
 
 
 def direction_of(options: Options) -> str:
     """ "row" goes where the word attends, "column" to who attends to it."""
-    return {"row": "outgoing", "column": "incoming"}.get(options.method, options.direction)
+    fixed = {"row": "outgoing", "column": "incoming", "keyed": "outgoing"}
+    return fixed.get(options.method, options.direction)
 
 
 def steps_of(options: Options) -> int:

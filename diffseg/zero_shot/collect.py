@@ -57,7 +57,9 @@ class Reading:
 
 @runtime_checkable
 class Collector(Protocol):
-    """Reads passes for some `options`, and after each gives a heat map for each of these."""
+    """Reads passes for some `options`, and gives a heat map for each: of every pass, or `whole`, of all."""
+
+    whole: bool
 
     @property
     def options(self) -> Sequence[Options]: ...

@@ -31,6 +31,8 @@ KERNEL = 3
 class ConceptAttention:
     """Carries the concepts through the double blocks beside the model, whose own tokens stay as they are."""
 
+    whole = False
+
     def __init__(self, reading: Reading, layers: Sequence[str], options: Options) -> None:
         self.options = [options]
         self._reading, self._layers, self._mean = reading, layers, LayerMean()

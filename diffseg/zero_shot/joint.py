@@ -9,14 +9,18 @@ import torch
 
 from diffseg.zero_shot.chain import Starts, Walks, starts_at
 from diffseg.zero_shot.collect import Heat, LayerMean, Reading
+from diffseg.zero_shot.heads import LayerChains, OneChain
 from diffseg.zero_shot.options import Options
 from tokenrank_guidance.capture import AttentionRecord, capture
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import CaptureError, UnsupportedError
+from tokenrank_guidance.families.tokens import ADVICE
 
 
 class JointWalks:
-    """Bounces, row select and column select; each layer's queries and keys go as soon as it has run."""
+    """Walks over each layer by itself, whose queries and keys go as soon as it has run."""
+
+    whole = False
 
     def __init__(self, reading: Reading, layers: Sequence[str], options: Sequence[Options]) -> None:
         self.options = options
@@ -35,9 +39,35 @@ class JointWalks:
         if not self._reading.current.wanted:
             return
         record = conditional(record)
-        walks = walks_of(record, self._reading, self.options[0])
+        walks = Walks(LayerChains(record, self.options[0]), walk_starts(record, self._reading), record.image)
         for mean, options in zip(self._means, self.options, strict=True):
             mean.add(on_grid(walks.ends(options), record))
+
+
+class OneChainWalks:
+    """Walks over one chain of all heads of all layers and passes: see `OneChain`."""
+
+    whole = True
+
+    def __init__(self, reading: Reading, layers: Sequence[str], options: Sequence[Options]) -> None:
+        self.options = options
+        self._reading, self._layers = reading, layers
+        self._chain = OneChain(options)
+
+    def watching(self) -> AbstractContextManager[object]:
+        return capture(denoiser_of(self._reading.pipe), self._layers, reduce=self._add)
+
+    def finish(self) -> list[Heat]:
+        chain, self._chain = self._chain, OneChain(self.options)
+        record = chain.record
+        if record is None:
+            raise CaptureError(f"attention was not seen. {ADVICE}")
+        walks = Walks(chain, walk_starts(record, self._reading), record.image)
+        return [on_grid(walks.ends(options), record) for options in self.options]
+
+    def _add(self, record: AttentionRecord) -> None:
+        if self._reading.current.wanted:
+            self._chain.add(conditional(record))
 
 
 class Rollout:
@@ -46,6 +76,8 @@ class Rollout:
     The row of the product Π_l (½ I + ½ P_l), without the product. Holds a pass's queries and keys. Layers
     without text, SD3.5's second attention, are left out. Source: Abnar and Zuidema 2020, arXiv 2005.00928.
     """
+
+    whole = False
 
     def __init__(self, reading: Reading, layers: Sequence[str], options: Options) -> None:
         self.options = [options]
@@ -63,7 +95,8 @@ class Rollout:
         x = walk_starts(last, self._reading)
         while records:
             record = records.pop()
-            x = Walks(record, x, options).lazy_step(x, options.head_weights)
+            chain = LayerChains(record, options).chain(options)
+            x = (x + chain.apply(x.to(chain.dtype)[:, None])[:, 0]) / 2
         return [on_grid(x, last)]
 
     def _add(self, record: AttentionRecord) -> None:
@@ -82,11 +115,6 @@ def walk_starts(record: AttentionRecord, reading: Reading) -> Starts:
         raise UnsupportedError(f"{record.module} attends over image tokens alone, so no word starts there")
     like = record.q.new_empty((), dtype=torch.promote_types(record.q.dtype, torch.float32))
     return starts_at(reading.tokens, record.text, like, record.tokens)
-
-
-def walks_of(record: AttentionRecord, reading: Reading, options: Options) -> Walks:
-    """Walks from the words of the reading."""
-    return Walks(record, walk_starts(record, reading), options)
 
 
 def on_grid(x: Starts, record: AttentionRecord) -> Heat:

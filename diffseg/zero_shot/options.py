@@ -10,10 +10,23 @@ from typing import Any, Literal, get_args
 from tokenrank_guidance.checks import is_damping, is_number, is_one_of, is_seed, is_whole, names_layers
 from tokenrank_guidance.memory import HELD_BYTES
 
-Method = Literal["bounce", "row", "column", "tokenrank", "rollout", "concept-attention", "daam"]
+Method = Literal[
+    "bounce",
+    "row",
+    "column",
+    "keyed",
+    "image-bounce",
+    "absorbing",
+    "tokenrank",
+    "rollout",
+    "concept-attention",
+    "daam",
+]
+Mix = Literal["chain", "layers", "heads"]
 METHODS: tuple[str, ...] = get_args(Method)
 MOST_BOUNCES, MOST_DRAWS = 1000, 1000
 BACKGROUND = ("background", "floor", "tree", "person", "grass", "face")
+RENAMED_MIX = {"before": "layers", "after": "heads"}  # their names before version 0.2
 Layers = str | int | Sequence[str | int]
 
 
@@ -22,11 +35,14 @@ class Options:
     """How a heat map comes from attention, and which passes attention is taken from.
 
     method: "bounce", `n` steps of the chain from the word's tokens in `direction`; "row" and "column", one
-    step outgoing and incoming; "tokenrank", the limit of many damped steps, the same for every word;
-    "rollout", attention rollout from the word's row; "concept-attention", output space (FLUX and SD3 alone);
-    "daam", mean cross-attention (UNets alone).
-    head_weights: "lambda2" or "mean"; mix: heads become one chain "before" the walk, or each walks alone and
-    the ends are averaged "after" it. Layers are averaged after the walk, then passes.
+    step outgoing and incoming; "keyed", `n` steps outgoing over softmax across queries, rows normalised;
+    "image-bounce", column select and n − 1 incoming steps within the image; "absorbing", the chance that a
+    walk within the image, of which `survival` goes on at each step, ends at the word; "tokenrank", the limit
+    of many damped steps, the same for every word; "rollout", attention rollout from the word's row;
+    "concept-attention", output space (FLUX and SD3 alone); "daam", mean cross-attention (UNets alone).
+    head_weights: "lambda2" or "mean"; mix: all heads of all layers and passes become one "chain" before the
+    walk; or those of each layer do ("layers"), and ends are averaged; or each of the "heads" walks alone.
+    damping: the chance of a step to go along attention and not to any token; 1 for always.
     layers: "auto" (see `diffseg.zero_shot.layers`), "all", names or indices as in `capture`.
     timesteps: of 1,000, for given images; each is noised `draws` times, from the seeds seed, seed + 1, ….
     background: what concept-attention's softmax has beside the concepts; blur: σ of its 3×3 Gaussian, 0 for
@@ -39,7 +55,9 @@ class Options:
     n: int = 2
     direction: Literal["outgoing", "incoming"] = "outgoing"
     head_weights: Literal["lambda2", "mean"] = "lambda2"
-    mix: Literal["before", "after"] = "before"
+    mix: Mix = "layers"
+    damping: float = 1.0
+    survival: float = 0.5
     layers: Layers = "auto"
     timesteps: tuple[int, ...] = (500,)
     draws: int = 5
@@ -51,6 +69,10 @@ class Options:
     memory: int = HELD_BYTES
 
     def __post_init__(self) -> None:
+        if self.mix in RENAMED_MIX:
+            now = RENAMED_MIX[self.mix]
+            warnings.warn(f"mix={self.mix!r} is now called {now!r}", DeprecationWarning, stacklevel=3)
+            object.__setattr__(self, "mix", now)
         if isinstance(self.layers, str) and self.layers == "default":
             warnings.warn('layers="default" is now called "auto"', DeprecationWarning, stacklevel=3)
             object.__setattr__(self, "layers", "auto")
@@ -63,7 +85,9 @@ class Options:
             ),
             ("direction", is_one_of(self.direction, ("outgoing", "incoming")), "'outgoing' or 'incoming'"),
             ("head_weights", is_one_of(self.head_weights, ("lambda2", "mean")), "'lambda2' or 'mean'"),
-            ("mix", is_one_of(self.mix, ("before", "after")), "'before' or 'after'"),
+            ("mix", is_one_of(self.mix, get_args(Mix)), "'chain', 'layers' or 'heads'"),
+            ("damping", _share(self.damping), "a number in (0, 1]"),
+            ("survival", _share(self.survival), "a number in (0, 1]"),
             ("layers", names_layers(self.layers), "'auto', 'all', a name or index, or some of them"),
             ("timesteps", self._timesteps_fit(), "whole numbers in [0, 1000)"),
             ("draws", _up_to(self.draws, MOST_DRAWS), f"a whole number ≥ 1, at most {MOST_DRAWS}"),
@@ -100,6 +124,10 @@ def make_options(changes: dict[str, Any]) -> Options:
 
 def _up_to(value: object, most: int) -> bool:
     return is_whole(value) and value <= most
+
+
+def _share(value: object) -> bool:
+    return is_number(value) and 0 < value <= 1  # type: ignore[operator]
 
 
 def _word(value: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -56,20 +57,23 @@ class Generate:
 
 @dataclass(eq=False)
 class Sums:
-    """Heat maps by the collectors' options and by step, with the number of passes."""
+    """Heat maps by the collectors, their options and by step, with the number of passes."""
 
-    totals: list[dict[int, Heat]] = field(default_factory=list)
-    counts: dict[int, int] = field(default_factory=dict)
+    totals: dict[tuple[int, int], dict[int, Heat]] = field(default_factory=dict)
+    counts: Counter[tuple[int, int]] = field(default_factory=Counter)
 
-    def add(self, step: int, heats: Sequence[Heat]) -> None:
-        if not self.totals:
-            self.totals = [{} for _ in heats]
-        self.counts[step] = self.counts.get(step, 0) + 1
-        for total, heat in zip(self.totals, heats, strict=True):
+    def add(self, collector: int, step: int, heats: Sequence[Heat]) -> None:
+        self.counts[collector, step] += 1
+        for place, heat in enumerate(heats):
+            total = self.totals.setdefault((collector, place), {})
             total[step] = total[step] + heat.cpu() if step in total else heat.cpu()
 
     def means(self) -> list[Float[Tensor, "steps concepts gh gw"]]:
-        return [torch.stack([total[s] / self.counts[s] for s in sorted(total)]) for total in self.totals]
+        """For the options of the first collector, then of the next."""
+        return [
+            torch.stack([total[step] / self.counts[collector, step] for step in sorted(total)])
+            for (collector, _), total in sorted(self.totals.items())
+        ]
 
 
 @torch.no_grad()
@@ -120,7 +124,9 @@ def reading_passes(
     def end(module: Any, args: Any, output: Any) -> None:
         if current.wanted:
             current.chosen = False
-            sums.add(current.step, [heat for one in collectors for heat in one.finish()])
+            for place, collector in enumerate(collectors):
+                if not collector.whole:
+                    sums.add(place, current.step, collector.finish())
             current.step += current.counting
 
     with ExitStack() as stack:
@@ -132,6 +138,9 @@ def reading_passes(
         for collector in collectors:
             stack.enter_context(collector.watching())
         yield
+    for place, collector in enumerate(collectors):
+        if collector.whole:
+            sums.add(place, 0, collector.finish())
 
 
 def settings_of(options: Options, timestep: int, draw: int) -> Settings:

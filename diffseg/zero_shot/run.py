@@ -9,7 +9,7 @@ from diffseg.passes.images import Rgb, read_images
 from diffseg.words import caption_of, check_words, word_tokens
 from diffseg.zero_shot.collect import Collector, Reading
 from diffseg.zero_shot.concept_attention import ConceptAttention
-from diffseg.zero_shot.joint import JointWalks, Rollout
+from diffseg.zero_shot.joint import JointWalks, OneChainWalks, Rollout
 from diffseg.zero_shot.layers import chain_layers, check_family, concept_layers, is_joint
 from diffseg.zero_shot.options import Options, make_options
 from diffseg.zero_shot.passes import Generate, drawing_passes, image_passes
@@ -112,11 +112,16 @@ def _collectors(reading: Reading, options: Sequence[Options]) -> list[tuple[Coll
         elif option.method == "daam" and joint:
             raise UnsupportedError("daam reads cross-attention, which FLUX and SD3 lack; column is alike")
         else:
-            key = (chain_layers(reading.pipe, option), option.memory, option.lambda2_tol)
+            key = (
+                chain_layers(reading.pipe, option),
+                option.mix == "chain",
+                option.memory,
+                option.lambda2_tol,
+            )
             shared.setdefault(key, []).append(i)
-    walks = JointWalks if joint else UnetWalks
-    for (layers, *_), own in shared.items():
+    for (layers, one_chain, *_), own in shared.items():
         names: Any = layers
+        walks = UnetWalks if not joint else OneChainWalks if one_chain else JointWalks
         collectors.append((walks(reading, names, [options[i] for i in own]), own))
     return collectors
 

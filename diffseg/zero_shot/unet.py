@@ -20,6 +20,7 @@ from diffseg.cross import TextAttention
 from diffseg.maps.aggregate import Grid
 from diffseg.zero_shot.chain import Walks
 from diffseg.zero_shot.collect import Heat, LayerMean, Reading
+from diffseg.zero_shot.heads import LayerChains
 from diffseg.zero_shot.joint import conditional
 from diffseg.zero_shot.options import Options
 from tokenrank_guidance.capture import AttentionRecord, capture
@@ -55,8 +56,14 @@ class CrossAttention(TextAttention):
 class UnetWalks:
     """DAAM-like maps and bounces of them; holds a pass's queries and keys of the chosen layers."""
 
+    whole = False
+
     def __init__(self, reading: Reading, layers: Sequence[str], options: Sequence[Options]) -> None:
         for one in options:
+            if one.mix == "chain":
+                raise UnsupportedError(
+                    "mix='chain': the layers of a UNet have different tokens, expected 'layers'"
+                )
             if one.method not in UNET_METHODS:
                 raise UnsupportedError(
                     f"{one.method} needs text and image in one map (FLUX, SD3); a UNet has "
@@ -78,7 +85,7 @@ class UnetWalks:
         records, self._records = self._records, []
         means = [LayerMean() for _ in self.options]
         for record in records:
-            walks = Walks(record, _start(cross, record), self.options[0])
+            walks = Walks(LayerChains(record, self.options[0]), _start(cross, record), record.image)
             for mean, options in zip(means, self.options, strict=True):
                 if _bounces(options):
                     mean.add(_shaped(walks.ends(replace(options, n=max(1, options.n - 1))), record))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from diffseg.zero_shot import Options
 
 Changes = dict[str, Any]
-ARMS: Mapping[str, Changes] = {
+ARMS: dict[str, Changes] = {
     "row": {"method": "row", "head_weights": "mean"},
     "column": {"method": "column", "head_weights": "mean"},
     "rollout": {"method": "rollout", "head_weights": "mean"},
@@ -19,7 +19,17 @@ ARMS: Mapping[str, Changes] = {
     "bounce-lambda2": {"method": "bounce", "head_weights": "lambda2"},
     "incoming": {"method": "bounce", "head_weights": "mean", "direction": "incoming"},
     "incoming-lambda2": {"method": "bounce", "head_weights": "lambda2", "direction": "incoming"},
+    "keyed": {"method": "keyed", "head_weights": "mean"},
+    "keyed-lambda2": {"method": "keyed", "head_weights": "lambda2"},
+    "image-bounce": {"method": "image-bounce", "head_weights": "mean"},
+    "image-bounce-lambda2": {"method": "image-bounce", "head_weights": "lambda2"},
+    "absorbing": {"method": "absorbing", "head_weights": "mean"},
+    "absorbing-lambda2": {"method": "absorbing", "head_weights": "lambda2"},
+    "absorbing-to-the-end": {"method": "absorbing", "head_weights": "mean", "survival": 1.0},
 }
+WALKS = tuple(name for name in ARMS if name not in ("rollout", "daam", "concept-attention"))
+# The same over one chain of all layers and passes.
+ARMS |= {f"{name}-chain": ARMS[name] | {"mix": "chain"} for name in WALKS}
 JOINT_ARMS = ("row", "column", "rollout", "concept-attention", "bounce", "bounce-lambda2")
 UNET_ARMS = ("daam", "bounce", "bounce-lambda2")  # "column" is daam there
 CURVE = "curve"

@@ -21,8 +21,9 @@ from eval.zero_shot.arms import JOINT_ARMS, UNET_ARMS, Arm, curve_arms, named_ar
 from eval.zero_shot.objects import Labelled, Objects, open_objects
 from eval.zero_shot.options import ZeroShotOptions, captioned, parse
 from eval.zero_shot.pictures import Shown, grid_figure
+from eval.zero_shot.protocol import PROTOCOLS, Protocol
 from eval.zero_shot.result import ZeroShotResult
-from eval.zero_shot.tally import Measured, Tally, at_size, squared, tally
+from eval.zero_shot.tally import Measured, Tally, squared, tally
 from eval.zero_shot.views import VIEWS
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.files.digest import weights_digest
@@ -43,6 +44,7 @@ class Task:
     objects: Objects
     arms: Sequence[Arm]
     caption: str
+    protocol: Protocol
     config: Json
 
     def record(self, image: int) -> Json:
@@ -50,7 +52,7 @@ class Task:
         one = self.objects[image]
         _, mask = squared(one.image, one.mask)
         pairs = zip(self.arms, self.heats(one, self.arms), strict=True)
-        return {"arms": {arm.key: tally(heat, mask).to_json() for arm, heat in pairs}}
+        return {"arms": {arm.key: tally(heat, mask, self.protocol).to_json() for arm, heat in pairs}}
 
     def heats(self, one: Labelled, arms: Sequence[Arm]) -> list[Float[Tensor, "gh gw"]]:
         """Each arm's map of the object, all from the same passes."""
@@ -93,9 +95,10 @@ def open_task(asked: ZeroShotOptions, device: str) -> Task:
         "weights": weights_digest(denoiser_of(model.pipe)),
         "model_dtype": asked.dtype,
         "caption": asked.caption,
+        "protocol": asked.protocol,
         "arms": {arm.key: _plain(arm.options) for arm in arms},
     }
-    return Task(model.pipe, objects, arms, asked.caption, config)
+    return Task(model.pipe, objects, arms, asked.caption, PROTOCOLS[asked.protocol], config)
 
 
 def _embedded(common: Options, asked: ZeroShotOptions) -> Options:
@@ -119,7 +122,8 @@ def _grid(task: Task, result: ZeroShotResult, images: Sequence[int], few: int) -
     for place, kind in worst_and_best(scores.mean(0), few):
         one = task.objects[images[place]]
         pixels, mask = squared(one.image, one.mask)
-        heats = [at_size(heat, (mask.shape[0], mask.shape[1])) for heat in task.heats(one, arms)]
+        size = (mask.shape[0], mask.shape[1])
+        heats = [task.protocol.read(heat, size) for heat in task.heats(one, arms)]
         title = f"{kind}: {one.index}, {one.word}"
         shown.append(Shown(title, pixels.movedim(0, -1).numpy(), mask, heats, scores[:, place].tolist()))
     return grid_figure(shown, [arm.name for arm in arms])

@@ -5,19 +5,20 @@ from __future__ import annotations
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, get_args
 
-from diffseg.zero_shot.options import BACKGROUND, MOST_BOUNCES, MOST_DRAWS, Options, make_options
+from diffseg.zero_shot.options import BACKGROUND, MOST_BOUNCES, MOST_DRAWS, Mix, Options, make_options
 from eval import arguments
 from eval.arguments import option
 from eval.zero_shot.arms import ARMS, DIRECTIONS
+from eval.zero_shot.protocol import PROTOCOLS
 from tokenrank_guidance.option_groups import refuse_without_effect
 from tokenrank_guidance.options import between, finite, names, words
 
 CAPTION = "a {name}"
 PLACE = "{name}"
 MOST_CURVE = 100
-CHANGES = ("direction", "mix", "layers", "timesteps", "draws", "background", "blur", "seed")
+CHANGES = ("direction", "mix", "damping", "layers", "timesteps", "draws", "background", "blur", "seed")
 RENAMED = {"--pipe": "model", "--n": "bounces"}
 
 
@@ -61,10 +62,16 @@ class ZeroShotOptions(arguments.Running, Noising, arguments.ObjectNames, argumen
     curve: int = option(
         10, type=between(0, MOST_CURVE), metavar="N", help="bounces 1 to N, in both directions; 10"
     )
+    protocol: str = option(
+        "own-size",
+        choices=tuple(PROTOCOLS),
+        help="sizes and resampling of published runs; default: %(default)s",
+    )
     caption: str = option(CAPTION, type=template, help="default: %(default)s")
     bounces: int | None = option(type=between(1, MOST_BOUNCES), metavar="N", help="of bounce; 2")
     direction: str | None = option(choices=DIRECTIONS, help="of bounce; outgoing")
-    mix: str | None = option(choices=("before", "after"), help="heads; before")
+    mix: str | None = option(choices=get_args(Mix), help="what becomes one chain; layers")
+    damping: float | None = option(type=finite, metavar="D", help="of each step; 1, none")
     layers: arguments.Layers | None = arguments.layers("auto, the late ones, if left out")
     background: tuple[str, ...] | None = option(
         type=words,
@@ -77,7 +84,8 @@ class ZeroShotOptions(arguments.Running, Noising, arguments.ObjectNames, argumen
     @property
     def common(self) -> Options:
         """What all methods have in common."""
-        changes = arguments.chosen(self, CHANGES) | {"resolution": self.size}
+        size = self.size or PROTOCOLS[self.protocol].resolution
+        changes = arguments.chosen(self, CHANGES) | {"resolution": size}
         if self.bounces is not None:
             changes["n"] = self.bounces
         if self.layers == ("default",):  # as auto was called before

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Int
-
-from eval.metrics.foreground import foreground, min_max
+from jaxtyping import Bool, Float, Int
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,12 +18,12 @@ WIDTH, TITLE = 1.5, 0.25  # inches
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """One picture in [0, 1], its mask, and each method's heat map and mIoU there."""
+    """One picture in [0, 1], its mask, and each method's heat map with its own mask, and mIoU there."""
 
     title: str
     image: Float[np.ndarray, "side side 3"]
     mask: Int[np.ndarray, "side side"]
-    heats: Sequence[Float[np.ndarray, "side side"]]
+    heats: Sequence[tuple[Float[np.ndarray, "side side"], Bool[np.ndarray, "side side"]]]
     scores: Sequence[float]
 
 
@@ -43,9 +41,9 @@ def grid_figure(shown: Sequence[Shown], columns: Sequence[str]) -> Figure:
         row[0].imshow(one.image)
         _outline(row[0], one.mask == 1, "lime")
         _title(row[0], one.title)
-        for panel, heat, score in zip(row[1:], one.heats, one.scores, strict=True):
-            panel.imshow(min_max(heat), cmap="magma", vmin=0, vmax=1)
-            _outline(panel, foreground(heat), "white")
+        for panel, (heat, predicted), score in zip(row[1:], one.heats, one.scores, strict=True):
+            panel.imshow(heat, cmap="magma", vmin=0, vmax=1)
+            _outline(panel, predicted, "white")
             _outline(panel, one.mask == 1, "lime")
             _title(panel, f"mIoU {score:.2f}")
     for panel, name in zip(panels[0, 1:], columns, strict=True):

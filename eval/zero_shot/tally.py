@@ -7,15 +7,15 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from PIL import Image
 from pydantic import Strict
 from torch import Tensor
 
 from eval.metrics.average_precision import map_average_precision
-from eval.metrics.foreground import SIDE, foreground, foreground_confusion, min_max, one_hot_counts
+from eval.metrics.foreground import SIDE, foreground_confusion, one_hot_counts
 from eval.schema import Count, OfArms, Schema, Share
+from eval.zero_shot.protocol import OWN_SIZE, Protocol
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,20 +58,14 @@ class Measured(OfArms):
     arms: dict[str, MeasuredArm]
 
 
-def tally(heat: Float[Tensor, "gh gw"], mask: Int[np.ndarray, "h w"]) -> Tally:
-    """Chefer et al.'s protocol: the map at the mask's size, min-max scaled; foreground is above its mean."""
-    scaled = min_max(at_size(heat, (mask.shape[0], mask.shape[1])))
-    predicted = foreground(scaled)
+def tally(heat: Float[Tensor, "gh gw"], mask: Int[np.ndarray, "h w"], protocol: Protocol = OWN_SIZE) -> Tally:
+    """What the protocol reads off the map, by default as Chefer et al. do, against the mask."""
+    scaled, predicted = protocol.read(heat, (mask.shape[0], mask.shape[1]))
     return Tally(
         foreground_confusion(predicted, mask),
         one_hot_counts(predicted, mask),
         map_average_precision(scaled, mask),
     )
-
-
-def at_size(heat: Float[Tensor, "gh gw"], size: tuple[int, int]) -> Float[np.ndarray, "h w"]:
-    """Bilinear, half-pixel centres."""
-    return F.interpolate(heat[None, None].double(), size, mode="bilinear", align_corners=False)[0, 0].numpy()
 
 
 def squared(

@@ -82,7 +82,7 @@ def _band(panel: Axes, points: list[Json], name: str, label: str, colour: str) -
 
 
 def _peers(panel: Axes, rows: list[Json], name: str) -> None:
-    peers = [row for row in rows if ARMS[row["arm"]]["method"] != "bounce"]
+    peers = [row for row in rows if ARMS[row["arm"]]["method"] not in ("bounce", "keyed", "image-bounce")]
     for place, (colour, row) in enumerate(zip(COLOURS[len(DIRECTIONS) :], peers, strict=False)):
         style = (5 * place, (5, 5))  # shifted, so that equal lines show both
         height = 100 * row[name]["value"]

@@ -10,6 +10,7 @@ Results keep the dtype the chain computes in, float32 or float64: 1/n in half pr
 Source: Erel et al., *Attention (as Discrete-Time Markov) Chains*, NeurIPS 2025, arXiv 2507.17657.
 """
 
+from tokenrank_guidance.markov.absorption import absorption
 from tokenrank_guidance.markov.attention import AttentionTransition, FusedTransition
 from tokenrank_guidance.markov.bounce import multi_bounce
 from tokenrank_guidance.markov.coerce import Maps, SupportsTransition, as_operator
@@ -19,6 +20,7 @@ from tokenrank_guidance.markov.dense import DenseTransition
 from tokenrank_guidance.markov.direct import DIRECT_TOKENS, Direct
 from tokenrank_guidance.markov.factored import FactoredTransition
 from tokenrank_guidance.markov.heads import HeadWeights, lambda2_head_weights, mix_heads
+from tokenrank_guidance.markov.incoming import IncomingTransition
 from tokenrank_guidance.markov.krylov import Arnoldi
 from tokenrank_guidance.markov.operator import TransitionOperator
 from tokenrank_guidance.markov.score import attention_from, column_sum, tokenrank, tokenrank_score
@@ -31,6 +33,7 @@ from tokenrank_guidance.markov.spectrum import (
     solve_second_eigenvalue,
 )
 from tokenrank_guidance.markov.stationary import stationary_distribution
+from tokenrank_guidance.markov.sums import DampedTransition, SumTransition
 from tokenrank_guidance.markov.walks import incoming_chain, rollout
 from tokenrank_guidance.memory import HELD_BYTES
 
@@ -39,6 +42,7 @@ __all__ = [
     "HELD_BYTES",
     "Arnoldi",
     "AttentionTransition",
+    "DampedTransition",
     "DeferredChecks",
     "DenseTransition",
     "Direct",
@@ -46,6 +50,7 @@ __all__ = [
     "FactoredTransition",
     "FusedTransition",
     "HeadWeights",
+    "IncomingTransition",
     "Iteration",
     "Maps",
     "MinimalResidual",
@@ -57,8 +62,10 @@ __all__ = [
     "Solver",
     "Squaring",
     "Stationary",
+    "SumTransition",
     "SupportsTransition",
     "TransitionOperator",
+    "absorption",
     "as_operator",
     "attention_from",
     "column_sum",

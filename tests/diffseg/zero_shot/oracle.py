@@ -1,5 +1,7 @@
 """Zero-shot heat maps by plain loops over dense float64 maps."""
 
+from dataclasses import replace
+
 import torch
 
 from diffseg.passes.denoise import denoiser_pass
@@ -45,14 +47,14 @@ def walk(record, tokens, n, direction, weights, mix):
     """The image part of a walk of `n` steps from the even distribution over `tokens` of the text."""
     maps = dense_maps(record)
     shares = head_weights(maps, weights)
-    chains = [sum(w * m for w, m in zip(shares, maps, strict=True))] if mix == "before" else maps
+    chains = [sum(w * m for w, m in zip(shares, maps, strict=True))] if mix == "layers" else maps
     ends = []
     for matrix in chains:
         row = start(tokens, record.text.start, record.tokens)
         for _ in range(n):
             row = fast_step(row, matrix, direction)
         ends.append(row)
-    end = ends[0] if mix == "before" else sum(w * e for w, e in zip(shares, ends, strict=True))
+    end = ends[0] if mix == "layers" else sum(w * e for w, e in zip(shares, ends, strict=True))
     return end[record.image].reshape(record.grid)
 
 
@@ -60,13 +62,13 @@ def limit(record, weights, mix):
     """The image part of the leading left eigenvector of the damped chain."""
     maps = dense_maps(record)
     shares = head_weights(maps, weights)
-    chains = [sum(w * m for w, m in zip(shares, maps, strict=True))] if mix == "before" else maps
+    chains = [sum(w * m for w, m in zip(shares, maps, strict=True))] if mix == "layers" else maps
     ends = []
     for matrix in chains:
         values, vectors = torch.linalg.eig((0.99 * matrix + 0.01 / len(matrix)).T)
         leading = vectors[:, values.real.argmax()].real
         ends.append(leading / leading.sum())
-    end = ends[0] if mix == "before" else sum(w * e for w, e in zip(shares, ends, strict=True))
+    end = ends[0] if mix == "layers" else sum(w * e for w, e in zip(shares, ends, strict=True))
     return end[record.image].reshape(record.grid)
 
 
@@ -87,3 +89,50 @@ def records_of(pipe, picture, caption, layers, *, timestep=500, seed=0, resoluti
     with capture(denoiser_of(pipe), layers) as records:
         denoiser_pass(pipe, picture, settings, caption)
     return list(records)
+
+
+def one_matrix(records, kind, keyed=False):
+    """All heads of all records in one matrix, with the weights of all of them together."""
+    total, weight = 0, 0
+    for record in records:
+        for maps, logits in zip(dense_maps(record), dense_logits(record), strict=True):
+            own = second_modulus(maps) if kind == "lambda2" else 1.0
+            total, weight = total + own * (logits.softmax(0) if keyed else maps), weight + own
+    mixed = total / weight
+    return mixed / mixed.sum(1, keepdim=True) if keyed else mixed
+
+
+def dense_logits(record):
+    return record.q[-1].double() @ record.k[-1].double().mT * record.scale
+
+
+def one_walk(records, tokens, options):
+    """The image part of what `options`, as keywords, say of the one matrix of all records."""
+    method, n, like = options["method"], options.get("n", 2), records[0]
+    matrix = one_matrix(records, options.get("head_weights", "lambda2"), method == "keyed")
+    damping = options.get("damping", 1.0)
+    matrix = damping * matrix + (1 - damping) / len(matrix)
+    row, image = start(tokens, like.text.start, like.tokens), range(*like.image.indices(like.tokens))
+    image = torch.tensor(list(image))
+    if method == "image-bounce":
+        block = matrix[image][:, image]
+        end = (row @ (matrix / matrix.sum(0)).T)[image]
+        for _ in range(n - 1):
+            end = end @ (block / block.sum(0)).T
+        return end.reshape(like.grid)
+    if method == "absorbing":
+        block = options.get("survival", 0.5) * matrix[image][:, image]
+        once = matrix[image] @ (row > 0).double()
+        return torch.linalg.solve(torch.eye(len(image), dtype=torch.float64) - block, once).reshape(like.grid)
+    direction = {"column": "incoming", "keyed": "outgoing"}.get(method, options.get("direction", "outgoing"))
+    for _ in range(1 if method == "column" else n):
+        row = fast_step(row, matrix, direction)
+    return row[image].reshape(like.grid)
+
+
+def single_heads(record):
+    """A record for each head."""
+    return [
+        replace(record, q=record.q[:, h : h + 1], k=record.k[:, h : h + 1], mask=None)
+        for h in range(record.heads)
+    ]

@@ -45,11 +45,11 @@ def close(found, expected):
         {"method": "bounce", "n": 1},
         {"method": "bounce", "n": 3, "head_weights": "mean"},
         {"method": "bounce", "n": 2, "direction": "incoming"},
-        {"method": "bounce", "n": 2, "mix": "after"},
+        {"method": "bounce", "n": 2, "mix": "heads"},
         {"method": "bounce", "n": 2, "memory": 0},
         {"method": "row", "head_weights": "mean"},
         {"method": "column", "head_weights": "mean"},
-        {"method": "column", "mix": "after"},
+        {"method": "column", "mix": "heads"},
     ],
     ids=str,
 )
@@ -60,13 +60,13 @@ def test_walks_are_the_dense_ones(pipe, records, changes):
     method = changes["method"]
     n = changes.get("n", 2) if method == "bounce" else 1
     direction = {"row": "outgoing", "column": "incoming"}.get(method, changes.get("direction", "outgoing"))
-    kind, mix = changes.get("head_weights", "lambda2"), changes.get("mix", "before")
+    kind, mix = changes.get("head_weights", "lambda2"), changes.get("mix", "layers")
     for heat, own in zip(found.heats, (BOX, [14, 15, 16, 17, *DOG]), strict=True):
         layers = [oracle.walk(one, tokens_of(name, own), n, direction, kind, mix) for one in records]
         close(heat, sum(layers) / len(layers))
 
 
-@pytest.mark.parametrize("mix", ["before", "after"])
+@pytest.mark.parametrize("mix", ["layers", "heads"])
 @pytest.mark.parametrize("kind", ["mean", "lambda2"])
 def test_tokenrank_is_the_limit_of_the_damped_walk(pipe, records, kind, mix):
     _, built = pipe
@@ -103,7 +103,7 @@ def test_draws_and_timesteps_are_averaged(pipe):
             for seed in (3, 4)
         ]
         ends = [
-            oracle.walk(r, tokens_of(name, DOG), 2, "outgoing", "mean", "before") for p in passes for r in p
+            oracle.walk(r, tokens_of(name, DOG), 2, "outgoing", "mean", "layers") for p in passes for r in p
         ]
         close(heat[0], sum(ends) / 4)
     torch.testing.assert_close(found.heats, found.steps.mean(0))
@@ -125,7 +125,7 @@ def test_layers_can_be_chosen(pipe):
     name, built = pipe
     one = segment(built, image(32, 32), ["dog"], CAPTION, layers=LAYERS[name][:1], **ONE)
     record = oracle.records_of(built, image(32, 32), CAPTION, LAYERS[name][:1], resolution=32)[0]
-    close(one.heats[0], oracle.walk(record, tokens_of(name, DOG), 2, "outgoing", "lambda2", "before"))
+    close(one.heats[0], oracle.walk(record, tokens_of(name, DOG), 2, "outgoing", "lambda2", "layers"))
 
 
 def test_no_map_is_built_without_memory(monkeypatch):

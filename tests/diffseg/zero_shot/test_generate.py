@@ -51,7 +51,7 @@ def test_each_step_is_read_under_the_prompt(name, cfg):
     assert found.steps.shape == (3, 1, 8, 12) and len(conditional) == 3
     assert found.image.tobytes() == image.tobytes() and found.size == (32, 48)
     for heat, record in zip(found.steps, conditional, strict=True):
-        expected = oracle.walk(record, DOG[name], 2, "outgoing", "lambda2", "before")
+        expected = oracle.walk(record, DOG[name], 2, "outgoing", "lambda2", "layers")
         torch.testing.assert_close(heat[0].double(), expected, rtol=0, atol=1e-6)
 
 

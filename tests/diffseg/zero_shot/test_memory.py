@@ -5,6 +5,7 @@ from tests.markov.test_memory import peak_mib
 IMPORTS = """
 from dataclasses import replace
 from diffseg.zero_shot.chain import Walks, starts_at
+from diffseg.zero_shot.heads import LayerChains
 from diffseg.zero_shot.options import Options
 from tokenrank_guidance.capture import AttentionRecord
 """
@@ -15,7 +16,7 @@ def record(tokens):
 
 def work(one):
     starts = starts_at([torch.tensor([5]), torch.tensor([7, 8])], one.text, one.q, one.tokens)
-    walks = Walks(one, starts, Options())
+    walks = Walks(LayerChains(one, Options()), starts, one.image)
     return [walks.ends(Options(head_weights="mean", n=n)) for n in (1, 2)]
 
 work(record(64))

@@ -193,4 +193,4 @@ def other_settings(flux, data, tmp_path, capsys):
     argv = arguments(flux, data, tmp_path / "kept", "--limit", "1", "--methods", "row")
     assert run(main, argv) == 0
     capsys.readouterr()
-    return mistake(capsys, [*argv, "--mix", "after", "--timesteps", "200"])
+    return mistake(capsys, [*argv, "--mix", "heads", "--timesteps", "200"])

@@ -98,9 +98,9 @@ def test_heads_are_read_apart_as_a_dense_computation_does():
             grid=(3, 3), image=slice(2, None), text=slice(0, 2),
         )  # fmt: skip
         for name, (n, direction) in walks.items():
-            expected = oracle.walk(alone, [1], n, direction, "mean", "before")
+            expected = oracle.walk(alone, [1], n, direction, "mean", "layers")
             torch.testing.assert_close(found.heats[name][head].double(), expected, rtol=0, atol=1e-6)
-        expected = oracle.limit(alone.restrict("image"), "mean", "before")
+        expected = oracle.limit(alone.restrict("image"), "mean", "layers")
         torch.testing.assert_close(found.heats["tokenrank"][head].double(), expected, rtol=0, atol=1e-6)
     bare = AttentionRecord(q, k, 0.5, module="x")
     with pytest.raises(CaptureError, match="x has no grid"):

@@ -8,6 +8,7 @@ from sklearn.metrics import average_precision_score
 
 from diffseg.zero_shot import Options
 from eval.zero_shot import Arm, Tally, ZeroShotResult
+from eval.zero_shot.protocol import PROTOCOLS
 from eval.zero_shot.tally import squared, tally
 from eval.zero_shot.views import VIEWS
 from tokenrank_guidance.report import plain
@@ -50,3 +51,26 @@ def test_square_of_the_protocol():
     pixels, small = squared(image, mask)
     assert pixels.shape == (3, 224, 224) and small.shape == (224, 224)
     assert set(np.unique(small)) == {0, 255} and (small == 255).sum() == 224 * 112
+
+
+def test_protocols_of_the_published_runs_by_hand():
+    """2×2 tokens onto 4×6 pixels: the mean of the tokens, 0.45, marks two; bilinear marks between them too."""
+    heat, size = torch.tensor([[0.0, 0.6], [0.3, 0.9]]), (4, 6)
+    blocks = np.kron(heat.numpy(), np.ones((2, 3))) / 0.9
+    for name in ("concept-attention", "attention-chains"):
+        scaled, predicted = PROTOCOLS[name].read(heat, size)
+        np.testing.assert_allclose(scaled, blocks, atol=1e-7)
+        assert predicted.tolist() == [[False] * 3 + [True] * 3] * 4
+    scaled, _ = PROTOCOLS["own-size"].read(heat, size)
+    assert (np.diff(scaled[0]) >= 0).all() and len(np.unique(scaled[0])) > 2
+    assert [PROTOCOLS[name].resolution for name in PROTOCOLS] == [None, 1024, 512]
+
+
+def test_tokens_that_are_unevenly_many_pixels_are_thresholded_before():
+    """Of 3 tokens on 4 pixels one counts twice: that moves the mean of the pixels, but not of the tokens."""
+    heat = torch.tensor([[0.0, 0.5, 1.0]])
+    at_tokens = PROTOCOLS["concept-attention"].read(heat, (1, 4))[1]
+    at_pixels = PROTOCOLS["attention-chains"].read(heat, (1, 4))[1]
+    spread = heat[0, torch.tensor([0, 1, 1, 2])]  # the nearest token of each pixel's centre
+    assert at_tokens.tolist() == [(spread > 0.5).tolist()]
+    assert at_pixels.tolist() == [(spread > spread.mean()).tolist()]
