@@ -54,7 +54,7 @@ def test_square_of_the_protocol():
 
 
 def test_protocols_of_the_published_runs_by_hand():
-    """2×2 tokens onto 4×6 pixels: the mean of the tokens, 0.45, marks two; bilinear marks between them too."""
+    """2×2 tokens onto 4×6 pixels: the mean of the tokens, 0.45, marks two."""
     heat, size = torch.tensor([[0.0, 0.6], [0.3, 0.9]]), (4, 6)
     blocks = np.kron(heat.numpy(), np.ones((2, 3))) / 0.9
     for name in ("concept-attention", "attention-chains"):
