@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from eval.masking.attribution import Seen
 from eval.masking.ranking import Order, ranks
 from eval.masking.scorers import PatchScorer, find_scorers
 from tokenrank_guidance.capture import AttentionRecord, AttentionTap
@@ -54,15 +55,28 @@ class Ranker:
         numbers = {arm.layer for arm in self.arms if arm.layer is not None}
         return tuple(self.layers[i] for i in sorted(numbers)) or self.layers[-1:]
 
+    @property
+    def backward(self) -> bool:
+        """Whether some scorer reads gradients."""
+        return any(scorer.reads == "gradients" for scorer in self.scorers.values())
+
     def places(
-        self, records: Sequence[AttentionRecord], seeds: Sequence[int], order: Order
+        self,
+        records: Sequence[AttentionRecord],
+        seeds: Sequence[int],
+        order: Order,
+        seen: Seen | None = None,
     ) -> Int[Tensor, "arms images patches"]:
         """Where each patch stands in each arm's ranking of each image; 0 is masked first."""
         named = {record.module: record for record in records}
-        scores = [self._score(arm, named, seeds) for arm in self.arms]
+        scores = [self._score(arm, named, seeds, seen) for arm in self.arms]
         return ranks(torch.stack([score.double() for score in scores]), order)
 
-    def _score(self, arm: Arm, named: Mapping[str, AttentionRecord], seeds: Sequence[int]) -> Tensor:
+    def _score(
+        self, arm: Arm, named: Mapping[str, AttentionRecord], seeds: Sequence[int], seen: Seen | None
+    ) -> Tensor:
+        if seen is not None and self.scorers[arm.scorer].reads == "gradients":
+            return self.scorers[arm.scorer](seen, seeds)
         own = list(named.values()) if arm.layer is None else [named[self.layers[arm.layer]]]
         return self.scorers[arm.scorer](own, seeds)
 

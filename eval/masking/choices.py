@@ -10,8 +10,12 @@ SCORER_NAMES = (
     *("tokenrank", "tokenrank_per_head", "tokenrank_lambda2"),
     *("tokenrank_cls", "tokenrank_per_head_cls", "tokenrank_lambda2_cls"),
     *("cross_layer_tokenrank", "cross_layer_walk"),
+    *("gradient_chain", "gradient_rollout", "gradient_input", "integrated_gradients"),
 )
-OF_NO_LAYER = ("random", "centre", "rollout", "cross_layer_tokenrank", "cross_layer_walk")
+OF_NO_LAYER = (
+    *("random", "centre", "rollout", "cross_layer_tokenrank", "cross_layer_walk"),
+    *("gradient_chain", "gradient_rollout", "gradient_input", "integrated_gradients"),
+)
 RANDOM = "random"
 MASKS = (*FILLS, "drop")
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)

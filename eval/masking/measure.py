@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from eval.masking.arms import Ranker
+from eval.masking.attribution import look
 from eval.masking.choices import FRACTIONS, MASKS
 from eval.masking.classifier import Classified, Classifier, Images
 from eval.masking.operation import Pictures, check_mask, masked_classifier
@@ -109,7 +110,7 @@ class Measurement:
     def rank(
         self, images: Images, seeds: Sequence[int]
     ) -> tuple[Classified, Int[Tensor, "arms images patches"], tuple[int, int]]:
-        """The plain prediction, every arm's ranking, and the grid, from one pass."""
+        """The plain prediction, every arm's ranking, and the grid: one pass, one more for gradients."""
         self._tap.attach()
         try:
             prediction = self.classifier(images)
@@ -118,7 +119,9 @@ class Measurement:
         records: list[Any] = self._tap.pop()
         if records[-1].plane is None:
             raise ValueError(f"{records[-1].module} does not know its grid of patches")
-        return prediction, self.ranker.places(records, seeds, self.masking.order), records[-1].plane
+        seen = look(self.classifier, images) if self.ranker.backward else None
+        places = self.ranker.places(records, seeds, self.masking.order, seen)
+        return prediction, places, records[-1].plane
 
     def _point(self, parts: Sequence[Classified], labels: Tensor, which: Int[Tensor, " arms"]) -> Outcome:
         """One point of the curve, from the distinct masks' predictions and which of them is each arm's."""

@@ -10,11 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor
 
+from eval.masking.attribution import (
+    Seen,
+    gradient_chain,
+    gradient_input,
+    gradient_rollout,
+    integrated_gradients,
+)
 from eval.masking.choices import unknown_scorer
 from eval.masking.class_attention import cls_attention, mean_one, rollout
 from eval.masking.cross_layer import ClassTokenRank, LazyWalk
@@ -25,7 +32,7 @@ from tokenrank_guidance.markov.score import Mix
 
 Records = Sequence[AttentionRecord]
 Scores = Float[Tensor, "batch patches"]
-Reads = Literal["one layer", "all layers", "no attention"]
+Reads = Literal["one layer", "all layers", "no attention", "gradients"]
 
 
 @dataclass(frozen=True)
@@ -33,15 +40,16 @@ class PatchScorer:
     """`score(records, seeds)` -> (batch, patches) with mean 1.
 
     `reads` says what `records` must be: those of "one layer" (such a scorer is run at each layer asked for),
-    of "all layers" in running order, or of any, whose grid alone is read. `seeds` holds one seed per image of
+    of "all layers" in running order, or of any, whose grid alone is read; "gradients" are given in their
+    place what `attribution.look` has `Seen`. `seeds` holds one seed per image of
     the batch, so that a random choice does not depend on how they are batched. Raises ValueError where the
     model lacks what the score needs, such as a class token.
     """
 
-    score: Callable[[Records, Sequence[int]], Scores]
+    score: Callable[[Any, Sequence[int]], Scores]
     reads: Reads
 
-    def __call__(self, records: Records, seeds: Sequence[int]) -> Scores:
+    def __call__(self, records: Records | Seen, seeds: Sequence[int]) -> Scores:
         return self.score(records, seeds)
 
 
@@ -53,6 +61,11 @@ def each_layer(score: Callable[[AttentionRecord], Scores]) -> PatchScorer:
 def all_layers(score: Callable[[Records], Scores]) -> PatchScorer:
     """The scorer of the records of all layers, in running order."""
     return PatchScorer(lambda records, seeds: score(records), "all layers")
+
+
+def backward(score: Callable[[Seen], Scores]) -> PatchScorer:
+    """The scorer of a pass forward and back."""
+    return PatchScorer(lambda seen, seeds: score(seen), "gradients")
 
 
 def find_scorers(names: Sequence[str]) -> dict[str, PatchScorer]:
@@ -106,4 +119,8 @@ SCORERS: dict[str, PatchScorer] = {
     # Shares, damping and staying were chosen with ViT-Ti on the even rows of the image set alone.
     "cross_layer_tokenrank": all_layers(ClassTokenRank(share=0.25, damping=0.3)),
     "cross_layer_walk": all_layers(LazyWalk(share=0.25, staying=0.7)),
+    "gradient_chain": backward(gradient_chain),
+    "gradient_rollout": backward(gradient_rollout),
+    "gradient_input": backward(gradient_input),
+    "integrated_gradients": backward(integrated_gradients),
 }

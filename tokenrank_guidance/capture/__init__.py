@@ -4,9 +4,19 @@
 Neither sees passes made under `unwatched`.
 """
 
+from tokenrank_guidance.capture.gradients import Gradients, attention_gradients
 from tokenrank_guidance.capture.record import AttentionRecord
 from tokenrank_guidance.capture.session import Capture, capture
 from tokenrank_guidance.capture.tap import AttentionTap
 from tokenrank_guidance.capture.unwatched import is_unwatched, unwatched
 
-__all__ = ["AttentionRecord", "AttentionTap", "Capture", "capture", "is_unwatched", "unwatched"]
+__all__ = [
+    "AttentionRecord",
+    "AttentionTap",
+    "Capture",
+    "Gradients",
+    "attention_gradients",
+    "capture",
+    "is_unwatched",
+    "unwatched",
+]

@@ -146,6 +146,10 @@ class AttentionRecord:
             mask = mask[chosen]
         return replace(self, q=self.q[chosen], k=self.k[chosen], mask=mask, frames=None)
 
+    def detached(self) -> "AttentionRecord":
+        """Out of the autograd graph."""
+        return replace(self, q=self.q.detach(), k=self.k.detach())
+
     def images(self, chosen: slice) -> "AttentionRecord":
         """As `select`, counted in images or videos, though frames may be rows of their own."""
         if self.frames is None:

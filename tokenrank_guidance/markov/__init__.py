@@ -19,6 +19,7 @@ from tokenrank_guidance.markov.deferred import DeferredChecks, deferred_checks, 
 from tokenrank_guidance.markov.dense import DenseTransition
 from tokenrank_guidance.markov.direct import DIRECT_TOKENS, Direct
 from tokenrank_guidance.markov.factored import FactoredTransition
+from tokenrank_guidance.markov.gradient import AttentionGradient, GradientTransition
 from tokenrank_guidance.markov.heads import HeadWeights, lambda2_head_weights, mix_heads
 from tokenrank_guidance.markov.incoming import IncomingTransition
 from tokenrank_guidance.markov.krylov import Arnoldi
@@ -41,6 +42,7 @@ __all__ = [
     "DIRECT_TOKENS",
     "HELD_BYTES",
     "Arnoldi",
+    "AttentionGradient",
     "AttentionTransition",
     "DampedTransition",
     "DeferredChecks",
@@ -49,6 +51,7 @@ __all__ = [
     "Eigvals",
     "FactoredTransition",
     "FusedTransition",
+    "GradientTransition",
     "HeadWeights",
     "IncomingTransition",
     "Iteration",
