@@ -278,6 +278,28 @@ def qwen21_pipeline() -> Any:
     return made(build)
 
 
+def flux3(flow_map: bool = False) -> d.Flux3Transformer2DModel:
+    return d.Flux3Transformer2DModel(
+        in_channels=16,
+        cond_in_channels=16,
+        num_layers=1,
+        num_single_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        timestep_channels=32,
+        axes_dims_rope=(4, 4, 4, 4),
+        flow_map=flow_map,
+    )
+
+
+class Chat(Processor):
+    """One whose template leaves of a conversation the prompt."""
+
+    def apply_chat_template(self, messages: Any, **options: Any) -> str:
+        return messages[0]["content"]
+
+
 def glm() -> d.GlmImageTransformer2DModel:
     return d.GlmImageTransformer2DModel(
         in_channels=4,

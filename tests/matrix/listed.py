@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from tests import tiny_listed as tiny
-from tests.matrix.building import IMAGE, Arguments, Row
+from tests.matrix.building import IMAGE, Arguments, Row, refused
 from tests.tiny_models import NEGATIVE, PROMPT, Call
 
 SIZE = (24, 40)  # 6×10 tokens, of which Z-Image makes 64
@@ -126,6 +126,9 @@ LISTED_ROWS: dict[str, Row] = {
     "GlmImage": Row("glm", tiny.glm_pipeline, own=glm),
     "StableDiffusionControlNetXS": Row("xs", tiny.xs_pipeline, own=controlled),
     "StableDiffusionXLControlNetXS": Row("xs", lambda: tiny.xs_pipeline(xl=True), own=controlled),
+    "DreamLite": refused(d.DreamLiteUNetModel, "a picture beside the latents, on the same grid"),
+    "DreamLiteMobile": refused(d.DreamLiteUNetModel, "a picture beside the latents, on the same grid"),
+    "Ideogram4": refused(d.Ideogram4Transformer2DModel, "by a second network without the prompt"),
     "HiDreamImage": Row("hidream", tiny.hidream_pipeline, own=hidream),
     "Kandinsky3": Row("kandinsky3", tiny.kandinsky3_pipeline, own=kandinsky3),
     "Kandinsky3Img2Img": Row(

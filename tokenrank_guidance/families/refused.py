@@ -11,6 +11,13 @@ RECURRENT = (
     "most of its self-attention is recurrent (a gated delta rule): no map of it is a chain over tokens"
 )
 SOUND = "it makes sound, whose tokens are no grid of an image"
+BESIDE = (
+    "it puts a picture beside the latents, on the same grid, which guidance would blur and rank with them"
+)
+TWO_NETWORKS = (
+    "its pipeline guides classifier-free by a second network without the prompt, which would get no shift, "
+    "and gives the first the text's places among its latents"
+)
 DISCRETE = "it predicts classes of image tokens, not noise"
 VIDEO_DENOISERS = (
     *("AnyFlowFARTransformer3DModel", "AnyFlowTransformer3DModel", "Cosmos3OmniTransformer"),
@@ -23,8 +30,7 @@ VIDEO_DENOISERS = (
     "MiniMaxH3Transformer3DModel",
 )
 WITHOUT_LAYOUT = (
-    *("Ideogram4Transformer2DModel", "OmniGenTransformer2DModel", "Flux3Transformer2DModel"),
-    *("DreamLiteUNetModel", "StableCascadeUNet", "WuerstchenDiffNeXt"),
+    *("OmniGenTransformer2DModel", "StableCascadeUNet", "WuerstchenDiffNeXt"),
 )
 SOUND_DENOISERS = (
     *("AceStepTransformer1DModel", "AudioLDM2UNet2DConditionModel", "LongCatAudioDiTTransformer"),
@@ -38,6 +44,8 @@ REFUSED: dict[str, str] = {
     "SanaVideoTransformer3DModel": ROTATED,
     "SanaWMTransformer3DModel": RECURRENT,
     "UNetMotionModel": FRAMES_AS_IMAGES,
+    "DreamLiteUNetModel": BESIDE,
+    "Ideogram4Transformer2DModel": TWO_NETWORKS,
     "Transformer2DModel": DISCRETE,
     "UVit2DModel": DISCRETE,
     "UniDiffuserModel": "it denoises a picture and a text at once, both in one row of numbers",
