@@ -311,6 +311,37 @@ def test_qwen_image_21s_image_is_the_last_of_what_goes_in_and_comes_out():
     assert torch.equal(seen[0][0, 0], torch.arange(60.0).view(6, 10))
 
 
+def flux3_inputs():
+    ids = torch.cartesian_prod(*map(torch.arange, (1, 6, 10, 1))) * torch.tensor([1, 0.5, 0.5, 1])
+    references = torch.cartesian_prod(*map(torch.arange, (1, 2, 3, 1))) - torch.tensor([0, 0, 0, 1])
+    return {
+        "hidden_states": randn(2, 60, 16),
+        "encoder_hidden_states": randn(2, 7, 16),
+        "timestep": torch.full((2,), 0.5),
+        "img_ids": ids,
+        "txt_ids": torch.zeros(7, 4),
+        "image_cond_hidden_states": randn(2, 6, 16),
+        "image_cond_ids": references,
+    }
+
+
+@pytest.mark.parametrize(
+    ("layer", "first", "total"),
+    [("mode_blocks.image.0.attn", 0, 60), ("single_transformer_blocks.0.attn", 7, 7 + 60 + 6)],
+)
+def test_flux3s_image_is_alone_first_and_then_between_text_and_references(layer, first, total):
+    model, inputs = apart(seeded(tiny.flux3), "mode_blocks", "txt_mode_blocks"), flux3_inputs()
+
+    def change():
+        inputs["hidden_states"][1, 23] += 1
+
+    record, tokens = moved(model, inputs, layer, change)
+    assert (record.tokens, record.grid, record.image) == (total, (6, 10), slice(first, first + 60))
+    assert record.text == (slice(0, 7) if first else None)
+    assert tokens == [[], [first + 23]]
+    assert AttentionTap(model).layers == ("single_transformer_blocks.0.attn",)
+
+
 def test_controlnet_xs_own_layers_are_left_out():
     model = tiny.xs_pipeline().unet
     names = AttentionTap(model, "all").layers
