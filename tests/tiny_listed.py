@@ -300,6 +300,32 @@ class Chat(Processor):
         return messages[0]["content"]
 
 
+def omnigen() -> d.OmniGenTransformer2DModel:
+    return d.OmniGenTransformer2DModel(
+        in_channels=4,
+        hidden_size=32,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        intermediate_size=32,
+        num_layers=3,
+        pad_token_id=0,
+        vocab_size=len(tiny.VOCABULARY),
+        rope_scaling={"short_factor": [1.0] * 8, "long_factor": [1.0] * 8},
+        pos_embed_max_size=16,
+        time_step_dim=32,
+    )
+
+
+def omnigen_pipeline() -> Any:
+    """Its released scheduler counts from noise at 0 to the image at 1."""
+
+    def build() -> Any:
+        scheduler = d.FlowMatchEulerDiscreteScheduler(invert_sigmas=True, num_train_timesteps=1)
+        return d.OmniGenPipeline(omnigen(), scheduler, dits.vae_of_eighths(), tiny.tokenizer(1024))
+
+    return made(build)
+
+
 def glm() -> d.GlmImageTransformer2DModel:
     return d.GlmImageTransformer2DModel(
         in_channels=4,

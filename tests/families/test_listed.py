@@ -311,6 +311,29 @@ def test_qwen_image_21s_image_is_the_last_of_what_goes_in_and_comes_out():
     assert torch.equal(seen[0][0, 0], torch.arange(60.0).view(6, 10))
 
 
+def omnigen_inputs():
+    """Two rows with a picture of 2×2 tokens in their text, between them one without."""
+    return {
+        "hidden_states": randn(3, 4, 12, 20),
+        "timestep": torch.full((3,), 0.5),
+        "input_ids": torch.arange(4, 31).view(3, 9),
+        "input_img_latents": [randn(1, 4, 4, 4), randn(1, 4, 4, 4)],
+        "input_image_sizes": {0: [[2, 6]], 2: [[3, 7]]},
+        "attention_mask": torch.ones(3, 70, 70),
+        "position_ids": torch.arange(70).expand(3, -1).clone(),
+    }
+
+
+def test_omnigens_image_comes_last():
+    inputs, model = omnigen_inputs(), seeded(tiny.omnigen)
+    change = add_to_patch(inputs["hidden_states"], 2, 3)
+    record, tokens = moved(model, inputs, "layers.0.self_attn", change)
+    assert (record.grid, record.image, record.text) == ((6, 10), slice(10, 70), None)
+    assert tokens == [[10 + 23]] * 3
+    inputs["input_image_sizes"], inputs["input_img_latents"] = {}, []
+    assert moved(model, inputs, "layers.0.self_attn", change)[0].text == slice(0, 9)
+
+
 def flux3_inputs():
     ids = torch.cartesian_prod(*map(torch.arange, (1, 6, 10, 1))) * torch.tensor([1, 0.5, 0.5, 1])
     references = torch.cartesian_prod(*map(torch.arange, (1, 2, 3, 1))) - torch.tensor([0, 0, 0, 1])
@@ -362,6 +385,7 @@ CALLS = {
     "Omni": (lambda: tiny.z_image(16, 16), lambda: omni_inputs(35, 9)),
     "HiDream, as many rows as Llama's layers": (tiny.hidream, hidream_inputs),
     "ERNIE-Image": (tiny.ernie, lambda: ernie_inputs(7, 4)),
+    "OmniGen": (tiny.omnigen, omnigen_inputs),
 }
 
 
@@ -373,8 +397,8 @@ def test_rows_of_a_call_give_the_rows_of_its_output(name):
     calling = calling_of(model)
     read = calling.holding.read
     whole = read(predicted(model(**inputs)), inputs)
-    for row in range(2):
-        part = Given.take((), inputs).rows(model, calling, slice(row, row + 1), 2)
+    for row in range(len(whole)):
+        part = Given.take((), inputs).rows(model, calling, slice(row, row + 1), len(whole))
         found = read(predicted(model(**part.kwargs)), part.kwargs)
         torch.testing.assert_close(found, whole[row : row + 1], rtol=0, atol=1e-5)
 
@@ -386,7 +410,7 @@ def scheduled(scheduler, model_output, t, sample):
     if not hasattr(other, "sigmas"):
         return step(model_output, t, sample).pred_original_sample
     other._step_index = other.index_for_timestep(t)
-    other.sigmas[other.step_index + 1] = 0
+    other.sigmas[other.step_index + 1] = float(other.config.invert_sigmas)
     return step(model_output, t, sample).prev_sample
 
 
@@ -399,12 +423,15 @@ MORE = ("Kandinsky3", "ErnieImage", "NucleusMoEImage", "QwenImage21")
         *[(name, cfg) for name in ("ZImage", "HiDreamImage") for cfg in (False, True)],
         *[pytest.param(name, cfg, marks=pytest.mark.matrix) for name in MORE for cfg in (False, True)],
         pytest.param("GlmImage", False, marks=pytest.mark.matrix),  # without a negative prompt of one's own
+        pytest.param("OmniGen", False, marks=pytest.mark.matrix),
     ],
 )
 def test_the_clean_picture_is_the_schedulers(name, cfg, monkeypatch):
     """Both halves see one prompt, so that what the scheduler is given is either's output."""
     row = ROWS[name]
     pipe, arguments = row.build(), row.arguments(Call(cfg=cfg, steps=3))
+    if name == "OmniGen":
+        arguments["guidance_scale"] = 0.0  # the unconditional part alone
     if cfg:
         arguments["negative_prompt"] = list(arguments["prompt"])
     estimates, wanted, step = [], [], pipe.scheduler.step

@@ -29,9 +29,7 @@ VIDEO_DENOISERS = (
     *("UNetSpatioTemporalConditionModel", "WanAnimate2Transformer3DModel"),
     "MiniMaxH3Transformer3DModel",
 )
-WITHOUT_LAYOUT = (
-    *("OmniGenTransformer2DModel", "StableCascadeUNet", "WuerstchenDiffNeXt"),
-)
+WITHOUT_LAYOUT = (*("StableCascadeUNet", "WuerstchenDiffNeXt"),)
 SOUND_DENOISERS = (
     *("AceStepTransformer1DModel", "AudioLDM2UNet2DConditionModel", "LongCatAudioDiTTransformer"),
     *("StableAudio3DiTModel", "StableAudioDiTModel", "UNet1DModel"),
