@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from diffusers import ClassifierFreeGuidance
 from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float
@@ -105,6 +106,8 @@ class TokenRankGuider(ClassifierFreeGuidance):
         self._shift: Float[Tensor, "images *latent"] | None = None
         self._last: Float[Tensor, "images *latent"] | None = None
         self._calling: Calling | None = None
+        self._raw: Float[Tensor, "images *out"] | None = None
+        self._sign: Float[Tensor, ""] | None = None
         self._steps: list[GuidedStep] = []
 
     def bind(self, scheduler: Any) -> TokenRankGuider:
@@ -145,6 +148,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
         self._shift = None
         if step == 0:
             self._last = None
+            self._raw = self._sign = None
             if self._extra is not None:
                 self._extra.begin()
             self._steps.clear()
@@ -179,13 +183,22 @@ class TokenRankGuider(ClassifierFreeGuidance):
         pred_cond: Float[Tensor, "batch *out"],
         pred_uncond: Float[Tensor, "batch *out"] | None = None,
     ) -> GuiderOutput:
-        """Classifier-free guidance of the shifted predictions."""
+        """Classifier-free guidance of the shifted predictions, in whichever sign blocks hand them over.
+
+        Z-Image's turn the denoiser's sign to the scheduler's before, others leave it. That is seen in the
+        prediction of the watched pass.
+        """
         if self._shift is None or self._calling is None:
             return super().forward(pred_cond, pred_uncond)
-        conditional = _shifted(pred_cond, self._shift, self._calling)
+        if self._raw is not None:
+            first = self._calling.prompt_first or pred_uncond is None
+            self._sign = _sign(pred_cond if first else pred_uncond, self._raw)
+            self._raw = None
+        shift = self._shift if self._sign is None else self._shift * self._sign
+        conditional = _shifted(pred_cond, shift, self._calling)
         if pred_uncond is None:
             return super().forward(conditional)
-        return super().forward(conditional, _shifted(pred_uncond, self._shift, self._calling))
+        return super().forward(conditional, _shifted(pred_uncond, shift, self._calling))
 
     def _sampling_step(self) -> SamplingStep:
         if self._scheduler is None:
@@ -211,7 +224,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
                 call = _whole_call(module, self._given, output)
                 self._shift, guided = self._extra.shift(call, self._sampling_step(), self._scheduler)
                 self._steps.append(guided)
-                self._last = self._shift
+                self._last, self._raw = self._shift, call.raw
         finally:
             self._extra.tap.detach()
             # After an error torch still walks its hooks, and only the last may go from under it.
@@ -237,6 +250,16 @@ def _whole_call(module: nn.Module, given: Given, output: Output) -> DenoiserCall
     )
     channels = channels_of(calling, sample, made)
     return DenoiserCall(module, calling, given, output, Parts(), Channels(channels))
+
+
+def _sign(
+    prediction: Float[Tensor, "batch *made"] | None, raw: Float[Tensor, "batch *out"]
+) -> Float[Tensor, ""] | None:
+    """1 where a prediction is what the denoiser returned, -1 where it is the negative."""
+    if prediction is None:
+        return None
+    made = raw[:, : prediction.shape[1]].to(prediction.dtype)
+    return torch.where((made * prediction).sum() < 0, -1.0, 1.0).to(prediction.dtype)
 
 
 def _shifted(

@@ -9,6 +9,7 @@ import diffusers as d
 import torch
 from torch import nn
 from transformers import (
+    CLIPTextModelWithProjection,
     LlamaConfig,
     LlamaForCausalLM,
     Siglip2ImageProcessor,
@@ -124,6 +125,12 @@ def hidream() -> d.HiDreamImageTransformer2DModel:
     )
 
 
+def _long_clip() -> CLIPTextModelWithProjection:
+    config = tiny.clip_config()
+    config.max_position_embeddings = 128
+    return CLIPTextModelWithProjection(config)
+
+
 def hidream_pipeline() -> Any:
     def build() -> Any:
         llama = LlamaForCausalLM(LlamaConfig(**dits.LANGUAGE | {"num_hidden_layers": 2}))
@@ -131,9 +138,9 @@ def hidream_pipeline() -> Any:
         pipe = d.HiDreamImagePipeline(
             d.FlowMatchEulerDiscreteScheduler(shift=3.0),
             _vae(),
-            tiny.clip_projected(),
+            _long_clip(),
             tiny.tokenizer(77),
-            tiny.clip_projected(),
+            _long_clip(),
             tiny.tokenizer(77),
             tiny.t5(),
             dits.text_tokenizer(),
@@ -274,6 +281,54 @@ def qwen21_pipeline() -> Any:
         pipe = d.QwenImage21Pipeline(scheduler, dits.qwen_vae(), dits.qwen3(), Processor(), qwen21())
         pipe.prompt_template_t2i = "{}"
         return pipe
+
+    return made(build)
+
+
+def flux3(flow_map: bool = False) -> d.Flux3Transformer2DModel:
+    return d.Flux3Transformer2DModel(
+        in_channels=16,
+        cond_in_channels=16,
+        num_layers=1,
+        num_single_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        timestep_channels=32,
+        axes_dims_rope=(4, 4, 4, 4),
+        flow_map=flow_map,
+    )
+
+
+class Chat(Processor):
+    """One whose template leaves of a conversation the prompt."""
+
+    def apply_chat_template(self, messages: Any, **options: Any) -> str:
+        return messages[0]["content"]
+
+
+def omnigen() -> d.OmniGenTransformer2DModel:
+    return d.OmniGenTransformer2DModel(
+        in_channels=4,
+        hidden_size=32,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        intermediate_size=32,
+        num_layers=3,
+        pad_token_id=0,
+        vocab_size=len(tiny.VOCABULARY),
+        rope_scaling={"short_factor": [1.0] * 8, "long_factor": [1.0] * 8},
+        pos_embed_max_size=16,
+        time_step_dim=32,
+    )
+
+
+def omnigen_pipeline() -> Any:
+    """Its released scheduler counts from noise at 0 to the image at 1."""
+
+    def build() -> Any:
+        scheduler = d.FlowMatchEulerDiscreteScheduler(invert_sigmas=True, num_train_timesteps=1)
+        return d.OmniGenPipeline(omnigen(), scheduler, dits.vae_of_eighths(), tiny.tokenizer(1024))
 
     return made(build)
 

@@ -24,7 +24,8 @@ def size_multiple(pipe: Any) -> int:
     blocks = config.get("down_block_types")
     if blocks:
         return pixels_per_latent(pipe) * 2 ** (len(blocks) - 1)
-    return pixels_per_latent(pipe) * packing_of(pipe) * config.get("patch_size", 1)
+    patch = config.get("patch_size", picture_of(pipe).patch)
+    return pixels_per_latent(pipe) * packing_of(pipe) * patch
 
 
 def working_size(size: Size, resolution: int, multiple: int, square: bool) -> Size:

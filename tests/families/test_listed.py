@@ -8,11 +8,14 @@ import torch
 from diffusers.models.transformers.transformer_glm_image import GlmImageKVCache
 from torch import nn, no_grad, randn
 
+from diffseg import DiffSeg
+from diffseg.words import word_tokens
 from sag import SelfAttentionGuidance, degraded
 from sag.call import Given, predicted
 from sag.predict import predict
 from tests import tiny_listed as tiny
 from tests.capture.helpers import Spy, seeded
+from tests.diffseg.helpers import image
 from tests.matrix.rows import ROWS, run
 from tests.tiny_models import Call
 from tokenrank_guidance.capture import AttentionTap, capture
@@ -311,6 +314,60 @@ def test_qwen_image_21s_image_is_the_last_of_what_goes_in_and_comes_out():
     assert torch.equal(seen[0][0, 0], torch.arange(60.0).view(6, 10))
 
 
+def omnigen_inputs():
+    """Two rows with a picture of 2×2 tokens in their text, between them one without."""
+    return {
+        "hidden_states": randn(3, 4, 12, 20),
+        "timestep": torch.full((3,), 0.5),
+        "input_ids": torch.arange(4, 31).view(3, 9),
+        "input_img_latents": [randn(1, 4, 4, 4), randn(1, 4, 4, 4)],
+        "input_image_sizes": {0: [[2, 6]], 2: [[3, 7]]},
+        "attention_mask": torch.ones(3, 70, 70),
+        "position_ids": torch.arange(70).expand(3, -1).clone(),
+    }
+
+
+def test_omnigens_image_comes_last():
+    inputs, model = omnigen_inputs(), seeded(tiny.omnigen)
+    change = add_to_patch(inputs["hidden_states"], 2, 3)
+    record, tokens = moved(model, inputs, "layers.0.self_attn", change)
+    assert (record.grid, record.image, record.text) == ((6, 10), slice(10, 70), None)
+    assert tokens == [[10 + 23]] * 3
+    inputs["input_image_sizes"], inputs["input_img_latents"] = {}, []
+    assert moved(model, inputs, "layers.0.self_attn", change)[0].text == slice(0, 9)
+
+
+def flux3_inputs():
+    ids = torch.cartesian_prod(*map(torch.arange, (1, 6, 10, 1))) * torch.tensor([1, 0.5, 0.5, 1])
+    references = torch.cartesian_prod(*map(torch.arange, (1, 2, 3, 1))) - torch.tensor([0, 0, 0, 1])
+    return {
+        "hidden_states": randn(2, 60, 16),
+        "encoder_hidden_states": randn(2, 7, 16),
+        "timestep": torch.full((2,), 0.5),
+        "img_ids": ids,
+        "txt_ids": torch.zeros(7, 4),
+        "image_cond_hidden_states": randn(2, 6, 16),
+        "image_cond_ids": references,
+    }
+
+
+@pytest.mark.parametrize(
+    ("layer", "first", "total"),
+    [("mode_blocks.image.0.attn", 0, 60), ("single_transformer_blocks.0.attn", 7, 7 + 60 + 6)],
+)
+def test_flux3s_image_is_alone_first_and_then_between_text_and_references(layer, first, total):
+    model, inputs = apart(seeded(tiny.flux3), "mode_blocks", "txt_mode_blocks"), flux3_inputs()
+
+    def change():
+        inputs["hidden_states"][1, 23] += 1
+
+    record, tokens = moved(model, inputs, layer, change)
+    assert (record.tokens, record.grid, record.image) == (total, (6, 10), slice(first, first + 60))
+    assert record.text == (slice(0, 7) if first else None)
+    assert tokens == [[], [first + 23]]
+    assert AttentionTap(model).layers == ("single_transformer_blocks.0.attn",)
+
+
 def test_controlnet_xs_own_layers_are_left_out():
     model = tiny.xs_pipeline().unet
     names = AttentionTap(model, "all").layers
@@ -331,6 +388,7 @@ CALLS = {
     "Omni": (lambda: tiny.z_image(16, 16), lambda: omni_inputs(35, 9)),
     "HiDream, as many rows as Llama's layers": (tiny.hidream, hidream_inputs),
     "ERNIE-Image": (tiny.ernie, lambda: ernie_inputs(7, 4)),
+    "OmniGen": (tiny.omnigen, omnigen_inputs),
 }
 
 
@@ -342,10 +400,45 @@ def test_rows_of_a_call_give_the_rows_of_its_output(name):
     calling = calling_of(model)
     read = calling.holding.read
     whole = read(predicted(model(**inputs)), inputs)
-    for row in range(2):
-        part = Given.take((), inputs).rows(model, calling, slice(row, row + 1), 2)
+    for row in range(len(whole)):
+        part = Given.take((), inputs).rows(model, calling, slice(row, row + 1), len(whole))
         found = read(predicted(model(**part.kwargs)), part.kwargs)
         torch.testing.assert_close(found, whole[row : row + 1], rtol=0, atol=1e-5)
+
+
+def z_text(pipe, caption):
+    return pipe.encode_prompt(caption, do_classifier_free_guidance=False)[0][0]
+
+
+def hidream_text(pipe, caption):
+    """The tokens of T5, of Llama's last layer and of the first block's."""
+    text, _, llama, *_ = pipe.encode_prompt(caption, do_classifier_free_guidance=False)
+    return torch.cat([text[0], *(nn.functional.pad(layer, (0, 16)) for layer in (llama[1, 0], llama[0, 0]))])
+
+
+@pytest.mark.parametrize(
+    ("build", "text", "times"), [(tiny.z_pipeline, z_text, 1), (tiny.hidream_pipeline, hidream_text, 3)]
+)
+def test_a_words_tokens_are_those_that_change_with_it(build, text, times):
+    """T5 and Llama let others change too: the most changed of each encoder's."""
+    pipe = build()
+    if times == 1:
+        pipe.tokenizer.chat_template = "<u>{{ messages[0].content }}<e>"
+    (places,) = word_tokens(pipe, "a rod box", ["rod"])
+    changed = (text(pipe, "a rod box") - text(pipe, "a rxd box")).norm(dim=1)
+    assert len(places) == 3 * times
+    size = len(changed) // times
+    for part in range(times):
+        one = changed[part * size : (part + 1) * size]
+        assert part * size + int(one.argmax()) == places[3 * part + 1]
+
+
+@pytest.mark.parametrize("build", [tiny.z_pipeline, tiny.hidream_pipeline])
+def test_words_name_the_segments_of_a_picture(build):
+    segmenter = DiffSeg.from_pipe(build(), num_anchors=4, resolution=32)
+    found = segmenter(image(36, 60), "a red box")
+    assert found.labels.shape == (36, 60)
+    assert set(found.names) <= {"red", "box"}
 
 
 def scheduled(scheduler, model_output, t, sample):
@@ -355,7 +448,7 @@ def scheduled(scheduler, model_output, t, sample):
     if not hasattr(other, "sigmas"):
         return step(model_output, t, sample).pred_original_sample
     other._step_index = other.index_for_timestep(t)
-    other.sigmas[other.step_index + 1] = 0
+    other.sigmas[other.step_index + 1] = float(other.config.invert_sigmas)
     return step(model_output, t, sample).prev_sample
 
 
@@ -368,12 +461,15 @@ MORE = ("Kandinsky3", "ErnieImage", "NucleusMoEImage", "QwenImage21")
         *[(name, cfg) for name in ("ZImage", "HiDreamImage") for cfg in (False, True)],
         *[pytest.param(name, cfg, marks=pytest.mark.matrix) for name in MORE for cfg in (False, True)],
         pytest.param("GlmImage", False, marks=pytest.mark.matrix),  # without a negative prompt of one's own
+        pytest.param("OmniGen", False, marks=pytest.mark.matrix),
     ],
 )
 def test_the_clean_picture_is_the_schedulers(name, cfg, monkeypatch):
     """Both halves see one prompt, so that what the scheduler is given is either's output."""
     row = ROWS[name]
     pipe, arguments = row.build(), row.arguments(Call(cfg=cfg, steps=3))
+    if name == "OmniGen":
+        arguments["guidance_scale"] = 0.0  # the unconditional part alone
     if cfg:
         arguments["negative_prompt"] = list(arguments["prompt"])
     estimates, wanted, step = [], [], pipe.scheduler.step

@@ -46,7 +46,7 @@ def test_cached_keys_of_flux2s_reference_images(mode):
     assert "use Flux2KleinPipeline" in calling_of(model).refused(model, {"kv_cache_mode": mode})
 
 
-@pytest.mark.parametrize("name", ["OmniGenTransformer2DModel", "StableAudioDiTModel", "UVit2DModel"])
+@pytest.mark.parametrize("name", ["Ideogram4Transformer2DModel", "StableAudioDiTModel", "UVit2DModel"])
 def test_the_reason_is_the_denoisers_own(name):
     network = getattr(d, name).__new__(getattr(d, name))
     torch.nn.Module.__init__(network)

@@ -153,10 +153,13 @@ def alike(own: Any, main: Any, rows: int) -> bool:
         elif own.ndim > 1 and own.shape[1] < main.shape[1]:  # residuals, without a longer prompt's padding
             main = main[:, : own.shape[1]]
         return any(torch.equal(own, part) for part in parts_of(main, rows))
+    if isinstance(main, dict) and own.keys() != main.keys():  # by row: OmniGen's places of pictures
+        parts = range(0, max(main) + 1, rows)
+        return any(own == {row - part: main[row] for row in main if 0 <= row - part < rows} for part in parts)
     if isinstance(main, dict):
         return own.keys() == main.keys() and all(alike(own[key], main[key], rows) for key in main)
     if isinstance(main, list) and len(own) < len(main):
-        return any(alike(own, part, rows) for part in parts_of(main, rows))
+        return any(alike(own, part, rows) for part in [*parts_of(main, rows), main[: len(own)]])
     if isinstance(main, list | tuple):
         return all(alike(*pair, rows) for pair in zip(own, main, strict=True))
     return own is main or own == main

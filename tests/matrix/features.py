@@ -47,7 +47,7 @@ LISTED = ("zimage", "hidream", "nucleus", "qwen21")
 LATER_CFG = (
     *("qwen", "flux2-klein", "auraflow", "hunyuan", "kandinsky", "kandinsky5", "lumina", "lumina2"),
     *LISTED,
-    *("kandinsky3", "ernie", "glm", "xs", "video"),
+    *("kandinsky3", "ernie", "glm", "xs", "omnigen", "video"),
 )
 LATER_LORA = ("qwen", "flux2", "flux2-klein", "auraflow", "lumina2")
 WITH_LORA = (*UNETS, "sd3", "flux")

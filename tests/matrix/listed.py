@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from tests import tiny_listed as tiny
-from tests.matrix.building import IMAGE, Arguments, Row
+from tests.matrix.building import IMAGE, Arguments, Row, refused
 from tests.tiny_models import NEGATIVE, PROMPT, Call
 
 SIZE = (24, 40)  # 6×10 tokens, of which Z-Image makes 64
@@ -91,6 +91,23 @@ def glm(call: Call) -> Arguments:
     return {name: value for name, value in given.items() if name != "negative_prompt"}
 
 
+def omnigen(call: Call) -> Arguments:
+    """It is always guided classifier-free, away from a negative prompt of its own."""
+    return {
+        "prompt": [PROMPT] * call.batch,
+        "guidance_scale": 4.0 if call.cfg else 1.0,
+        "num_images_per_prompt": call.images_per_prompt,
+        "height": 96,
+        "width": 160,
+        "output_type": "latent",
+    }
+
+
+def omnigen_pictured(call: Call) -> Arguments:
+    pictures = {"input_images": [[REFERENCE]] * call.batch, "max_input_image_size": 64}
+    return omnigen(call) | pictures | {"prompt": [f"<img><|image_1|></img> {PROMPT}"] * call.batch}
+
+
 def controlled(call: Call) -> Arguments:
     given = hidream(call) | {"image": torch.cat([PICTURE] * call.batch)}
     return {
@@ -126,6 +143,11 @@ LISTED_ROWS: dict[str, Row] = {
     "GlmImage": Row("glm", tiny.glm_pipeline, own=glm),
     "StableDiffusionControlNetXS": Row("xs", tiny.xs_pipeline, own=controlled),
     "StableDiffusionXLControlNetXS": Row("xs", lambda: tiny.xs_pipeline(xl=True), own=controlled),
+    "DreamLite": refused(d.DreamLiteUNetModel, "a picture beside the latents, on the same grid"),
+    "DreamLiteMobile": refused(d.DreamLiteUNetModel, "a picture beside the latents, on the same grid"),
+    "Ideogram4": refused(d.Ideogram4Transformer2DModel, "by a second network without the prompt"),
+    "OmniGen": Row("omnigen", tiny.omnigen_pipeline, own=omnigen),
+    "OmniGen, reference image": Row("omnigen", tiny.omnigen_pipeline, own=omnigen_pictured),
     "HiDreamImage": Row("hidream", tiny.hidream_pipeline, own=hidream),
     "Kandinsky3": Row("kandinsky3", tiny.kandinsky3_pipeline, own=kandinsky3),
     "Kandinsky3Img2Img": Row(

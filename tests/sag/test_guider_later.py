@@ -291,6 +291,10 @@ def test_every_modular_pipeline_of_diffusers_is_guided_or_refused():
         "QwenImageLayeredAutoBlocks",
         "Flux2KleinBaseAutoBlocks",
         "Krea2AutoBlocks",
+        "ZImageAutoBlocks",
+        "ErnieImageAutoBlocks",
+        "QwenImage21AutoBlocks",
+        "Flux3AutoBlocks",
     }
 
 

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from tokenrank_guidance.families.calling import Calling, Inputs
 from tokenrank_guidance.families.family import Family
+from tokenrank_guidance.families.picture import Inputs as Given
+from tokenrank_guidance.families.picture import Picture, PicturePass, longest_text
 from tokenrank_guidance.families.tokens import (
     ForwardPass,
     Grid,
@@ -18,6 +20,7 @@ from tokenrank_guidance.families.tokens import (
     patch_grid,
     processed,
 )
+from tokenrank_guidance.families.words import TextTokens, Words, text_tokens
 
 LLAMA = "encoder_hidden_states_llama3"
 
@@ -49,9 +52,34 @@ def _patches(denoiser: nn.Module, inputs: Inputs) -> str:
     return "gives its denoiser patches in place of latents" if inputs["hidden_states"].ndim == 3 else ""
 
 
+def _inputs(call: PicturePass) -> Given:
+    text, _, llama, _, pooled, _ = call.pipe.encode_prompt(
+        call.caption, device=call.device, do_classifier_free_guidance=False
+    )
+    return {
+        "hidden_states": call.latents,
+        "timesteps": call.times(),
+        "encoder_hidden_states_t5": text,
+        LLAMA: llama,
+        "pooled_embeds": pooled,
+    }
+
+
+def _words(pipe: Any) -> list[TextTokens]:
+    """T5's, and Llama's twice: CLIP gives pooled vectors and no tokens."""
+    t5, llama = (
+        min(longest_text(pipe) or one.model_max_length, one.model_max_length)
+        for one in (pipe.tokenizer_3, pipe.tokenizer_4)
+    )
+    twice = [text_tokens(pipe.tokenizer_4, llama, t5 + place) for place in (0, llama)]
+    return [text_tokens(pipe.tokenizer_3, t5), *twice]
+
+
 HIDREAM = Family(
     models=("HiDreamImageTransformer2DModel",),
     tokens=Tokens(_spans, processed("double_stream_blocks", "single_stream_blocks"), middle_layer),
     calling=Calling(time="timesteps", rows={LLAMA: _llama}, sign=-1, refused=_patches),
+    picture=Picture(_inputs),
+    words=Words(_words, joint=True, walks=False),
 )
 FAMILIES = (HIDREAM,)

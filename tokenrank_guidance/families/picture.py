@@ -72,12 +72,14 @@ class Picture:
     """How one pass over a picture is made.
 
     `inputs`: the denoiser's, by name. `square`: it puts its patches together as a square, whatever it was
-    given. `spare`: the encoders that a pipeline does without. `refused`: why a pipeline cannot be passed a
-    picture through, empty where it can.
+    given. `patch`: latent pixels a side of a token, where its configuration has no `patch_size`. `spare`: the
+    encoders that a pipeline does without. `refused`: why a pipeline cannot be passed a picture through, empty
+    where it can.
     """
 
     inputs: Callable[[PicturePass], Inputs]
     square: bool = False
+    patch: int = 1
     spare: Callable[[Any], frozenset[str]] = nothing_spared
     refused: Callable[[Any], str] = nothing_unusual
 

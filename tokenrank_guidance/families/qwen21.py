@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tokenrank_guidance.families.calling import Edit, Holding, Inputs
+from tokenrank_guidance.families.calling import Holding, Inputs
 from tokenrank_guidance.families.family import Family
-from tokenrank_guidance.families.packed import PACKED
-from tokenrank_guidance.families.tokens import ForwardPass, Grid, Tokens, TokenSpans, image_only, processed
+from tokenrank_guidance.families.packed import PACKED, edit_pixels
+from tokenrank_guidance.families.tokens import ForwardPass, Tokens, TokenSpans, image_only, processed
 
 SLOT = 4  # tokens of a reference image for each that stands for it in the text
 
@@ -46,13 +46,9 @@ def _write(
     return torch.cat([held[:, : held.shape[1] - images.shape[1]], images], 1)
 
 
-def _edit(tokens: Float[Tensor, "b n c"], grid: Grid, edit: Edit) -> Float[Tensor, "b n c"]:
-    return edit(tokens.mT.unflatten(2, grid)).flatten(2).mT
-
-
 QWEN21 = Family(
     models=("QwenImage21Transformer2DModel",),
     tokens=Tokens(_spans, processed("transformer_blocks")),
-    calling=replace(PACKED, holding=Holding(_read, _write), edit=_edit),
+    calling=replace(PACKED, holding=Holding(_read, _write), edit=edit_pixels),
 )
 FAMILIES = (QWEN21,)

@@ -11,6 +11,13 @@ RECURRENT = (
     "most of its self-attention is recurrent (a gated delta rule): no map of it is a chain over tokens"
 )
 SOUND = "it makes sound, whose tokens are no grid of an image"
+BESIDE = (
+    "it puts a picture beside the latents, on the same grid, which guidance would blur and rank with them"
+)
+TWO_NETWORKS = (
+    "its pipeline guides classifier-free by a second network without the prompt, which would get no shift, "
+    "and gives the first the text's places among its latents"
+)
 DISCRETE = "it predicts classes of image tokens, not noise"
 VIDEO_DENOISERS = (
     *("AnyFlowFARTransformer3DModel", "AnyFlowTransformer3DModel", "Cosmos3OmniTransformer"),
@@ -22,10 +29,7 @@ VIDEO_DENOISERS = (
     *("UNetSpatioTemporalConditionModel", "WanAnimate2Transformer3DModel"),
     "MiniMaxH3Transformer3DModel",
 )
-WITHOUT_LAYOUT = (
-    *("Ideogram4Transformer2DModel", "OmniGenTransformer2DModel", "Flux3Transformer2DModel"),
-    *("DreamLiteUNetModel", "StableCascadeUNet", "WuerstchenDiffNeXt"),
-)
+WITHOUT_LAYOUT = (*("StableCascadeUNet", "WuerstchenDiffNeXt"),)
 SOUND_DENOISERS = (
     *("AceStepTransformer1DModel", "AudioLDM2UNet2DConditionModel", "LongCatAudioDiTTransformer"),
     *("StableAudio3DiTModel", "StableAudioDiTModel", "UNet1DModel"),
@@ -38,6 +42,8 @@ REFUSED: dict[str, str] = {
     "SanaVideoTransformer3DModel": ROTATED,
     "SanaWMTransformer3DModel": RECURRENT,
     "UNetMotionModel": FRAMES_AS_IMAGES,
+    "DreamLiteUNetModel": BESIDE,
+    "Ideogram4Transformer2DModel": TWO_NETWORKS,
     "Transformer2DModel": DISCRETE,
     "UVit2DModel": DISCRETE,
     "UniDiffuserModel": "it denoises a picture and a text at once, both in one row of numbers",

@@ -13,6 +13,7 @@ from tokenrank_guidance.components import config_of, denoiser_of
 from tokenrank_guidance.families.calling import Calling, Habits
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.picture import Inputs, Picture, PicturePass
+from tokenrank_guidance.families.refused import BESIDE
 from tokenrank_guidance.families.tokens import ForwardPass, Tokens, TokenSpans, image_only, processed
 from tokenrank_guidance.families.words import Words, one_or_two
 
@@ -110,9 +111,6 @@ PRECONDITIONED = (
     "what its scheduler is given is no output of its denoiser, but that scaled and added to the latents"
 )
 FIRST_FRAME = "its frames attend to the first one's keys, so that their maps are no chain"
-BESIDE = (
-    "it puts a picture beside the latents, on the same grid, which guidance would blur and rank with them"
-)
 IMAGES = Habits(sample="image")
 STAGES = Habits(sample="intermediate_images")
 MARIGOLD = Habits(sample="batch_pred_latent", noisy_last=True)

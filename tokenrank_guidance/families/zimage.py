@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from tokenrank_guidance.families.calling import Calling, Holding, Inputs
 from tokenrank_guidance.families.family import Family
+from tokenrank_guidance.families.picture import Inputs as Given
+from tokenrank_guidance.families.picture import Picture, PicturePass, longest_text
 from tokenrank_guidance.families.tokens import (
     ForwardPass,
     Tokens,
@@ -18,9 +20,11 @@ from tokenrank_guidance.families.tokens import (
     middle_layer,
     processed,
 )
+from tokenrank_guidance.families.words import TextTokens, Words, text_tokens
 
 MULTIPLE = 32
 PATCH = 2  # the forward's default
+CAPTION = "CAPTION"
 STACKS = ("noise_refiner.", "layers.")
 Images = Sequence[Any]  # (c, 1, h, w) each, or what Omni gives for one: its pictures, and the image last
 
@@ -122,6 +126,27 @@ def _several(denoiser: nn.Module, inputs: Inputs) -> str:
     return ""
 
 
+def _inputs(call: PicturePass) -> Given:
+    """One image, with a prompt as its pipeline's chat template frames it."""
+    text, _ = call.pipe.encode_prompt(call.caption, device=call.device, do_classifier_free_guidance=False)
+    return {
+        "x": list(call.latents.unsqueeze(2).unbind()),
+        "t": 1 - call.times(1 / 1000),
+        "cap_feats": [one.to(call.latents.dtype) for one in text],
+    }
+
+
+def _words(pipe: Any) -> list[TextTokens]:
+    """A caption's tokens, after those that the chat template has before it."""
+    turn = {"role": "user", "content": CAPTION}
+    framed = pipe.tokenizer.apply_chat_template(
+        [turn], tokenize=False, add_generation_prompt=True, enable_thinking=True
+    )
+    before = pipe.tokenizer(framed.partition(CAPTION)[0], add_special_tokens=False).input_ids
+    limit = longest_text(pipe)
+    return [text_tokens(pipe.tokenizer, None if limit is None else limit - len(before), len(before))]
+
+
 LISTS = ("x", "cap_feats", "siglip_feats", "image_noise_mask")
 Z_IMAGE = Family(
     models=("ZImageTransformer2DModel",),
@@ -138,5 +163,7 @@ Z_IMAGE = Family(
         sign=-1,
         refused=_several,
     ),
+    picture=Picture(_inputs, patch=PATCH),
+    words=Words(_words, joint=True, walks=False),
 )
 FAMILIES = (Z_IMAGE,)
