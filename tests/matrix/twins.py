@@ -166,6 +166,12 @@ TWIN_ROWS: dict[str, Row] = {
     "PRXPixel": row("prx", alone.prx_pixel_pipeline, lambda call: single(call) | {"height": 16, "width": 16}),
     "HunyuanImage": row("hyimage", alone.hunyuan_image_pipeline, quoted),
     "HunyuanImage, guider": row("hyimage", lambda: alone.hunyuan_image_pipeline(guider()), quoted),
+    "HunyuanImage, mean flow": row(
+        "hyimage",
+        alone.mean_flow_pipeline,
+        quoted,
+        refused="predicts the mean flow between two noise levels",
+    ),
     "HunyuanImageRefiner": row("hyimage", alone.hunyuan_refiner_pipeline, quoted, image=IMAGE),
     "HunyuanImageRefiner, guider": row(
         "hyimage", lambda: alone.hunyuan_refiner_pipeline(guider()), quoted, image=IMAGE
