@@ -140,9 +140,8 @@ TWIN_ROWS: dict[str, Row] = {
     "BriaFibo, do_patching": row(
         "fibo",
         lambda: d.BriaFiboPipeline(**alone.fibo_parts()),
-        sixteenths,
+        lambda call: text(call) | {"height": 256, "width": 256},
         do_patching=True,
-        refused="packs squares of 2×2 latents into its tokens when called with do_patching",
     ),
     "BriaFiboEdit": row(
         "fibo", lambda: d.BriaFiboEditPipeline(**alone.fibo_parts()), instructed, image=PICTURE
