@@ -111,14 +111,11 @@ class GuidanceHook:
         self, caller: Caller, calling: Calling, module: nn.Module, given: Given, output: Output
     ) -> DenoiserCall:
         """The call with its parts and noisy channels; UnsupportedError where it cannot be guided."""
-        name = type(caller.pipe).__name__
         habits, latents = guidable(caller.pipe), _sample(module, given)
-        for setting, why in habits.unless.items():
-            if caller.says(setting):
-                raise UnsupportedError(f"{name} {why}")
+        edits = (edit for setting, edit in habits.edits.items() if caller.says(setting))
         whole = DenoiserCall(
             module,
-            calling,
+            replace(calling, edit=next(edits, calling.edit)),
             given,
             output,
             parts_of(caller, calling, len(latents)),

@@ -184,7 +184,7 @@ def hunyuan_image(channels: int = 4, **options: Any) -> d.HunyuanImageTransforme
     )
 
 
-def hunyuan_image_pipeline(guider: Any = None) -> d.HunyuanImagePipeline:
+def hunyuan_image_pipeline(guider: Any = None, **options: Any) -> d.HunyuanImagePipeline:
     vae = d.AutoencoderKLHunyuanImage(
         in_channels=3,
         out_channels=3,
@@ -202,10 +202,17 @@ def hunyuan_image_pipeline(guider: Any = None) -> d.HunyuanImagePipeline:
         tiny.tokenizer(MAX_TOKENS),
         tiny.t5(),
         dits.text_tokenizer(),
-        hunyuan_image(),
+        hunyuan_image(**options),
         guider,
     )
     return short_template(pipe)
+
+
+def mean_flow_pipeline() -> d.HunyuanImagePipeline:
+    """Distilled, whose network knows two noise levels; diffusers' own registry is on it, as after a run."""
+    pipe = hunyuan_image_pipeline(use_meanflow=True)
+    with pipe.transformer.cache_context("any"):
+        return pipe
 
 
 def short_template(pipe: Any) -> Any:

@@ -33,6 +33,8 @@ SAMPLE = {
     ("Flux", "FirstBlockCache"),
     ("StableDiffusion", "another on its denoiser"),
     ("StableDiffusion", "DeepCache"),
+    ("PRXPixel", "CFG, negative prompt"),
+    ("BriaFibo2, reference image", "plain"),
 }
 
 
@@ -111,6 +113,7 @@ CONTROLLED = [
     "FluxControl",
     "StableDiffusion3ControlNet",
     "FluxControlNet",
+    "CogView4Control",
 ]
 
 

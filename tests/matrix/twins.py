@@ -140,9 +140,8 @@ TWIN_ROWS: dict[str, Row] = {
     "BriaFibo, do_patching": row(
         "fibo",
         lambda: d.BriaFiboPipeline(**alone.fibo_parts()),
-        sixteenths,
+        lambda call: text(call) | {"height": 256, "width": 256},
         do_patching=True,
-        refused="packs squares of 2×2 latents into its tokens when called with do_patching",
     ),
     "BriaFiboEdit": row(
         "fibo", lambda: d.BriaFiboEditPipeline(**alone.fibo_parts()), instructed, image=PICTURE
@@ -166,6 +165,12 @@ TWIN_ROWS: dict[str, Row] = {
     "PRXPixel": row("prx", alone.prx_pixel_pipeline, lambda call: single(call) | {"height": 16, "width": 16}),
     "HunyuanImage": row("hyimage", alone.hunyuan_image_pipeline, quoted),
     "HunyuanImage, guider": row("hyimage", lambda: alone.hunyuan_image_pipeline(guider()), quoted),
+    "HunyuanImage, mean flow": row(
+        "hyimage",
+        alone.mean_flow_pipeline,
+        quoted,
+        refused="predicts the mean flow between two noise levels",
+    ),
     "HunyuanImageRefiner": row("hyimage", alone.hunyuan_refiner_pipeline, quoted, image=IMAGE),
     "HunyuanImageRefiner, guider": row(
         "hyimage", lambda: alone.hunyuan_refiner_pipeline(guider()), quoted, image=IMAGE

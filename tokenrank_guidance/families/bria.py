@@ -25,9 +25,6 @@ from tokenrank_guidance.families.tokens import (
 from tokenrank_guidance.families.words import Words, own_limit, t5_alone
 
 STACKS = ("noise_refiner.", "layers.")
-PATCHED = (
-    "packs squares of 2×2 latents into its tokens when called with do_patching, which its tokens do not tell"
-)
 
 
 def _layers(model: nn.Module) -> dict[str, bool]:
@@ -106,7 +103,7 @@ FIBO = Family(
     tokens=Tokens(text_then_image, LAYERS),
     calling=Calling(channel_axis=-1, edit=edit_pixels),
     pipelines=dict.fromkeys(
-        ("BriaFiboPipeline", "BriaFiboEditPipeline"), Habits(unless={"do_patching": PATCHED})
+        ("BriaFiboPipeline", "BriaFiboEditPipeline"), Habits(edits={"do_patching": edit_packed})
     ),
 )
 FIBO2 = Family(

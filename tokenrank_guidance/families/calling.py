@@ -112,7 +112,8 @@ class Habits:
     `angles`: its scheduler steps angles t (TrigFlow), its denoiser predicts rectified flow at
     σ = sin t / (sin t + cos t).
     `predicts` names what its denoiser predicts ("sample") where its scheduler does not tell, as it is given
-    what the pipeline makes of that. `unless`: settings of its call with which it cannot be guided, and why.
+    what the pipeline makes of that. `edits`: how a sample is edited instead, by the setting of its call that
+    changes how it packs its latents.
     `stepped` makes of a tensor that is laid out as the sample what its scheduler is given, by (denoiser,
     inputs by name); `negates`: what it steps by is the denoiser's output times -1.
     `refused` says why it cannot be guided, empty where it can.
@@ -127,7 +128,7 @@ class Habits:
     draws_alone: bool = False
     angles: bool = False
     predicts: str = ""
-    unless: Mapping[str, str] = field(default_factory=dict)
+    edits: Mapping[str, Callable[[Tensor, Grid, Edit], Tensor]] = field(default_factory=dict)
     stepped: Callable[[nn.Module, Inputs, Tensor], Tensor] = whole_sample
     negates: bool = False
     refused: str = ""
