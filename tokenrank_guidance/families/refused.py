@@ -17,7 +17,7 @@ VIDEO_DENOISERS = (
     *("HeliosTransformer3DModel", "I2VGenXLUNet"),
     *("JoyImageEditPlusTransformer3DModel", "JoyImageEditTransformer3DModel"),
     *("Kandinsky6SRTransformer3DModel", "Kandinsky6Transformer3DModel", "LTX2VideoTransformer3DModel"),
-    *("LatteTransformer3DModel", "MochiTransformer3DModel", "SanaVideoTransformer3DModel"),
+    *("LatteTransformer3DModel", "SanaVideoTransformer3DModel"),
     *("SanaWMLTX2RefinerTransformer3DModel", "SanaWMTransformer3DModel", "UNet3DConditionModel"),
     *("UNetSpatioTemporalConditionModel", "WanAnimate2Transformer3DModel"),
     "MiniMaxH3Transformer3DModel",
