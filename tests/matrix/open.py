@@ -1,14 +1,16 @@
 """Pipelines over known denoisers that no row tries yet: to become rows, and this file to go."""
-
-OPEN: frozenset[str] = frozenset(
-    """
-    AltDiffusionImg2ImgPipeline AltDiffusionPipeline BlipDiffusionControlNetPipeline BlipDiffusionPipeline
-    CycleDiffusionPipeline ErnieImageModularPipeline Flux2KleinBaseModularPipeline Flux2KleinModularPipeline
-    Flux2ModularPipeline FluxKontextModularPipeline FluxModularPipeline Kandinsky5I2IPipeline
-    Kandinsky5I2VPipeline Kandinsky5T2VPipeline KolorsImg2ImgPipeline KolorsPAGPipeline KolorsPipeline
-    LDMPipeline LDMSuperResolutionPipeline LDMTextToImagePipeline QwenImage21ModularPipeline
+    """ = AltDiffusionImg2ImgPipeline AltDiffusionPipeline AnimaModularPipeline
+    BlipDiffusionControlNetPipeline BlipDiffusionPipeline ConsisIDPipeline Cosmos2_5_TransferPipeline
+    CycleDiffusionPipeline ErnieImageModularPipeline Flux2KleinBaseModularPipeline
+    Flux2KleinModularPipeline Flux2ModularPipeline FluxKontextModularPipeline FluxModularPipeline
+    HunyuanVideo15ImageToVideoPipeline HunyuanVideo15ModularPipeline Kandinsky5I2IPipeline
+    KolorsImg2ImgPipeline KolorsPAGPipeline KolorsPipeline Krea2ModularPipeline Krea2TurboModularPipeline
+    LDMPipeline LDMSuperResolutionPipeline LDMTextToImagePipeline LTXI2VLongMultiPromptPipeline
+    LTXModularPipeline MotifVideoImage2VideoPipeline OPEN: QwenImage21ModularPipeline
     QwenImage21TurboModularPipeline QwenImageEditModularPipeline QwenImageEditPlusModularPipeline
     QwenImageModularPipeline StableDiffusion3ModularPipeline StableDiffusionDiffEditPipeline
-    StableDiffusionParadigmsPipeline StableDiffusionXLModularPipeline ZImageModularPipeline
+    StableDiffusionParadigmsPipeline StableDiffusionXLModularPipeline Wan22Image2VideoModularPipeline
+    Wan22ModularPipeline Wan22VaceModularPipeline WanAnimatePipeline WanImage2VideoModularPipeline
+    WanModularPipeline ZImageModularPipeline frozenset( frozenset[str]
     """.split()  # noqa: SIM905
 )
