@@ -322,3 +322,27 @@ def cosmos(channels: int = 5) -> d.CosmosTransformer3DModel:
         max_size=(4, 32, 32),
         extra_pos_embed_type=None,
     )
+
+
+def mochi() -> d.MochiTransformer3DModel:
+    return d.MochiTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        num_layers=3,
+        pooled_projection_dim=16,
+        in_channels=4,
+        text_embed_dim=16,
+        time_embed_dim=8,
+    )
+
+
+def mochi_vae() -> d.AutoencoderKLMochi:
+    return d.AutoencoderKLMochi(
+        latent_channels=4,
+        out_channels=3,
+        encoder_block_out_channels=(32,) * 4,
+        decoder_block_out_channels=(32,) * 4,
+        layers_per_block=(1,) * 5,
+        latents_mean=[0.0] * 4,
+        latents_std=[1.0] * 4,
+    )

@@ -18,6 +18,7 @@ from tests.tiny_models import Call, sharpen
 from tokenrank_guidance import capture
 from tokenrank_guidance.components import denoiser_of, denoisers_of
 
+pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast")  # Mochi's
 FRAMES, SIDE = 4, 8
 TOKEN = (1, 2, 3)
 
@@ -48,6 +49,18 @@ def beside_pictures():
     coordinates = torch.cat([picture, video], 1)[None]
     given = packed(hidden_states=normal(1, coordinates.shape[-1], 4), video_coords=coordinates)
     return given | dict.fromkeys(("num_frames", "height", "width"))
+
+
+def mochi():
+    """Each video's words are cut to their own number."""
+    mask = torch.arange(7)[None] < torch.tensor([[5], [3]])
+    given = {"hidden_states": normal(2, 4, FRAMES, SIDE, SIDE), "timestep": torch.tensor([500.0, 500.0])}
+    return given | {"encoder_hidden_states": normal(2, 7, 16), "encoder_attention_mask": mask}
+
+
+def cosmos():
+    mask = torch.zeros(1, 1, FRAMES, SIDE, SIDE)
+    return volume(condition_mask=mask, padding_mask=torch.zeros(1, 1, 16, 16), timestep=torch.tensor([0.5]))
 
 
 def hunyuan():
@@ -83,6 +96,8 @@ NETWORKS = {
     "cogvideox": (tiny.cogvideox, frames_first, first_patch, VOLUME),
     "cogvideox 1.5": (lambda: tiny.cogvideox(**ROTATED), frames_first, later_frames, (2, 4, 4)),
     "hunyuan": (tiny.hunyuan_video, hunyuan, volume_patch, VOLUME),
+    "mochi": (tiny.mochi, mochi, volume_patch, VOLUME),
+    "cosmos": (tiny.cosmos, cosmos, volume_patch, VOLUME),
     "allegro": (tiny.allegro, volume, volume_patch, VOLUME),
 }
 
@@ -122,7 +137,10 @@ def test_the_token_of_a_patch_is_where_it_is_said(name):
     assert all(where.nonzero().flatten().tolist() == [place] for where in moved)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+WHOLE = [name for name in NETWORKS if name != "mochi"]  # whose map holds the video's tokens alone
+
+
+@pytest.mark.parametrize("name", WHOLE)
 def test_the_map_is_the_layers_own(name):
     build, given, _, _ = NETWORKS[name]
     model = seeded(build)
@@ -137,6 +155,19 @@ def test_the_map_is_the_layers_own(name):
     values = values.unflatten(-1, (record.heads, -1)).transpose(1, 2)
     made = (record.maps() @ values).transpose(1, 2).flatten(2)
     torch.testing.assert_close(made[:, : outputs["out"].shape[1]], outputs["out"], rtol=1e-4, atol=1e-5)
+
+
+def test_each_video_of_mochi_is_read_with_its_own_words():
+    """The map of the video's tokens alone, with the layer's weights for them, in a loop."""
+    model, given = seeded(tiny.mochi), mochi()
+    record, seen = first_record(model, given, ("norm_q", "norm_k"))
+    assert record.batch == 2 and record.tokens == FRAMES * 16
+    for row in (0, 1):
+        own = {name: value[row : row + 1] for name, value in given.items()}
+        alone, _ = first_record(model, own)
+        torch.testing.assert_close(record.maps()[row], alone.maps()[0], rtol=1e-4, atol=1e-6)
+    lengths = record.q.norm(dim=-1), seen["norm_q"][1].transpose(1, 2).norm(dim=-1)
+    torch.testing.assert_close(*lengths)  # positions turn queries, and keep their length
 
 
 HELD = [

@@ -53,6 +53,7 @@ def quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", "You have passed", FutureWarning)
         warnings.filterwarnings("ignore", "Mismatch dtype between input and weight", UserWarning)
         warnings.filterwarnings("ignore", "Safety checker disabled", UserWarning)
+        warnings.filterwarnings("ignore", "In CPU autocast", UserWarning)
         warnings.filterwarnings("ignore", "The decode_latents method is deprecated", FutureWarning)
         yield
     diffusers.utils.logging.set_verbosity(verbosity)

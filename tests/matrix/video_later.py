@@ -146,6 +146,16 @@ LATER_VIDEO_ROWS: dict[str, Row] = {
     "Cosmos2_5_PredictBase, first frame": Row(
         "video", cosmos, own=lambda call: text_to_video(call) | {"image": PICTURE}, drawn=after_first
     ),
+    "Mochi": Row(
+        "video",
+        lambda: built(
+            d.MochiPipeline,
+            tiny.mochi_vae,
+            tiny.mochi,
+            scheduler=d.FlowMatchEulerDiscreteScheduler(invert_sigmas=True),
+        ),
+        own=lambda call: masked(call, 128) | {"num_frames": 13},
+    ),
     "Kandinsky5T2V": Row("video", lambda: kandinsky(d.Kandinsky5T2VPipeline, False), own=kandinsky_text),
     "Kandinsky5I2V": Row(
         "video",

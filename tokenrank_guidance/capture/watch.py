@@ -60,6 +60,7 @@ class Watch(TorchFunctionMode):
         self.layer: str | None = None
         self.call: AttentionCall | None = None
         self.refused: str | None = None
+        self._rows: list[AttentionCall] = []
         self._below: list[TorchFunctionMode] = []
         self._products = LinearProducts()
 
@@ -76,6 +77,11 @@ class Watch(TorchFunctionMode):
         return made
 
     def _look(self, call: AttentionCall, spans: TokenSpans) -> None:
+        if spans.rows is not None and call.q.shape[0] == 1 and call.q.shape[2] >= spans.total:
+            self._rows.append(call)
+            if len(self._rows) == spans.rows:
+                self.call = _together(self._rows, spans.image)
+            return
         # A processor may make a second call, as IP-Adapters do for their own keys: only the map itself fits.
         keys = slice(spans.prompt_keys, call.k.shape[-2] - spans.later_keys)
         own = call.k[..., keys, :]
@@ -125,6 +131,7 @@ class Watch(TorchFunctionMode):
         stray = _stray(stack, self._below) if self.layer is not None and self not in stack else None
         self.layer = self.call = None
         self._products.clear()
+        self._rows = []
         kept = [mode for mode in stack if mode is not stray and not _is_done(mode)]
         if len(kept) == len(stack):
             return
@@ -132,6 +139,12 @@ class Watch(TorchFunctionMode):
             _pop_mode()
         for mode in kept:
             _push_mode(mode)
+
+
+def _together(rows: Sequence[AttentionCall], image: slice) -> AttentionCall:
+    """The image tokens of every row's own call, which has no mask."""
+    q, k = (torch.cat([getattr(row, name)[:, :, image] for row in rows]) for name in ("q", "k"))
+    return AttentionCall(q, k, None, rows[0].scale)
 
 
 def _of_keys(mask: Shaped[Tensor, "..."] | None, keys: slice) -> Shaped[Tensor, "..."] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 from jaxtyping import Bool
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from tokenrank_guidance.families.volume import (
     volume_grid,
 )
 
-STACKS = ("transformer_blocks", "single_transformer_blocks")
+LAYERS = layers("attn", "transformer_blocks", "single_transformer_blocks")
 # Frames, rows and columns of latents in a token of what Framepack drew before, the longer ago the more.
 HISTORY = {
     "latents_clean": (1, 2, 2),
@@ -57,9 +57,9 @@ def _spans_after_history(call: ForwardPass) -> TokenSpans:
 
 def _encoding_layers(model: nn.Module) -> dict[str, bool]:
     """Those whose keys are not, as in Motif's last layers, the video's once more."""
-    found, config = list(layers("attn", *STACKS)(model)), getattr(model, "config", None)
-    assert config is not None
-    return dict.fromkeys(found[: len(found) - config.num_decoder_layers], True)
+    found, network = LAYERS(model), cast("Any", model)
+    decoding = network.config.num_decoder_layers if found else 0
+    return dict.fromkeys([*found][: len(found) - decoding], True)
 
 
 def _starts_with_picture(denoiser: Any) -> bool:
@@ -79,7 +79,6 @@ def _mean_flow(denoiser: nn.Module, inputs: Inputs) -> str:
     return MEAN_FLOW if inputs.get("timestep_r") is not None else ""
 
 
-LAYERS = layers("attn", *STACKS)
 CALLING = Calling(prompt_first=True, edit=edit_video)
 HUNYUAN_VIDEO = Family(
     models=("HunyuanVideoTransformer3DModel",),

@@ -1,7 +1,6 @@
 """Denoisers of diffusers that are not read here, and why: for each class, a reason that is its own."""
 
 NO_LAYOUT = "where its image tokens are is not known here yet"
-VIDEO = "its latents have a time axis, which guidance does not blur yet"
 FRAMES_AS_IMAGES = "its frames share the batch axis, which guidance reads as images"
 ROTATED = (
     "its linear attention turns queries and keys by their places after rectifying them: its weights have "
@@ -10,6 +9,13 @@ ROTATED = (
 RECURRENT = (
     "most of its self-attention is recurrent (a gated delta rule): no map of it is a chain over tokens"
 )
+WITH_SOUND = "it draws a video and its sound in one call: two samples, of which guidance takes apart but one"
+MEAN_FLOW = "it predicts the mean flow between two timesteps, which tells no clean video to be blurred"
+FLEX = "its layers run torch's flex attention, whose queries and keys are not seen"
+CACHED = "it caches keys of frames that it is given, so that no call holds the whole map"
+STAGES = "its schedulers lead from stage to stage to noisy videos, not to a clean one"
+LISTS = "it is given lists of text, video, sound and actions, of which none is its sample"
+AMONG = "its sample holds given pictures beside the one that it draws, which are not told apart here"
 SOUND = "it makes sound, whose tokens are no grid of an image"
 BESIDE = (
     "it puts a picture beside the latents, on the same grid, which guidance would blur and rank with them"
@@ -19,15 +25,9 @@ TWO_NETWORKS = (
     "and gives the first the text's places among its latents"
 )
 DISCRETE = "it predicts classes of image tokens, not noise"
-VIDEO_DENOISERS = (
-    *("AnyFlowFARTransformer3DModel", "AnyFlowTransformer3DModel", "Cosmos3OmniTransformer"),
-    *("HeliosTransformer3DModel", "I2VGenXLUNet"),
-    *("JoyImageEditPlusTransformer3DModel", "JoyImageEditTransformer3DModel"),
-    *("Kandinsky6SRTransformer3DModel", "Kandinsky6Transformer3DModel", "LTX2VideoTransformer3DModel"),
-    *("LatteTransformer3DModel", "MochiTransformer3DModel", "SanaVideoTransformer3DModel"),
-    *("SanaWMLTX2RefinerTransformer3DModel", "SanaWMTransformer3DModel", "UNet3DConditionModel"),
-    *("UNetSpatioTemporalConditionModel", "WanAnimate2Transformer3DModel"),
-    "MiniMaxH3Transformer3DModel",
+FACTORISED = (
+    *("I2VGenXLUNet", "LatteTransformer3DModel", "UNet3DConditionModel", "UNetMotionModel"),
+    "UNetSpatioTemporalConditionModel",
 )
 WITHOUT_LAYOUT = (*("StableCascadeUNet", "WuerstchenDiffNeXt"),)
 SOUND_DENOISERS = (
@@ -36,14 +36,25 @@ SOUND_DENOISERS = (
     "MiniMaxMusic3Transformer1DModel",
 )
 REFUSED: dict[str, str] = {
-    **dict.fromkeys(VIDEO_DENOISERS, VIDEO),
+    **dict.fromkeys(FACTORISED, FRAMES_AS_IMAGES),
     **dict.fromkeys(WITHOUT_LAYOUT, NO_LAYOUT),
     **dict.fromkeys(SOUND_DENOISERS, SOUND),
     "SanaVideoTransformer3DModel": ROTATED,
     "SanaWMTransformer3DModel": RECURRENT,
-    "UNetMotionModel": FRAMES_AS_IMAGES,
     "DreamLiteUNetModel": BESIDE,
     "Ideogram4Transformer2DModel": TWO_NETWORKS,
+    "AnyFlowFARTransformer3DModel": MEAN_FLOW,
+    "AnyFlowTransformer3DModel": MEAN_FLOW,
+    "Cosmos3OmniTransformer": LISTS,
+    "HeliosTransformer3DModel": STAGES,
+    "JoyImageEditPlusTransformer3DModel": AMONG,
+    "JoyImageEditTransformer3DModel": AMONG,
+    "Kandinsky6SRTransformer3DModel": FLEX,
+    "Kandinsky6Transformer3DModel": WITH_SOUND,
+    "LTX2VideoTransformer3DModel": WITH_SOUND,
+    "MiniMaxH3Transformer3DModel": WITH_SOUND,
+    "SanaWMLTX2RefinerTransformer3DModel": CACHED,
+    "WanAnimate2Transformer3DModel": CACHED,
     "Transformer2DModel": DISCRETE,
     "UVit2DModel": DISCRETE,
     "UniDiffuserModel": "it denoises a picture and a text at once, both in one row of numbers",

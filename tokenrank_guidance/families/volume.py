@@ -53,8 +53,9 @@ def layers(leaf: str, *stacks: str) -> Callable[[nn.Module], dict[str, bool]]:
     """The attention layers named `leaf` of the blocks of `stacks`: where names tell what attends to what."""
 
     def find(model: nn.Module) -> dict[str, bool]:
-        counts = {stack: len(list(model.get_submodule(stack).children())) for stack in stacks}
-        return {f"{stack}.{i}.{leaf}": True for stack, count in counts.items() for i in range(count)}
+        parts = [name.split(".") for name, _ in model.named_modules()]
+        blocks = [part for part in parts if len(part) == 3 and part[2] == leaf]
+        return {".".join(part): True for stack in stacks for part in blocks if part[0] == stack}
 
     return find
 

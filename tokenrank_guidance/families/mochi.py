@@ -1,0 +1,22 @@
+"""Mochi: each video attends with the words of its own prompt, none of their padding, in a call of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tokenrank_guidance.families.calling import Calling, edit_video
+from tokenrank_guidance.families.family import Family
+from tokenrank_guidance.families.tokens import ForwardPass, Tokens, TokenSpans
+from tokenrank_guidance.families.volume import layers, volume_spans
+
+
+def _spans(call: ForwardPass) -> TokenSpans:
+    return replace(volume_spans(call), rows=len(call.inputs["hidden_states"]))
+
+
+MOCHI = Family(
+    models=("MochiTransformer3DModel",),
+    tokens=Tokens(_spans, layers("attn1", "transformer_blocks")),
+    calling=Calling(edit=edit_video),
+)
+FAMILIES = (MOCHI,)
