@@ -6,9 +6,10 @@ OPEN: frozenset[str] = frozenset(
     CycleDiffusionPipeline ErnieImageModularPipeline Flux2KleinBaseModularPipeline Flux2KleinModularPipeline
     Flux2ModularPipeline FluxKontextModularPipeline FluxModularPipeline Kandinsky5I2IPipeline
     Kandinsky5I2VPipeline Kandinsky5T2VPipeline KolorsImg2ImgPipeline KolorsPAGPipeline KolorsPipeline
-    LDMPipeline LDMSuperResolutionPipeline LDMTextToImagePipeline QwenImage21ModularPipeline
-    QwenImage21TurboModularPipeline QwenImageEditModularPipeline QwenImageEditPlusModularPipeline
-    QwenImageModularPipeline StableDiffusion3ModularPipeline StableDiffusionDiffEditPipeline
-    StableDiffusionParadigmsPipeline StableDiffusionXLModularPipeline ZImageModularPipeline
+    Krea2ModularPipeline Krea2TurboModularPipeline LDMPipeline LDMSuperResolutionPipeline
+    LDMTextToImagePipeline QwenImage21ModularPipeline QwenImage21TurboModularPipeline
+    QwenImageEditModularPipeline QwenImageEditPlusModularPipeline QwenImageModularPipeline
+    StableDiffusion3ModularPipeline StableDiffusionDiffEditPipeline StableDiffusionParadigmsPipeline
+    StableDiffusionXLModularPipeline ZImageModularPipeline
     """.split()  # noqa: SIM905
 )
