@@ -1,4 +1,4 @@
-"""Rows of pipelines that few use now, latent diffusion, AltDiffusion and DiffEdit, and of Kandinsky 5's editing."""
+"""Rows of latent diffusion, AltDiffusion and DiffEdit, which few use now, and of Kandinsky 5's editing."""
 
 from __future__ import annotations
 

@@ -2,14 +2,13 @@
 
 OPEN: frozenset[str] = frozenset(
     """
-    AltDiffusionImg2ImgPipeline AltDiffusionPipeline BlipDiffusionControlNetPipeline BlipDiffusionPipeline
-    CycleDiffusionPipeline ErnieImageModularPipeline Flux2KleinBaseModularPipeline Flux2KleinModularPipeline
-    Flux2ModularPipeline FluxKontextModularPipeline FluxModularPipeline Kandinsky5I2IPipeline
-    Kandinsky5I2VPipeline Kandinsky5T2VPipeline KolorsImg2ImgPipeline KolorsPAGPipeline KolorsPipeline
-    Krea2ModularPipeline Krea2TurboModularPipeline LDMPipeline LDMSuperResolutionPipeline
-    LDMTextToImagePipeline QwenImage21ModularPipeline QwenImage21TurboModularPipeline
-    QwenImageEditModularPipeline QwenImageEditPlusModularPipeline QwenImageModularPipeline
-    StableDiffusion3ModularPipeline StableDiffusionDiffEditPipeline StableDiffusionParadigmsPipeline
-    StableDiffusionXLModularPipeline ZImageModularPipeline
+    AnimaModularPipeline BlipDiffusionControlNetPipeline BlipDiffusionPipeline ConsisIDPipeline
+    Cosmos2_5_TransferPipeline ErnieImageModularPipeline Flux2KleinModularPipeline FluxKontextModularPipeline
+    HunyuanVideo15ImageToVideoPipeline HunyuanVideo15ModularPipeline KolorsImg2ImgPipeline KolorsPAGPipeline
+    KolorsPipeline Krea2ModularPipeline Krea2TurboModularPipeline LTXI2VLongMultiPromptPipeline
+    LTXModularPipeline MotifVideoImage2VideoPipeline QwenImage21ModularPipeline
+    QwenImage21TurboModularPipeline QwenImageEditModularPipeline QwenImageEditPlusModularPipeline
+    Wan22Image2VideoModularPipeline Wan22ModularPipeline Wan22VaceModularPipeline WanAnimatePipeline
+    WanImage2VideoModularPipeline WanModularPipeline ZImageModularPipeline
     """.split()  # noqa: SIM905
 )

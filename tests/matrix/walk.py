@@ -55,9 +55,9 @@ BASES = tuple(base.__name__ for base in BOTH)
 class Pipeline:
     """A pipeline class by `name`, what it `makes`, and the class names of its denoisers.
 
-    `rows`: its rows in the matrix, or what guides a modular one in the tests. `refused`: what enabling guidance
-    on it says, or its rows where only a call tells; empty where it is guided. `lacks`: packages without which
-    diffusers has an empty class.
+    `rows`: its rows in the matrix, or what guides a modular one in the tests. `refused`: what enabling
+    guidance on it says, or its rows where only a call tells; empty where it is guided. `lacks`: packages
+    without which diffusers has an empty class.
     """
 
     name: str
