@@ -31,6 +31,7 @@ from tests.matrix.building import (
 )
 from tests.matrix.consistency import CONSISTENCY_ROWS
 from tests.matrix.controls import adapter, with_controlnet
+from tests.matrix.elders import ELDER_ROWS
 from tests.matrix.kandinskys import KANDINSKY_ROWS
 from tests.matrix.later import LATER_ROWS
 from tests.matrix.listed import LISTED_ROWS
@@ -129,6 +130,7 @@ ROWS: dict[str, Row] = (
     | PACKED_ROWS
     | PERTURBED_ROWS
     | KANDINSKY_ROWS
+    | ELDER_ROWS
 )
 
 __all__ = ["PROMPT", "ROWS", "STEPS", "Arguments", "Row", "quiet", "run", "seeded", "variant"]

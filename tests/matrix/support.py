@@ -59,8 +59,10 @@ def _pipelines(found: Iterable[Pipeline]) -> str:
 def status(one: Pipeline) -> str:
     """Yes, or why not."""
     if one.guided:
-        return "yes"
-    return f"no: {reason(one)}" if one.refused else NOTHING
+        return f"yes, {one.rows[0]}" if one.rows[0].startswith("by ") else "yes"
+    if one.refused:
+        return f"no: {reason(one)}"
+    return f"{NOTHING}: diffusers has it where {', '.join(one.lacks)} is installed" if one.lacks else NOTHING
 
 
 def reason(one: Pipeline) -> str:

@@ -18,6 +18,7 @@ import diffusers as d
 from torch import nn
 
 from sag import SelfAttentionGuidance, TokenRankGuider
+from tests.matrix.modular import BY_THE_GUIDER, BY_THE_HOOK
 from tests.matrix.rows import ROWS
 from tests.tiny_models import ddim
 from tokenrank_guidance.errors import UnsupportedError
@@ -54,8 +55,9 @@ BASES = tuple(base.__name__ for base in BOTH)
 class Pipeline:
     """A pipeline class by `name`, what it `makes`, and the class names of its denoisers.
 
-    `rows`: its rows in the matrix. `refused`: what enabling guidance on it says, or its rows where only a
-    call tells; empty where it is guided. `lacks`: packages without which diffusers has an empty class.
+    `rows`: its rows in the matrix, or what guides a modular one in the tests. `refused`: what enabling
+    guidance on it says, or its rows where only a call tells; empty where it is guided. `lacks`: packages
+    without which diffusers has an empty class.
     """
 
     name: str
@@ -110,10 +112,17 @@ def _read(name: str, cls: Any) -> Pipeline:
         why = REFUSED_PIPELINES.get(name) or REFUSED.get(network, "")
         return Pipeline(name, OTHERWISE.get(name, IMAGES), (network,), rows, why, _missing(cls))
     parts = _networks(cls)
+    if issubclass(cls, d.ModularPipeline):
+        rows = (*_tried(cls().blocks), *rows)
     makes = OTHERWISE.get(name) or next((MADE[one] for one in MADE if one in set(_outputs(cls))), "unknown")
-    said = [ROWS[row].refused for row in rows]
+    said = [ROWS[row].refused for row in rows if row in ROWS]
     late = said[0] if said and all(said) else ""
     return Pipeline(name, makes, tuple(dict.fromkeys(parts.values())), rows, _said(cls) or late)
+
+
+def _tried(blocks: Any) -> tuple[str, ...]:
+    ways = {"by the guider": BY_THE_GUIDER, "by the hook": BY_THE_HOOK}
+    return tuple(way for way, tried in ways.items() if type(blocks) in tried.values())
 
 
 def _missing(cls: Any) -> tuple[str, ...]:
@@ -190,6 +199,6 @@ def _said(cls: Any) -> str:
             SelfAttentionGuidance().enable(pipe)
     except UnsupportedError as error:
         return str(error)
-    except (ValueError, RuntimeError):  # its network has no layers
+    except Exception:  # whatever comes next: its network has no layers
         pass
     return ""

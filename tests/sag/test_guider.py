@@ -6,16 +6,15 @@ from dataclasses import fields
 import diffusers as d
 import pytest
 import torch
-from diffusers.modular_pipelines import StableDiffusionXLAutoBlocks
-from diffusers.modular_pipelines.stable_diffusion_3 import StableDiffusion3AutoBlocks
 
 from sag import GuidanceSettings, SelfAttentionGuidance, TokenRankGuider
+from tests.matrix.modular import BY_THE_GUIDER
 from tests.matrix.rows import IMAGE, ROWS
 from tests.sag.helpers import count_calls, traces
 from tests.tiny_models import NEGATIVE, PROMPT, denoiser, pipeline
 from tokenrank_guidance import AttentionTap, CaptureError, UnsupportedError
 
-BLOCKS = {"sdxl": StableDiffusionXLAutoBlocks, "sd3": StableDiffusion3AutoBlocks}
+BLOCKS = {name: BY_THE_GUIDER[name] for name in ("sdxl", "sd3")}
 STEPS, GUIDANCE = 4, 5.0
 SIZE = ("height", "width")
 

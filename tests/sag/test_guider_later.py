@@ -15,14 +15,15 @@ from torch import Tensor, nn
 from sag import SelfAttentionGuidance, TokenRankGuider
 from tests.matrix.building import IMAGE, MASK, variant
 from tests.matrix.later import PICTURE, with_controlnet
+from tests.matrix.modular import BY_THE_GUIDER, BY_THE_HOOK
 from tests.sag.helpers import count_calls, recorded, traces
 from tests.tiny_dit_pipelines import short_prompts as short_templates
 from tests.tiny_models import ARGUMENTS, NEGATIVE, PROMPT, Call, denoiser, pipeline
 from tokenrank_guidance import UnsupportedError
 from tokenrank_guidance.families.registry import family_of
 
-BLOCKS = {"qwen": m.QwenImageAutoBlocks, "flux2-klein": m.Flux2KleinBaseAutoBlocks}
-WITHOUT = {"flux": m.FluxAutoBlocks, "flux2": m.Flux2AutoBlocks}
+BLOCKS = {name: BY_THE_GUIDER[name] for name in ("qwen", "flux2-klein")}
+WITHOUT = BY_THE_HOOK
 STEPS = 4
 OUT_LAYERS = {"text_encoder_out_layers": (1,)}
 EXTRA = {"qwen": {"negative_prompt": NEGATIVE}, "flux2-klein": OUT_LAYERS, "flux2": OUT_LAYERS}

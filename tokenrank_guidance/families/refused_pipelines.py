@@ -9,6 +9,10 @@ TWO_STAGES = "it samples in two stages that have a network and a scheduler each,
 SWAPPED = "its denoiser is built of two, image_unet and text_unet, whose blocks its pipelines exchange"
 LAYERS = "it makes several layers of a picture at once, which guidance does not tell apart yet"
 EXAMPLES = "it draws rows of pictures, examples among them, of which guidance would read the first row alone"
+CYCLE = (
+    "it denoises the source picture in the same batch, which the shift of the new one would change as well"
+)
+PARALLEL = "it denoises several timesteps in one batch, of which guidance knows one"
 ONNX = "its networks run in ONNX, out of sight of torch's hooks"
 
 REFUSED_PIPELINES: dict[str, str] = {
@@ -39,6 +43,8 @@ REFUSED_PIPELINES: dict[str, str] = {
     "QwenImageLayeredModularPipeline": LAYERS,
     "VisualClozePipeline": EXAMPLES,
     "VisualClozeGenerationPipeline": EXAMPLES,
+    "CycleDiffusionPipeline": CYCLE,
+    "StableDiffusionParadigmsPipeline": PARALLEL,
     "OnnxStableDiffusionPipeline": ONNX,
     "OnnxStableDiffusionImg2ImgPipeline": ONNX,
     "OnnxStableDiffusionInpaintPipeline": ONNX,
