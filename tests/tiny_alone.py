@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import diffusers as d
+from diffusers import modular_pipelines
 from transformers import (
     GlmConfig,
     GlmModel,
@@ -269,6 +270,16 @@ def krea2() -> d.Krea2Transformer2DModel:
         num_refiner_text_blocks=1,
         axes_dims_rope=(4, 6, 6),
     )
+
+
+def krea2_turbo() -> d.Krea2TurboModularPipeline:
+    """Without the block that reads prompts, whose template is a page, and whose encoder has 36 layers."""
+    blocks = modular_pipelines.Krea2TurboAutoBlocks()
+    blocks.sub_blocks.pop("text_encoder")
+    pipe, parts = d.Krea2TurboModularPipeline(blocks), krea2_pipeline().components
+    names = pipe._component_specs
+    pipe.update_components(**{name: part for name, part in parts.items() if name in names})
+    return pipe
 
 
 def krea2_pipeline() -> d.Krea2Pipeline:

@@ -26,6 +26,7 @@ from tests.matrix.beside import WITHOUT_CFG
 from tests.matrix.embeddings import ENCODERS, prompt_embeddings
 from tests.matrix.rows import Arguments, Row
 from tests.matrix.twins import (
+    BLOCKS,
     FAMILIES,
     HUGE,
     WITH_BROADCAST,
@@ -56,7 +57,7 @@ LATER = (*LATER_CFG, "flux2", "sana")
 EARLY = (*LATENT, "ddpm")
 BESIDE = "beside"
 EVERY = (*EARLY, *LATER, *FAMILIES)
-ALL = (*EVERY, BESIDE, HUGE)
+ALL = (*EVERY, BESIDE, HUGE, BLOCKS)
 CACHED = ("flux", "qwen")
 CONTEXTLESS = ("CogView4Control", "FluxControl", "FluxControlNet", "FluxFill", "FluxImg2Img", "FluxKontext")
 VALUEWISE = ("SemanticStableDiffusion", "StableDiffusionSafe")  # weights that least squares do not find

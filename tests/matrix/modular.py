@@ -8,5 +8,6 @@ BY_THE_GUIDER = {
     "sd3": StableDiffusion3AutoBlocks,
     "qwen": m.QwenImageAutoBlocks,
     "flux2-klein": m.Flux2KleinBaseAutoBlocks,
+    "krea2": m.Krea2AutoBlocks,
 }
 BY_THE_HOOK = {"flux": m.FluxAutoBlocks, "flux2": m.Flux2AutoBlocks}

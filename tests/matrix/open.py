@@ -6,7 +6,7 @@ OPEN: frozenset[str] = frozenset(
     Cosmos2_5_TransferPipeline ErnieImageModularPipeline Flux2KleinModularPipeline
     Flux3DistilledModularPipeline Flux3ModularPipeline FluxKontextModularPipeline
     HunyuanVideo15ImageToVideoPipeline HunyuanVideo15ModularPipeline KolorsImg2ImgPipeline
-    KolorsPAGPipeline KolorsPipeline Krea2ModularPipeline Krea2TurboModularPipeline
+    KolorsPAGPipeline KolorsPipeline
     LTXI2VLongMultiPromptPipeline LTXModularPipeline MotifVideoImage2VideoPipeline
     QwenImage21ModularPipeline QwenImage21TurboModularPipeline QwenImageEditModularPipeline
     QwenImageEditPlusModularPipeline Wan22Image2VideoModularPipeline Wan22ModularPipeline

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import diffusers as d
+import torch
 from diffusers.guiders import AdaptiveProjectedMixGuidance
 
 from tests import tiny_alone as alone
@@ -87,6 +88,20 @@ def krea(call: Call) -> Arguments:
     return text(call) | {"guidance_scale": 2.0 if call.cfg else 0.0, "max_sequence_length": 24}
 
 
+def modular(call: Call) -> Arguments:
+    """Embeddings of prompts, of two layers of an encoder."""
+    prompt = torch.randn(call.batch, 7, 2, 16, generator=torch.Generator().manual_seed(8))
+    return {
+        "prompt_embeds": prompt,
+        "prompt_embeds_mask": torch.ones(call.batch, 7, dtype=torch.bool),
+        "num_images_per_prompt": call.images_per_prompt,
+        "height": SIDE,
+        "width": SIDE,
+        "output": "latents",
+        "output_type": "pt",
+    }
+
+
 def cog_scheduler(cls: type, **options: Any) -> Any:
     return cls(beta_schedule="scaled_linear", prediction_type="v_prediction", **options)
 
@@ -102,6 +117,7 @@ FAMILIES = (
     *("prx", "hyimage", "krea2"),
 )
 HUGE = "longcat-edit"  # draws a million pixels
+BLOCKS = "krea2-modular"
 WITHOUT_LORA = ("cogview3", "prx")
 WITHOUT_LORA_SCALE = (*WITHOUT_LORA, "longcat", "fibo2")  # which their networks are not given
 WITHOUT_CALLBACK = ("longcat",)
@@ -176,4 +192,5 @@ TWIN_ROWS: dict[str, Row] = {
         "hyimage", lambda: alone.hunyuan_refiner_pipeline(guider()), quoted, image=IMAGE
     ),
     "Krea2": row("krea2", alone.krea2_pipeline, krea),
+    "Krea2TurboModular": row(BLOCKS, alone.krea2_turbo, modular),
 }

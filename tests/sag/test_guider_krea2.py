@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from diffusers import modular_pipelines as m
 from diffusers.modular_pipelines.krea2 import encoders
 
 from sag import SelfAttentionGuidance, TokenRankGuider
 from tests.matrix.building import run
+from tests.matrix.modular import BY_THE_GUIDER
 from tests.matrix.twins import TWIN_ROWS
 from tests.sag.helpers import traces
 from tests.sag.test_guider_later import error, modular, quiet_logger, sampled
@@ -30,7 +30,7 @@ def test_the_guider_is_the_hook_on_the_classic_pipeline(cfg, monkeypatch):
     plain = run(pipe, arguments)
     with SelfAttentionGuidance()(pipe):
         wanted = run(pipe, arguments)
-    blocks = modular(m.Krea2AutoBlocks, pipe.components)
+    blocks = modular(BY_THE_GUIDER["krea2"], pipe.components)
     scale = 1.0 + arguments["guidance_scale"]  # the classic pipeline's counts from the prompt's half
     guider = TokenRankGuider(scale).guide(blocks)
     before = traces(pipe.transformer)
