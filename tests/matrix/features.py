@@ -368,7 +368,10 @@ FEATURES: dict[str, Feature] = {
     "channels_last": Feature(prepare=channels_last),
     "inference_mode": Feature(ALL, inference, without=VALUEWISE),
     "deepcopy": Feature(prepare=copy.deepcopy),
-    "pickle": Feature(prepare=lambda pipe: pickle.loads(pickle.dumps(pipe))),
+    "pickle": Feature(
+        prepare=lambda pipe: pickle.loads(pickle.dumps(pipe)),
+        without=("OmniGen", "OmniGen, reference image"),  # whose processor holds lambdas
+    ),
     "another on its denoiser": Feature(ALL, beside_another),
     "FirstBlockCache": Feature((*CACHED, *WITH_FIRST_BLOCK), first_block_cache, without=CONTEXTLESS),
     "PyramidAttentionBroadcast": Feature((*CACHED, *WITH_BROADCAST), attention_broadcast),
