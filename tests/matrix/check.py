@@ -19,6 +19,7 @@ from tests.matrix.rows import STEPS, Arguments, Row, run
 from tests.sag.helpers import traces
 from tests.tiny_models import Call
 from tokenrank_guidance.components import denoiser_of as denoiser
+from tokenrank_guidance.families.calling import Calling
 from tokenrank_guidance.families.registry import calling_of
 
 SCALE = 0.75
@@ -38,17 +39,17 @@ class Seen:
     processors: dict[str, Any]
 
 
-def predicted(model: Any, inputs: Arguments, output: Any) -> Tensor:
+def predicted(calling: Calling, inputs: Arguments, output: Any) -> Tensor:
     if isinstance(output, Tensor):  # Kandinsky 5
         return output
     made = output[0] if isinstance(output, tuple) else output.sample
-    return calling_of(model).holding.read(made, inputs)
+    return calling.holding.read(made, inputs)
 
 
 @contextmanager
 def seen(model: Any) -> Iterator[list[Seen]]:
     """Every call of `model`, as it was given, in the order they ended; enter it after guidance."""
-    calls, open_calls = [], []
+    calls, open_calls, calling = [], [], calling_of(model)  # not in a hook, which Dynamo traces
 
     def begin(module: Any, args: tuple, kwargs: Arguments) -> None:
         inputs = Given.take(args, kwargs).named(module)
@@ -59,7 +60,7 @@ def seen(model: Any) -> Iterator[list[Seen]]:
     def end(module: Any, args: tuple, kwargs: Arguments, output: Any) -> None:
         inputs = open_calls.pop()
         used = dict(getattr(module, "attn_processors", {}))
-        calls.append(Seen(inputs, predicted(module, inputs, output).clone(), bool(open_calls), used))
+        calls.append(Seen(inputs, predicted(calling, inputs, output).clone(), bool(open_calls), used))
 
     handles = [
         model.register_forward_pre_hook(begin, with_kwargs=True),
@@ -159,7 +160,8 @@ def alike(own: Any, main: Any, rows: int) -> bool:
     if isinstance(main, dict):
         return own.keys() == main.keys() and all(alike(own[key], main[key], rows) for key in main)
     if isinstance(main, list) and len(own) < len(main):
-        return any(alike(own, part, rows) for part in [*parts_of(main, rows), main[: len(own)]])
+        parts = [part for part in [*parts_of(main, rows), main[: len(own)]] if len(part) == len(own)]
+        return any(alike(own, part, rows) for part in parts)
     if isinstance(main, list | tuple):
         return all(alike(*pair, rows) for pair in zip(own, main, strict=True))
     return own is main or own == main
@@ -204,12 +206,12 @@ def check_shift(model: Any, own: Seen, main: Seen, row: Row) -> None:
 
     What is given and not drawn got nothing.
     """
+    calling, rows = calling_of(model), own.output.shape[0]
     context = model.cache_context("cond") if hasattr(model, "cache_context") else nullcontext()
     with context, attending_by(model, main.processors):
-        plain = predicted(model, main.inputs, called_again(model, main.inputs))
-        again = predicted(model, own.inputs, called_again(model, own.inputs))
+        plain = predicted(calling, main.inputs, called_again(model, main.inputs))
+        again = predicted(calling, own.inputs, called_again(model, own.inputs))
     torch.testing.assert_close(again, own.output)
-    calling, rows = calling_of(model), own.output.shape[0]
     axis = calling.channel_axis
     sample = calling.holding.read(main.inputs[calling.sample], main.inputs)
     given, made = sample.shape[axis], plain.shape[axis]

@@ -70,6 +70,7 @@ KANDINSKY = ("KandinskyV22", "KandinskyV22Inpaint")  # fail at it without guidan
 DUAL = ("StableDiffusion3", "StableDiffusion3Img2Img", "StableDiffusion3ControlNet")  # attention
 ALONE = (*WITHOUT_CFG, *sana.WITHOUT_CFG)  # guide by no second half
 PAG = ("SanaPAG, pag_scale 0",)  # has no arguments for attention
+ENCODED = ("ZImageOmni, reference image",)  # in bfloat16, and by SigLIP, which cannot be offloaded so
 SHARED = ("ZImageControlNet", "ZImageControlNetInpaint")  # weights of both, which are offloaded once
 ADAPTER = ("StableDiffusionAdapter",)  # an older call, with fewer arguments
 
@@ -328,7 +329,7 @@ FEATURES: dict[str, Feature] = {
     "fp16": Feature(
         prepare=cast(torch.float16),
         arguments=embeddings_in(torch.float16),
-        without=("ZImageOmni, reference image",),  # which is encoded in bfloat16
+        without=ENCODED,
     ),
     "LoRA, scale 0.5": Feature(
         (*UNETS, "sd3", "flux", "qwen", "flux2", "flux2-klein", "sana", *LISTED, *but(*WITHOUT_LORA_SCALE)),
@@ -340,7 +341,7 @@ FEATURES: dict[str, Feature] = {
     "textual inversion": Feature(UNETS, add_textual_inversion, with_learned_word, without=ADAPTER),
     "IP-Adapter": Feature(UNETS, add_ip_adapter, image_embeddings, without=ADAPTER),
     "model offload": Feature(prepare=model_offload),
-    "sequential offload": Feature(prepare=sequential_offload, without=(*UNOFFLOADED, *SHARED)),
+    "sequential offload": Feature(prepare=sequential_offload, without=(*UNOFFLOADED, *SHARED, *ENCODED)),
     "group offload": Feature((*TEXT, "ddpm", *LATER, *FAMILIES), group_offload, without=("HunyuanDiT",)),
     "layerwise casting": Feature(prepare=layerwise_casting, without=KANDINSKY),
     "guidance_rescale": Feature(
@@ -368,7 +369,10 @@ FEATURES: dict[str, Feature] = {
     "channels_last": Feature(prepare=channels_last),
     "inference_mode": Feature(ALL, inference, without=VALUEWISE),
     "deepcopy": Feature(prepare=copy.deepcopy),
-    "pickle": Feature(prepare=lambda pipe: pickle.loads(pickle.dumps(pipe))),
+    "pickle": Feature(
+        prepare=lambda pipe: pickle.loads(pickle.dumps(pipe)),
+        without=("OmniGen", "OmniGen, reference image"),  # whose processor holds lambdas
+    ),
     "another on its denoiser": Feature(ALL, beside_another),
     "FirstBlockCache": Feature((*CACHED, *WITH_FIRST_BLOCK), first_block_cache, without=CONTEXTLESS),
     "PyramidAttentionBroadcast": Feature((*CACHED, *WITH_BROADCAST), attention_broadcast),
