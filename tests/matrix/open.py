@@ -7,7 +7,7 @@ OPEN: frozenset[str] = frozenset(
     ErnieImageModularPipeline Flux2KleinBaseModularPipeline Flux2KleinModularPipeline Flux2ModularPipeline
     FluxKontextModularPipeline FluxModularPipeline HunyuanVideo15ModularPipeline Kandinsky5I2IPipeline
     KolorsImg2ImgPipeline KolorsPAGPipeline KolorsPipeline Krea2ModularPipeline Krea2TurboModularPipeline
-    LDMPipeline LDMSuperResolutionPipeline LDMTextToImagePipeline LTXI2VLongMultiPromptPipeline
+    LDMPipeline LDMSuperResolutionPipeline LDMTextToImagePipeline
     LTXModularPipeline QwenImage21ModularPipeline QwenImage21TurboModularPipeline
     QwenImageEditModularPipeline QwenImageEditPlusModularPipeline QwenImageModularPipeline
     StableDiffusion3ModularPipeline StableDiffusionDiffEditPipeline StableDiffusionParadigmsPipeline

@@ -159,7 +159,7 @@ LATER_VIDEO_ROWS: dict[str, Row] = {
     "MotifVideoImage2Video": Row(
         "video",
         lambda: motif(d.MotifVideoImage2VideoPipeline),
-        own=lambda call: guided(call) | {"image": [PICTURE] * count(call), "prompt": None},
+        own=lambda call: guided(call) | {"image": PICTURE, "prompt": None},
     ),
     "HunyuanVideoFramepack": Row(
         "video",
