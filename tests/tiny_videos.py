@@ -32,6 +32,21 @@ def wan_vae() -> d.AutoencoderKLWan:
     )
 
 
+def wan_vae_of_quarters() -> d.AutoencoderKLWan:
+    """As those that are published, it halves frames twice."""
+    return d.AutoencoderKLWan(
+        base_dim=8,
+        z_dim=4,
+        dim_mult=[1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[True, True],
+        latents_mean=[0.0] * 4,
+        latents_std=[1.0] * 4,
+        scale_factor_temporal=4,
+        scale_factor_spatial=4,
+    )
+
+
 WAN: dict[str, Any] = {
     "num_attention_heads": 2,
     "attention_head_dim": WIDTH,
@@ -68,7 +83,7 @@ def wan_animate() -> d.WanAnimateTransformer3DModel:
         motion_encoder_dim=8,
         face_encoder_hidden_dim=16,
         face_encoder_num_heads=2,
-        inject_face_latents_blocks=2,
+        inject_face_latents_blocks=3,
         **WAN,
     )
 

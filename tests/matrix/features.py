@@ -322,7 +322,12 @@ FEATURES: dict[str, Feature] = {
     "two prompts, two images each": Feature(
         ALL,
         call=lambda call: replace(call, batch=2, images_per_prompt=2),
-        without=("StableDiffusionPanorama", "LongCatImageEdit", "WanVACE"),  # take one prompt
+        without=(
+            "StableDiffusionPanorama",
+            "LongCatImageEdit",
+            "WanVACE",
+            "MotifVideoImage2Video",
+        ),  # take one prompt
     ),
     "prompt embeddings": Feature(tuple(ENCODERS), arguments=prompt_embeddings),
     "bf16": Feature(ALL, cast(torch.bfloat16), embeddings_in(torch.bfloat16)),

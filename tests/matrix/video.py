@@ -102,13 +102,23 @@ def built(cls: type, vae: Callable[[], Any], transformer: Callable[[], Any], **p
     return quiet(cls(transformer=seeded(transformer), **given | parts))
 
 
-def wan(cls: type, transformer: Callable[[], Any] = tiny.wan, **parts: Any) -> Any:
-    return built(cls, tiny.wan_vae, transformer, **{"scheduler": flow()} | parts)
+def wan(
+    cls: type,
+    transformer: Callable[[], Any] = tiny.wan,
+    vae: Callable[[], Any] = tiny.wan_vae,
+    **parts: Any,
+) -> Any:
+    return built(cls, vae, transformer, **{"scheduler": flow()} | parts)
 
 
-def pictured_wan(cls: type, transformer: Callable[[], Any], **parts: Any) -> Any:
+def pictured_wan(
+    cls: type,
+    transformer: Callable[[], Any],
+    vae: Callable[[], Any] = tiny.wan_vae,
+    **parts: Any,
+) -> Any:
     encoder = {"image_encoder": seeded(tiny.eyes), "image_processor": tiny.glasses()}
-    return wan(cls, transformer, **encoder | parts)
+    return wan(cls, transformer, vae, **encoder | parts)
 
 
 WAN_ROWS = {

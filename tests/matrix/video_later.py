@@ -23,6 +23,7 @@ from tests.matrix.video import (
     hunyuan,
     hunyuan_text,
     masked,
+    pictured_wan,
     pictures,
     prompts,
     sized,
@@ -127,8 +128,39 @@ def kandinsky_text(call: Call) -> Arguments:
     return given
 
 
+def seen_15(call: Call) -> Arguments:
+    """Its picture tells the size."""
+    given = two_texts(call) | {"image": PICTURE}
+    return {name: value for name, value in given.items() if name not in ("height", "width")}
+
+
+def animate() -> Any:
+    """Its VAE halves frames twice, as its mask and its faces take for granted."""
+    return pictured_wan(d.WanAnimatePipeline, tiny.wan_animate, tiny.wan_vae_of_quarters)
+
+
+def animation(call: Call) -> Arguments:
+    given = prompts(call, 512) | sized(call) | {"image": PICTURE, "segment_frame_length": LONG}
+    return given | dict.fromkeys(("pose_video", "face_video"), [PICTURE] * LONG) | {"output_type": "pt"}
+
+
 LATER_VIDEO_ROWS: dict[str, Row] = {
     "HunyuanVideo15": Row("video", lambda: hunyuan_15(d.HunyuanVideo15Pipeline), own=two_texts),
+    "HunyuanVideo15ImageToVideo": Row(
+        "video",
+        lambda: hunyuan_15(
+            d.HunyuanVideo15ImageToVideoPipeline,
+            image_encoder=seeded(tiny.siglip),
+            feature_extractor=tiny.siglip_processor(),
+        ),
+        own=seen_15,
+    ),
+    "WanAnimate": Row("video", animate, own=animation),
+    "MotifVideoImage2Video": Row(
+        "video",
+        lambda: motif(d.MotifVideoImage2VideoPipeline),
+        own=lambda call: guided(call) | {"image": PICTURE, "prompt": None},
+    ),
     "HunyuanVideoFramepack": Row(
         "video",
         lambda: hunyuan(

@@ -67,6 +67,7 @@ def _frames_after_first(denoiser: nn.Module, inputs: Inputs, tokens: Tensor) -> 
     return after_first_frame(tokens.unflatten(1, _grid(inputs)).movedim(-1, 1))
 
 
+WINDOWS = "its windows hold latents of other windows among their tokens, which are not told apart here"
 LTX = Family(
     models=("LTXVideoTransformer3DModel",),
     tokens=Tokens(_spans, layers("attn1", "transformer_blocks"), middle_layer),
@@ -74,6 +75,7 @@ LTX = Family(
     pipelines={
         "LTXImageToVideoPipeline": Habits(stepped=_frames_after_first),
         "LTXConditionPipeline": Habits(negates=True),
+        "LTXI2VLongMultiPromptPipeline": Habits(refused=WINDOWS),
     },
 )
 FAMILIES = (LTX,)
