@@ -69,8 +69,9 @@ class Step:
     def combines(self, model_output: Float[Tensor, "rows *any"]) -> bool:
         """Whether weights that sum to 1, the same for all values of a channel, make it of the outputs.
 
-        By least squares on some thousand values, in float64 on the CPU, where rank-deficient systems are
-        solved. Weights that differ from value to value may sum to 1 as well, but are not found.
+        In videos, for all values of a channel of a frame. By least squares on some thousand values, in
+        float64 on the CPU, where rank-deficient systems are solved. Weights that differ from value to value
+        may sum to 1 as well, but are not found.
         """
         model_output = self._of_drawn(model_output)
         stacked = [
@@ -126,7 +127,8 @@ class Step:
         return given.to(torch.float32), wanted.to(torch.float32)
 
     def _by_channel(self, tensor: Tensor) -> Float[Tensor, "channels values"]:
-        rows = tensor.movedim(self._call.calling.channel_axis, 0).flatten(1)
+        axes = (1, 2) if tensor.ndim == 5 else (self._call.calling.channel_axis,)
+        rows = tensor.movedim(axes, tuple(range(len(axes)))).flatten(0, len(axes) - 1).flatten(1)
         return rows[:, :: max(1, rows.shape[1] // VALUES)].to("cpu", torch.float64)
 
 

@@ -153,7 +153,7 @@ def alike(own: Any, main: Any, rows: int) -> bool:
             own, main = own.transpose(0, 1), main.transpose(0, 1)
         elif own.ndim > 1 and own.shape[1] < main.shape[1]:  # residuals, without a longer prompt's padding
             main = main[:, : own.shape[1]]
-        return any(torch.equal(own, part) for part in parts_of(main, rows))
+        return any(torch.equal(own, part) for part in parts_of(main, len(own)))  # rows may be of frames
     if isinstance(main, dict) and own.keys() != main.keys():  # by row: OmniGen's places of pictures
         parts = range(0, max(main) + 1, rows)
         return any(own == {row - part: main[row] for row in main if 0 <= row - part < rows} for part in parts)

@@ -23,7 +23,6 @@ from tests.matrix.building import (
     inpaint,
     named,
     quiet,
-    refused,
     run,
     seeded,
     square_unet,
@@ -32,6 +31,7 @@ from tests.matrix.building import (
 from tests.matrix.consistency import CONSISTENCY_ROWS
 from tests.matrix.controls import adapter, with_controlnet
 from tests.matrix.elders import ELDER_ROWS
+from tests.matrix.factorised import FACTORISED_ROWS
 from tests.matrix.kandinskys import KANDINSKY_ROWS
 from tests.matrix.later import LATER_ROWS
 from tests.matrix.listed import LISTED_ROWS
@@ -116,7 +116,6 @@ ROWS: dict[str, Row] = (
         "PixArtSigma": named("pixart"),
         "DiT": named("dit"),
         "DDPM": Row("ddpm", lambda: pipeline("ddpm"), {"output_type": "pt"}),  # numpy knows no bfloat16
-        "AnimateDiff": refused(d.UNetMotionModel, "its frames share the batch axis"),
     }
     | BESIDE_ROWS
     | LATER_ROWS
@@ -126,6 +125,7 @@ ROWS: dict[str, Row] = (
     | TWIN_ROWS
     | VIDEO_ROWS
     | LATER_VIDEO_ROWS
+    | FACTORISED_ROWS
     | UNET_ROWS
     | PACKED_ROWS
     | PERTURBED_ROWS

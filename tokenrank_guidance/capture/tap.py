@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from threading import get_ident
 from typing import Any
@@ -76,12 +77,12 @@ class AttentionTap:
         """Put the hooks on; does nothing if they are on."""
         if self.attached:
             return self
-        self._handles.append(self.model.register_forward_pre_hook(eager(self._begin)))
+        begin = partial(eager(self._begin), _names(self.model))
+        self._handles.append(self.model.register_forward_pre_hook(begin, with_kwargs=True))
         for source in dict.fromkeys(self._sources.values()):
             module = self.model.get_submodule(source)
             layers = tuple(layer for layer in self.layers if self._sources[layer] == source)
-            names = tuple(inspect.signature(type(module).forward).parameters)[1:]
-            locate = partial(eager(self._locate), layers, names)
+            locate = partial(eager(self._locate), layers, _names(module))
             self._handles.append(module.register_forward_pre_hook(locate, with_kwargs=True))
         for layer in self.layers:
             module = self.model.get_submodule(layer)
@@ -138,10 +139,15 @@ class AttentionTap:
         # Dynamo would trace the hooks into the graph and leave the mode out of it.
         return torch.compiler.is_compiling() or is_unwatched() or self.muted or self._watch().paused
 
-    def _begin(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        if not self._blocked():
-            self._watch().clear()
-            self._ran = True
+    def _begin(
+        self, names: tuple[str, ...], module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        if self._blocked():
+            return
+        watch = self._watch()
+        watch.clear()
+        watch.frames = self._tokens.frames({**dict(zip(names, args, strict=False)), **kwargs})
+        self._ran = True
 
     def _locate(
         self,
@@ -154,9 +160,10 @@ class AttentionTap:
         if self._blocked():
             return
         inputs = {**dict(zip(names, args, strict=False)), **kwargs}
-        spans = self._watch().spans
+        watch = self._watch()
         for layer in layers:
-            spans[layer] = self._tokens.spans(ForwardPass(self.model, module, layer, inputs))
+            spans = self._tokens.spans(ForwardPass(self.model, module, layer, inputs))
+            watch.spans[layer] = spans if watch.frames is None else replace(spans, frames=watch.frames)
 
     def _enter(self, layer: str, module: nn.Module, args: tuple[Any, ...]) -> None:
         if not self._blocked():
@@ -179,6 +186,11 @@ class AttentionTap:
         own = [i for i, (name, _) in enumerate(self._taken) if name == layer]
         if self._keep is not None and len(own) > self._keep:
             del self._taken[own[0]]
+
+
+def _names(module: nn.Module) -> tuple[str, ...]:
+    """Those of the arguments that it is called with."""
+    return tuple(inspect.signature(type(module).forward).parameters)[1:]
 
 
 def _reason(model: nn.Module, module: nn.Module, refused: str | None, wanted: str) -> str:

@@ -50,13 +50,15 @@ class Watch(TorchFunctionMode):
     That is a call of `scaled_dot_product_attention`, or where `spans` say linear, two of `matmul`.
 
     One belongs to one thread, because torch's mode stacks do. `spans` holds, by layer name, what each layer's
-    call must look like in the running pass; `refused` is the shape of a call that did not fit.
+    call must look like in the running pass, `frames` how many of its rows are a video's, where that is the
+    same for all layers; `refused` is the shape of a call that did not fit.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.paused = False
         self.spans: dict[str, TokenSpans] = {}
+        self.frames: int | None = None
         self.layer: str | None = None
         self.call: AttentionCall | None = None
         self.refused: str | None = None

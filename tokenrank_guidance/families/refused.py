@@ -1,7 +1,6 @@
 """Denoisers of diffusers that are not read here, and why: for each class, a reason that is its own."""
 
 NO_LAYOUT = "where its image tokens are is not known here yet"
-FRAMES_AS_IMAGES = "its frames share the batch axis, which guidance reads as images"
 ROTATED = (
     "its linear attention turns queries and keys by their places after rectifying them: its weights have "
     "both signs, and are no probabilities"
@@ -25,10 +24,6 @@ TWO_NETWORKS = (
     "and gives the first the text's places among its latents"
 )
 DISCRETE = "it predicts classes of image tokens, not noise"
-FACTORISED = (
-    *("I2VGenXLUNet", "LatteTransformer3DModel", "UNet3DConditionModel", "UNetMotionModel"),
-    "UNetSpatioTemporalConditionModel",
-)
 WITHOUT_LAYOUT = (*("StableCascadeUNet", "WuerstchenDiffNeXt"),)
 SOUND_DENOISERS = (
     *("AceStepTransformer1DModel", "AudioLDM2UNet2DConditionModel", "LongCatAudioDiTTransformer"),
@@ -36,7 +31,6 @@ SOUND_DENOISERS = (
     "MiniMaxMusic3Transformer1DModel",
 )
 REFUSED: dict[str, str] = {
-    **dict.fromkeys(FACTORISED, FRAMES_AS_IMAGES),
     **dict.fromkeys(WITHOUT_LAYOUT, NO_LAYOUT),
     **dict.fromkeys(SOUND_DENOISERS, SOUND),
     "SanaVideoTransformer3DModel": ROTATED,

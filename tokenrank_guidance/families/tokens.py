@@ -95,6 +95,11 @@ def middle_layer(names: Sequence[str]) -> str:
     return names[len(names) // 2]
 
 
+def all_one(inputs: Mapping[str, Any]) -> int | None:
+    """Rows of the batch are pictures, or videos whose frames attend to each other."""
+    return None
+
+
 def whole_model(model: nn.Module, layer: str) -> str:
     """The model itself is given what fixes the grid of each layer."""
     return ""
@@ -107,7 +112,8 @@ class Tokens:
     `spans` reads this off a forward pass. `attention`: every attention layer by name in running order; the
     value says whether it is self-attention. `auto`: picks the default layer from the ordered names. `source`:
     (model, layer name) -> name of the module whose inputs `spans` reads ("" is the model itself). `advice`:
-    how to have attention computed where it is seen.
+    how to have attention computed where it is seen. `frames`: of the model's own inputs by name, `frames` of
+    the spans of every layer, of which the layers themselves are not told.
     """
 
     spans: Callable[[ForwardPass], TokenSpans]
@@ -115,6 +121,7 @@ class Tokens:
     auto: Callable[[Sequence[str]], str] = middle_block
     source: Callable[[nn.Module, str], str] = whole_model
     advice: str = ADVICE
+    frames: Callable[[Mapping[str, Any]], int | None] = all_one
 
 
 def image_only(grid: Grid) -> TokenSpans:
