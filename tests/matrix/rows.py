@@ -33,6 +33,7 @@ from tests.matrix.controls import adapter, with_controlnet
 from tests.matrix.elders import ELDER_ROWS
 from tests.matrix.factorised import FACTORISED_ROWS
 from tests.matrix.kandinskys import KANDINSKY_ROWS
+from tests.matrix.kolors import KOLORS_ROWS
 from tests.matrix.later import LATER_ROWS
 from tests.matrix.listed import LISTED_ROWS
 from tests.matrix.packed import PACKED_ROWS, flux_in
@@ -131,6 +132,7 @@ ROWS: dict[str, Row] = (
     | PERTURBED_ROWS
     | KANDINSKY_ROWS
     | ELDER_ROWS
+    | KOLORS_ROWS
 )
 
 __all__ = ["PROMPT", "ROWS", "STEPS", "Arguments", "Row", "quiet", "run", "seeded", "variant"]

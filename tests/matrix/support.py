@@ -16,11 +16,12 @@ PAGE = Path(__file__).parents[2] / "docs" / "support.md"
 INTRODUCTION = """
 # What is guided
 
-*Written by `python -m tests.matrix.support`, from the pipeline classes of diffusers {version} and from
-the test matrix (`pytest -m matrix`). A pipeline counts as guided where a row of the matrix, or a test of
-the guider, samples a tiny model of its real classes with guidance; a reason is what enabling guidance on it
-says.*
+*Written by `python -m tests.matrix.support`, from the pipeline classes of diffusers {version}
+without {lacks}, and from the test matrix (`pytest -m matrix`). A pipeline
+counts as guided where a row of the matrix, or a test of the guider, samples a tiny model of its real classes with
+guidance; a reason is what enabling guidance on it says.*
 """
+HEADLINE = "\n## "
 NOTHING = "not tried yet"
 
 
@@ -28,7 +29,8 @@ def page() -> str:
     from diffusers import __version__ as version
 
     found = walk()
-    parts = [INTRODUCTION.format(version=version).strip(), _counts(found)]
+    lacks = ", ".join(sorted({package for one in found for package in one.lacks}))
+    parts = [INTRODUCTION.format(version=version, lacks=lacks).strip(), "## Counts", _counts(found)]
     for makes, title in ((IMAGES, "Images"), (VIDEO, "Video")):
         parts += [f"## {title}", _pipelines(one for one in found if one.makes == makes)]
     parts += ["## Neither images nor video", "Not counted above.", _others(found)]
