@@ -32,7 +32,7 @@ def with_interval(figure: Spelt | None, form: str = ".3f") -> str | None:
 def signed(figure: Spelt | None, form: str = ".3f") -> str | None:
     """`**−0.017 (−0.025 to −0.008), p = 0.01**`: a difference, bold where its interval leaves 0 out.
 
-    Its chance under no difference follows where the report has one.
+    Its chance under no difference follows where the report has one, and what Holm's correction makes of it.
     """
     if figure is None:
         return None
@@ -40,6 +40,7 @@ def signed(figure: Spelt | None, form: str = ".3f") -> str | None:
     form = f"+{form.removeprefix('+')}"
     ends = interval_of(figure, form)
     chance = f", p = {figure['p']:.3g}" if figure.get("p") is not None else ""
+    chance += f", Holm {figure['p_holm']:.3g}" if figure.get("p_holm") is not None else ""
     text = number(figure["value"], form) + (f" ({ends})" if ends else "") + chance
     return f"**{text}**" if low is not None and (low > 0 or high < 0) else text
 

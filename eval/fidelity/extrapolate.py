@@ -7,9 +7,9 @@ import numpy as np
 from eval.fidelity.extractor import Features
 from eval.fidelity.metrics import Frechet, Subset
 from eval.fidelity.resampling import Estimate, jackknife_groups
-from tokenrank_guidance.interval import Z
 
 PARTS, GROUPS = (1, 2, 3, 4, 5), 10
+T = 2.2621571628  # Student's 97.5 % quantile, 9 degrees of freedom
 FEWEST = 2 * PARTS[-1] * GROUPS
 JACKKNIFE = "delete-a-group jackknife"
 
@@ -17,7 +17,8 @@ JACKKNIFE = "delete-a-group jackknife"
 def extrapolate(metric: Frechet, generated: Features, seed: int = 0) -> Estimate:
     """The intercept of FID over 1/N, a straight line through N = n, n/2 … n/5, each the mean over the parts.
 
-    The interval: θ ± z √((g − 1)/g Σ (θ_(j) − θ̄)²) with g = 10 groups left out in turn. The reference's own
+    The interval: θ ± t √((g − 1)/g Σ (θ_(j) − θ̄)²) with g = 10 groups left out in turn, t of Student's
+    distribution with g − 1 degrees of freedom. The reference's own
     number of images adds a bias that no number of generated ones takes away.
     """
     n = len(generated["features"])
@@ -27,7 +28,7 @@ def extrapolate(metric: Frechet, generated: Features, seed: int = 0) -> Estimate
     groups = jackknife_groups(n, GROUPS, seed)
     left = np.array([_intercept(metric, generated, subset) for subset in groups])
     value = _intercept(metric, generated, order)
-    reach = Z * float(np.sqrt((GROUPS - 1) / GROUPS * ((left - left.mean()) ** 2).sum()))
+    reach = T * float(np.sqrt((GROUPS - 1) / GROUPS * ((left - left.mean()) ** 2).sum()))
     return Estimate(value, value - reach, value + reach, n, JACKKNIFE)
 
 

@@ -12,8 +12,8 @@ images of a random half of the seeds change sides, many times over: p = (1 + #{|
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from tokenrank_guidance.interval import Interval, Z
 DRAWS, FEWEST = 200, 8
 HALVES, WILSON, PAIRED = "random halves", "Wilson", "paired bootstrap"
 SHARES = ("precision", "recall")
+Pair = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,30 @@ class Estimate(Interval):
 
     method: str
     p: float | None = None
+    p_holm: float | None = None
 
     def to_json(self) -> dict[str, object]:
         figure = super().to_json() | {"method": self.method}
-        return figure if self.p is None else figure | {"p": self.p}
+        chances = {"p": self.p, "p_holm": self.p_holm}
+        return figure | {name: chance for name, chance in chances.items() if chance is not None}
+
+
+def corrected(pairs: Mapping[Pair, Mapping[str, Estimate]]) -> dict[Pair, dict[str, Estimate]]:
+    """The same with each p beside what Holm's method makes of it among all the pairs' for that figure.
+
+    In rising order the i-th of m is multiplied by m − i, no product below those before it, none above 1: the
+    chance that any of these differences is called one where there is none stays below the level (Holm 1979).
+    """
+    found = {pair: dict(figures) for pair, figures in pairs.items()}
+    for name in {name for figures in found.values() for name in figures}:
+        tested = [pair for pair in found if name in found[pair] and found[pair][name].p is not None]
+        order = sorted(tested, key=lambda pair: found[pair][name].p or 0.0)
+        least = 0.0
+        for place, pair in enumerate(order):
+            own = found[pair][name]
+            least = max(least, min(1.0, (len(order) - place) * (own.p or 0.0)))
+            found[pair][name] = replace(own, p_holm=least)
+    return found
 
 
 def halves(n: int, draws: int, seed: int) -> list[Subset]:
