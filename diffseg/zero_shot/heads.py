@@ -16,7 +16,6 @@ from tokenrank_guidance.capture import AttentionRecord
 from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.markov import (
     Arnoldi,
-    AttentionTransition,
     DampedTransition,
     DenseTransition,
     IncomingTransition,
@@ -143,10 +142,10 @@ class _Heads:
 
     def __init__(self, record: AttentionRecord, memory: int, tol: float) -> None:
         self._record, self._memory, self._tol = record, memory, tol
-        self.operator: Callable[[bool], AttentionTransition] = cache(self._operator)
+        self.operator: Callable[[bool], TransitionOperator] = cache(self._operator)
         self.moduli: Callable[[str], Tensor] = cache(self._moduli)
 
-    def _operator(self, keyed: bool) -> AttentionTransition:
+    def _operator(self, keyed: bool) -> TransitionOperator:
         """Of heads, (1, heads); `keyed`: softmax over the queries, whose rows are keys."""
         record = swapped(self._record) if keyed else self._record
         return record.transition(memory=self._memory)

@@ -74,7 +74,8 @@ class _Calls(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         made = func(*args, **(kwargs or {}))
         if func is scaled_dot_product_attention:
-            given = dict(zip(("query", "key", "value"), args, strict=False)) | (kwargs or {})
+            given: dict[str, Any] = dict(zip(("query", "key", "value"), args, strict=False))
+            given |= kwargs or {}
             self._seen.append((given["query"], _repeated(given), made))
         return made
 
