@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from tokenrank_guidance.checks import is_damping, is_number, is_one_of
+from tokenrank_guidance.checks import is_damping, is_number, is_one_of, is_whole
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -42,28 +42,40 @@ class TokenRankScorer:
     """N·π, with π the stationary distribution of the image tokens' damped chain (Erel et al. 2025).
 
     `direction`: of the "outgoing" chain P, or of the "incoming" one, P_in[j, i] = P[i, j] / Σ_i P[i, j].
-    Raises ValueError for a damping outside (0, 1), unknown head weights, and another direction.
+    `stride`: 2 and more rank every stride-th row and column of tokens, and all others by one bounce from
+    these (see `sag.strided`), which long videos need. Raises ValueError for a damping outside (0, 1), unknown
+    head weights, another direction, and a stride of the incoming chain.
     """
 
     damping: float = 0.99
     head_weights: Literal["mean", "lambda2"] = "mean"
     direction: Literal["outgoing", "incoming"] = "outgoing"
+    stride: int = 1
 
     def __post_init__(self) -> None:
         for name, holds, expected in (
             ("damping", is_damping(self.damping), "a number in (0, 1)"),
             ("head_weights", is_one_of(self.head_weights, HEAD_WEIGHTS), f"one of {HEAD_WEIGHTS}"),
             ("direction", is_one_of(self.direction, DIRECTIONS), "'outgoing' or 'incoming'"),
+            (
+                "stride",
+                is_whole(self.stride) and (self.stride == 1 or self.direction == "outgoing"),
+                "a whole number ≥ 1, 1 where the direction is incoming",
+            ),
         ):
             if not holds:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected {expected}")
 
     def __call__(self, record: AttentionRecord) -> Float[Tensor, "batch tokens"]:
-        from tokenrank_guidance.markov import incoming_chain, tokenrank_score
+        from tokenrank_guidance.markov import IncomingTransition, tokenrank_score
 
+        if self.stride > 1:
+            from sag.strided import strided_score
+
+            return strided_score(record, self.stride, self.damping, self.head_weights)
         chain = record.transition(tokens="image")
         if self.direction == "incoming":
-            chain = incoming_chain(chain)
+            chain = IncomingTransition(chain)
         return tokenrank_score(chain, damping=self.damping, head_weights=self.head_weights)
 
 
@@ -130,6 +142,11 @@ SCORERS: dict[str, NamedScorer] = {
     "tokenrank": NamedScorer("TokenRank", _ranked("outgoing"), OF_CHAINS),
     "sag": NamedScorer("SAG", lambda settings: ColumnSumScorer()),
     "tokenrank-incoming": NamedScorer("TokenRank, incoming", _ranked("incoming"), OF_CHAINS),
+    "tokenrank-stride2": NamedScorer(
+        "TokenRank of every 2nd row and column",
+        lambda settings: TokenRankScorer(settings.damping, settings.head_weights, stride=2),
+        OF_CHAINS,
+    ),
     "rollout": NamedScorer("rollout", lambda settings: RolloutScorer()),
 }
 
