@@ -72,6 +72,9 @@ ALONE = (*WITHOUT_CFG, *sana.WITHOUT_CFG)  # guide by no second half
 PAG = ("SanaPAG, pag_scale 0",)  # has no arguments for attention
 ENCODED = ("ZImageOmni, reference image",)  # in bfloat16, and by SigLIP, which cannot be offloaded so
 SHARED = ("ZImageControlNet", "ZImageControlNetInpaint")  # weights of both, which are offloaded once
+ONE_PROMPT = ("StableDiffusionPanorama", "LongCatImageEdit", "WanVACE", "MotifVideoImage2Video")
+CALLBACKLESS = ("HunyuanVideo15", "HunyuanVideo15ImageToVideo")
+HALF = ("LucyEdit",)  # its pipeline gives its autoencoder pixels in float32
 ADAPTER = ("StableDiffusionAdapter",)  # an older call, with fewer arguments
 
 
@@ -330,11 +333,11 @@ FEATURES: dict[str, Feature] = {
         ),  # take one prompt
     ),
     "prompt embeddings": Feature(tuple(ENCODERS), arguments=prompt_embeddings),
-    "bf16": Feature(ALL, cast(torch.bfloat16), embeddings_in(torch.bfloat16)),
+    "bf16": Feature(ALL, cast(torch.bfloat16), embeddings_in(torch.bfloat16), without=HALF),
     "fp16": Feature(
         prepare=cast(torch.float16),
         arguments=embeddings_in(torch.float16),
-        without=ENCODED,
+        without=(*ENCODED, *HALF),
     ),
     "LoRA, scale 0.5": Feature(
         (*UNETS, "sd3", "flux", "qwen", "flux2", "flux2-klein", "sana", *LISTED, *but(*WITHOUT_LORA_SCALE)),
@@ -355,7 +358,7 @@ FEATURES: dict[str, Feature] = {
     "callback_on_step_end": Feature(
         (*UNETS, "sd3", "flux", *LATER, *but(*WITHOUT_CALLBACK)),
         arguments=lambda pipe, given: given | {"callback_on_step_end": pass_on},
-        without=ADAPTER,
+        without=(*ADAPTER, *CALLBACKLESS),
     ),
     "interrupt": Feature(
         (*UNETS, "sd3", "flux", "sana", *INTERRUPTIBLE, *but(*WITHOUT_INTERRUPT)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import diffusers as d
@@ -36,7 +37,7 @@ LONG = 9  # frames, of which a VAE that halves them twice makes three
 
 def guided(call: Call) -> Arguments:
     """Those of pipelines that leave classifier-free guidance to a guider, which is on."""
-    given = masked(call)
+    given = masked(replace(call, cfg=True))
     del given["guidance_scale"]
     return given
 
