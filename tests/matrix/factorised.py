@@ -17,6 +17,7 @@ from tests.tiny_networks import vae
 
 FRAMES = 3
 ONE = ("two prompts, two images each",)  # which their pipelines do not take
+SILENT = ("callback_on_step_end",)
 
 
 def videos(call: Call) -> Arguments:
@@ -150,12 +151,15 @@ def latte_text(call: Call) -> Arguments:
 FACTORISED_ROWS: dict[str, Row] = ANIMATED_ROWS | {
     "StableVideoDiffusion": Row("video", stable_video, own=seen),
     "Latte": Row("video", latte, {"negative_prompt": None}, own=latte_text),
-    "TextToVideoSD": Row("video", lambda: built(d.TextToVideoSDPipeline, tiny.text_to_video), own=videos),
+    "TextToVideoSD": Row(
+        "video", lambda: built(d.TextToVideoSDPipeline, tiny.text_to_video), own=videos, without=SILENT
+    ),
     "VideoToVideoSD": Row(
         "video",
         lambda: built(d.VideoToVideoSDPipeline, tiny.text_to_video),
         drop=("height", "width"),
         own=redrawn,
+        without=SILENT,
     ),
     "I2VGenXL": Row(
         "video",
@@ -166,5 +170,6 @@ FACTORISED_ROWS: dict[str, Row] = ANIMATED_ROWS | {
             feature_extractor=picture_processor(),
         ),
         own=pictured,
+        without=SILENT,
     ),
 }
