@@ -65,8 +65,8 @@ def edited(cls: type) -> Any:
     return short_prompts(variant("qwen", cls, processor=Words()))
 
 
-def edit(cls: type, extra: Arguments) -> Row:
-    return Row(BESIDE, lambda: edited(cls), extra, own=ARGUMENTS["qwen"])
+def edit(cls: type, extra: Arguments, without: tuple[str, ...] = ()) -> Row:
+    return Row(BESIDE, lambda: edited(cls), extra, own=ARGUMENTS["qwen"], without=without)
 
 
 def qwen(cls: type, extra: Arguments) -> Row:
@@ -135,7 +135,9 @@ PACKED_ROWS: dict[str, Row] = {
     ),
     "QwenImageInpaint": qwen(d.QwenImageInpaintPipeline, PAINTED),
     "QwenImageEdit": edit(d.QwenImageEditPipeline, {"image": PICTURE}),
-    "QwenImageEditPlus": edit(d.QwenImageEditPlusPipeline, {"image": [PICTURE]}),
+    "QwenImageEditPlus": edit(
+        d.QwenImageEditPlusPipeline, {"image": [PICTURE]}, ("two prompts, two images each",)
+    ),
     "QwenImageEditInpaint": edit(
         d.QwenImageEditInpaintPipeline, {"image": PICTURE, "mask_image": MASK, "strength": 0.9}
     ),

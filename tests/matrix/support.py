@@ -17,9 +17,9 @@ INTRODUCTION = """
 # What is guided
 
 *Written by `python -m tests.matrix.support`, from the pipeline classes of diffusers {version}
-without {lacks}, and from the test matrix (`pytest -m matrix`). A pipeline
-counts as guided where a row of the matrix, or a test of the guider, samples a tiny model of its real classes with
-guidance; a reason is what enabling guidance on it says.*
+without {lacks}, and from the test matrix (`pytest -m matrix`). A
+pipeline counts as guided where a row of the matrix, or a test of the guider, samples a tiny model of its
+real classes with guidance; a reason is what enabling guidance on it says.*
 """
 HEADLINE = "\n## "
 NOTHING = "not tried yet"
