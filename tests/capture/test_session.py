@@ -290,6 +290,6 @@ def test_a_forward_that_another_library_put_on_the_layer_stays():
 def test_the_package_exports_what_it_documents():
     package = importlib.import_module("tokenrank_guidance.capture")  # the attribute is the function
     assert set(package.__all__) == {
-        *("AttentionRecord", "AttentionTap", "Capture", "capture"),
+        *("AttentionRecord", "AttentionTap", "Capture", "capture", "Gradients", "attention_gradients"),
         *("is_unwatched", "unwatched"),
     }

@@ -122,7 +122,7 @@ def _several(denoiser: nn.Module, inputs: Inputs) -> str:
     if len(sizes) > 1:
         return "gives its denoiser images of several sizes at once, which guidance does not blur together"
     if sizes.pop()[0] > 1:
-        return "makes several frames at once: its latents have a time axis, which guidance does not blur yet"
+        return "makes several frames at once, whose tokens are read as one picture's here"
     return ""
 
 
