@@ -7,6 +7,7 @@ from typing import Any
 import diffusers as d
 import torch
 from diffusers.utils import is_sentencepiece_available
+from torch import nn
 
 from tests import tiny_networks as tiny
 from tests.matrix.beside import sized
@@ -42,7 +43,14 @@ def reader() -> Any:
         original_rope=True,
         use_cache=False,
     )
-    return seeded(lambda: ChatGLMModel(config))
+
+    def started() -> nn.Module:
+        model = ChatGLMModel(config)  # with empty weights
+        for parameter in model.parameters():
+            nn.init.normal_(parameter, std=0.2)
+        return model
+
+    return seeded(started)
 
 
 def kolors(cls: type) -> Any:
