@@ -98,6 +98,7 @@ def combined(call: Call) -> Arguments:
 
 
 SEVERAL = ("two prompts, two images each",)  # with a picture, they fail at it without guidance
+HALF = ("bf16",)  # minutes of convolutions over the hint, on a CPU
 SMALL = {"output_type": "pt"}
 KANDINSKY_ROWS: dict[str, Row] = {
     "Kandinsky": Row(BESIDE, lambda: whole(d.KandinskyPipeline), SMALL, own=prompted),
@@ -135,12 +136,17 @@ KANDINSKY_ROWS: dict[str, Row] = {
         BESIDE, lambda: second(d.KandinskyV22Img2ImgPipeline), START, own=ARGUMENTS["kandinsky"]
     ),
     "KandinskyV22Controlnet": Row(
-        BESIDE, lambda: hinted(d.KandinskyV22ControlnetPipeline), SMALL | HINT, own=ARGUMENTS["kandinsky"]
+        BESIDE,
+        lambda: hinted(d.KandinskyV22ControlnetPipeline),
+        SMALL | HINT,
+        own=ARGUMENTS["kandinsky"],
+        without=HALF,
     ),
     "KandinskyV22ControlnetImg2Img": Row(
         BESIDE,
         lambda: hinted(d.KandinskyV22ControlnetImg2ImgPipeline),
         SMALL | START | HINT,
         own=ARGUMENTS["kandinsky"],
+        without=HALF,
     ),
 }
