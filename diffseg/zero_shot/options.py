@@ -69,7 +69,7 @@ class Options:
     memory: int = HELD_BYTES
 
     def __post_init__(self) -> None:
-        if self.mix in RENAMED_MIX:
+        if isinstance(self.mix, str) and self.mix in RENAMED_MIX:
             now = RENAMED_MIX[self.mix]
             warnings.warn(f"mix={self.mix!r} is now called {now!r}", DeprecationWarning, stacklevel=3)
             object.__setattr__(self, "mix", now)

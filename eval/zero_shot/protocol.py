@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float
-from torch import Tensor
-
-from eval.metrics.foreground import foreground, min_max
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Bool, Float
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -28,6 +25,10 @@ class Protocol:
         self, heat: Float[Tensor, "gh gw"], size: tuple[int, int]
     ) -> tuple[Float[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
         """The map at `size`, min-max scaled, and its foreground."""
+        import torch
+
+        from eval.metrics.foreground import foreground, min_max
+
         scaled = min_max(resized(heat, size, self.resampling))
         if not self.at_tokens:
             return scaled, foreground(scaled)
@@ -50,6 +51,8 @@ def resized(
     heat: Float[Tensor, "gh gw"] | Bool[Tensor, "gh gw"], size: tuple[int, int], resampling: str = "bilinear"
 ) -> Float[np.ndarray, "h w"]:
     """Half-pixel centres."""
+    import torch.nn.functional as F  # noqa: N812
+
     centres = {"align_corners": False} if resampling == "bilinear" else {}
     mode = "bilinear" if resampling == "bilinear" else "nearest-exact"
     return F.interpolate(heat[None, None].double(), size, mode=mode, **centres)[0, 0].numpy()
