@@ -51,7 +51,7 @@ def resized(
     heat: Float[Tensor, "gh gw"] | Bool[Tensor, "gh gw"], size: tuple[int, int], resampling: str = "bilinear"
 ) -> Float[np.ndarray, "h w"]:
     """Half-pixel centres."""
-    import torch.nn.functional as F  # noqa: N812
+    import torch.nn.functional as F
 
     centres = {"align_corners": False} if resampling == "bilinear" else {}
     mode = "bilinear" if resampling == "bilinear" else "nearest-exact"
