@@ -126,7 +126,10 @@ class TokenRankGuider(ClassifierFreeGuidance):
                 f"{type(pipe).__name__} takes no guider: guide it with SelfAttentionGuidance()(pipe)"
             )
         guidable(pipe)
-        calling_of(denoiser_of(pipe))
+        denoiser = denoiser_of(pipe)
+        why = calling_of(denoiser).guider
+        if why:
+            raise UnsupportedError(f"cannot guide {type(denoiser).__name__}: {why}")
         noise_formula(getattr(pipe, "scheduler", None))
         pipe.update_components(guider=self.bind(pipe.scheduler))
         return self

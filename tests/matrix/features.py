@@ -182,7 +182,8 @@ def embeddings_in(dtype: torch.dtype) -> Callable[[Any, Arguments], Arguments]:
 
     def arguments(pipe: Any, given: Arguments) -> Arguments:
         texts = {name: value for name, value in given.items() if "prompt_embeds" in name}
-        floating = {name: value for name, value in texts.items() if torch.is_floating_point(value)}
+        tensors = {name: value for name, value in texts.items() if isinstance(value, Tensor)}
+        floating = {name: value for name, value in tensors.items() if torch.is_floating_point(value)}
         return given | {name: value.to(dtype) for name, value in floating.items()}
 
     return arguments

@@ -57,7 +57,7 @@ SANA_ROWS: dict[str, Row] = {
     "SanaPAG": row(
         lambda: sana(d.SanaPAGPipeline, pag_applied_layers=["blocks.1"]),
         {"pag_scale": 1.0},
-        refused="perturbs attention in a part of its batch",
+        leaves=("processors",),
     ),
     "SanaPAG, pag_scale 0": row(
         lambda: sana(d.SanaPAGPipeline, pag_applied_layers=["blocks.1"]), {"pag_scale": 0.0}

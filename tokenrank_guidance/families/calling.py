@@ -60,6 +60,9 @@ class Holding:
 A_TENSOR = Holding(lambda held, inputs: held, lambda held, images, inputs: images)
 
 
+VIDEO_BLOCKS = "videos are guided in classic pipelines alone so far, not by a guider in blocks"
+
+
 @dataclass(frozen=True)
 class Calling:
     """How a denoiser class is called.
@@ -77,7 +80,7 @@ class Calling:
     `held` tells, of the same two, which values of the sample are given and not drawn, such as the first frame
     of a video: it broadcasts to the sample, None where there are none. `times` gives, of the inputs by name,
     the times of a batch, or of each of its tokens, of which the largest counts, where its timestep does not
-    tell these itself.
+    tell these itself. `guider`: why it is guided in classic pipelines alone, and by no guider in blocks.
     """
 
     sample: str = "hidden_states"
@@ -93,6 +96,7 @@ class Calling:
     sign: Literal[1, -1] = 1
     edit: Callable[[Tensor, Grid, Edit], Tensor] = edit_image
     refused: Callable[[nn.Module, Inputs], str] = no_reason
+    guider: str = ""
     renormalises: bool = False
     held: Callable[[nn.Module, Inputs], Bool[Tensor, "batch ..."] | None] = nothing_held
     times: Callable[[Inputs], Any] | None = None

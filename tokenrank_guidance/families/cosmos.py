@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from tokenrank_guidance.families.calling import Calling, Habits, Inputs, edit_video
+from tokenrank_guidance.families.calling import VIDEO_BLOCKS, Calling, Habits, Inputs, edit_video
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.tokens import Tokens, middle_layer
 from tokenrank_guidance.families.unet import PRECONDITIONED
@@ -28,7 +28,14 @@ def _times(inputs: Inputs) -> Float[Tensor, "b *frames"]:
 COSMOS = Family(
     models=("CosmosTransformer3DModel",),
     tokens=Tokens(volume_spans, layers("attn1", "transformer_blocks"), middle_layer),
-    calling=Calling(prompt_first=True, timestep_scale=1000.0, edit=edit_video, held=_held, times=_times),
+    calling=Calling(
+        prompt_first=True,
+        timestep_scale=1000.0,
+        edit=edit_video,
+        held=_held,
+        times=_times,
+        guider=VIDEO_BLOCKS,
+    ),
     pipelines={
         "CosmosTextToWorldPipeline": Habits(refused=PRECONDITIONED),
         "CosmosVideoToWorldPipeline": Habits(refused=PRECONDITIONED),

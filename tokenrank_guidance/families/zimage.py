@@ -148,6 +148,14 @@ def _words(pipe: Any) -> list[TextTokens]:
 
 
 LISTS = ("x", "cap_feats", "siglip_feats", "image_noise_mask")
+
+
+def _omni(pipe: Any) -> str:
+    if getattr(pipe, "siglip", None) is None:
+        return ""
+    return "its captions are parts around reference pictures (Omni): use ZImagePipeline with the same weights"
+
+
 Z_IMAGE = Family(
     models=("ZImageTransformer2DModel",),
     tokens=Tokens(_spans, _layers, _auto),
@@ -163,7 +171,7 @@ Z_IMAGE = Family(
         sign=-1,
         refused=_several,
     ),
-    picture=Picture(_inputs, patch=PATCH),
+    picture=Picture(_inputs, patch=PATCH, refused=_omni),
     words=Words(_words, joint=True, walks=False),
 )
 FAMILIES = (Z_IMAGE,)

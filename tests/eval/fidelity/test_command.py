@@ -8,6 +8,7 @@ from PIL import Image
 
 from eval.fidelity import cache, plan, reference
 from eval.fidelity.command import main
+from eval.fidelity.measure import OF_THIS_N
 from eval.fidelity.options import parse
 from eval.fidelity.statistics import Gaussian
 from tests.eval.fidelity.conftest import loaded, noise
@@ -124,6 +125,7 @@ def test_each_metric_says_how_many_images_it_takes(measured, arm, real):
     assert report["notes"] == [
         "isc is left out: it needs at least 20 images of each arm, got 3",
         "prc is left out: it needs at least 4 images of each arm, got 3",
+        OF_THIS_N,
     ]
     options = ("--reference", real, "--metrics", "prc")
     assert "metric prc needs at least 4 images" in measured(few, *options, code=2)
