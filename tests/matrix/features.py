@@ -18,7 +18,7 @@ import tomesd
 import torch
 from DeepCache import DeepCacheSDHelper
 from diffusers import FirstBlockCacheConfig, PyramidAttentionBroadcastConfig
-from torch import nn
+from torch import Tensor, nn
 
 from sag import SelfAttentionGuidance
 from tests.matrix import sana

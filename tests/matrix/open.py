@@ -2,10 +2,9 @@
 
 OPEN: frozenset[str] = frozenset(
     """
-    BlipDiffusionControlNetPipeline BlipDiffusionPipeline ConsisIDPipeline
-    Cosmos2_5_TransferPipeline ErnieImageModularPipeline Flux2KleinModularPipeline
-    Flux3DistilledModularPipeline Flux3ModularPipeline FluxKontextModularPipeline
-    KolorsImg2ImgPipeline KolorsPAGPipeline KolorsPipeline QwenImage21ModularPipeline
+    BlipDiffusionControlNetPipeline BlipDiffusionPipeline Cosmos2_5_TransferPipeline
+    ErnieImageModularPipeline Flux2KleinModularPipeline Flux3DistilledModularPipeline
+    Flux3ModularPipeline FluxKontextModularPipeline QwenImage21ModularPipeline
     QwenImage21TurboModularPipeline QwenImageEditModularPipeline QwenImageEditPlusModularPipeline
     ZImageModularPipeline
     """.split()  # noqa: SIM905
