@@ -52,20 +52,9 @@ def bounced(
 ) -> Float[Tensor, "batch tokens"]:
     """``start @ P`` of the heads' mixture, from the chosen tokens alone, in chunks of them."""
     total = torch.zeros(image.batch, image.tokens, dtype=start.dtype, device=start.device)
-    k = image.k.to(start.dtype).mT
     size = max(1, CHUNK_BYTES // (image.batch * image.heads * image.tokens * start.element_size()))
     shares = head_weights.to(start.dtype)[..., None] * start[:, None]
     for place in torch.arange(len(chosen), device=chosen.device).split(size):
-        rows = chosen[place]
-        logits = image.q[:, :, rows].to(start.dtype) @ k * image.scale
-        total += (shares[..., None, place] @ _masked(logits, image, rows).softmax(-1)).squeeze(-2).sum(1)
+        rows = image.rows(chosen[place]).to(start.dtype)
+        total += (shares[..., None, place] @ rows).squeeze(-2).sum(1)
     return total
-
-
-def _masked(logits: Tensor, image: AttentionRecord, rows: Tensor) -> Tensor:
-    if image.mask is None:
-        return logits
-    mask = image.mask if image.mask.shape[-2] == 1 else image.mask[..., rows, :]
-    if mask.dtype == torch.bool:
-        return logits.masked_fill(~mask, -torch.inf)
-    return logits + mask.to(logits.dtype)

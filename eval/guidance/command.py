@@ -77,9 +77,7 @@ def main(argv: Sequence[str]) -> None:
     journals = image_journals(asked.out, task.config, Measured, names)
     finished = measure_missing(state, journals, range(asked.n), task.records)
     if finished is not None:
-        few = asked.pictures or (
-            0 if real is None else 1
-        )  # real ones are measured at the size of a drawn one
+        few = asked.pictures or int(real is not None)  # real ones are measured at the size of a drawn one
         drawn = task.shown(asked.n, few)
         looked = {} if real is None else _real(real, asked.n, drawn[names[0]][0].size)
         result = GuidanceResult(names, list(finished.records.values()), looked)

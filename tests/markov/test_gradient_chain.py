@@ -83,6 +83,8 @@ def test_what_does_not_fit_is_refused():
     q = torch.zeros(1, 2, 3, 4)
     with pytest.raises(ValueError, match=r"got shapes .*\(1, 2, 3, 5\)"):
         AttentionGradient(q, q, q, torch.zeros(1, 2, 3, 5), 1.0)
+    with pytest.raises(ValueError, match="gradient is not finite"):
+        AttentionGradient(q, q, q, q + torch.nan, 1.0)
     with pytest.raises(ValueError, match=r"got \(images, tokens\) of none"):
         GradientTransition([])
 

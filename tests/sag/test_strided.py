@@ -7,6 +7,7 @@ from sag.scorers import TokenRankScorer
 from sag.strided import every
 from tests.markov.chains import damped_stationary
 from tokenrank_guidance.capture import AttentionRecord
+from tokenrank_guidance.capture.linear import LinearAttentionRecord
 
 
 def record(grid=(5, 7), batch=2, heads=3, text=0, masked=False):
@@ -46,6 +47,23 @@ def test_the_score_is_the_dense_one(options):
     expected = image.tokens * (damped_stationary(part, 0.99)[:, None] @ maps.mean(1)[:, chosen])[:, 0]
     torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(found.mean(-1), torch.ones(2))
+
+
+def test_linear_attention_is_bounced_by_its_own_map():
+    """Sana's: relu(q)·relu(k)ᵀ over row sums, and an even row where a query is rectified away."""
+    g = torch.Generator().manual_seed(1)
+    q, k = (torch.randn(2, 3, 35, 8, generator=g).relu() for _ in range(2))
+    q[0, 1, 10] = 0
+    one = LinearAttentionRecord(q, k, 1.0, grid=(5, 7))
+    weights = q.double() @ k.double().mT
+    sums = weights.sum(-1, keepdim=True)
+    maps = torch.where(sums > 0, weights / sums.clamp_min(1e-300), 1 / 35)
+    chosen = torch.tensor(chosen_by_hand((5, 7), 2))
+    block = maps[:, :, chosen][..., chosen]
+    part = (block / block.sum(-1, keepdim=True)).mean(1)
+    expected = 35 * (damped_stationary(part, 0.99)[:, None] @ maps.mean(1)[:, chosen])[:, 0]
+    torch.testing.assert_close(TokenRankScorer(stride=2)(one).double(), expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(one.maps().double(), maps, rtol=1e-5, atol=1e-7)
 
 
 def test_heads_are_weighted_by_the_parts_own_eigenvalues():

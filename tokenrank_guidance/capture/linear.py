@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenrank_guidance.capture.record import AttentionRecord, Subset
@@ -23,9 +23,12 @@ class LinearAttentionRecord(AttentionRecord):
     as even: a chain must go on from there, as PageRank's does from a dangling page.
     """
 
-    def maps(self) -> Float[Tensor, "batch heads tokens tokens"]:
-        """The dense row-stochastic map, in float32 or better."""
-        return self.transition().to_dense()
+    def rows(self, tokens: Int[Tensor, " rows"] | slice) -> Float[Tensor, "batch heads rows tokens"]:
+        """The rows of the map of some tokens alone, in float32 or better."""
+        dtype = torch.promote_types(self.q.dtype, torch.float32)
+        weights = self.q[:, :, tokens].to(dtype) @ self.k.to(dtype).mT
+        sums = weights.sum(-1, keepdim=True)
+        return torch.where(sums > 0, weights / torch.where(sums > 0, sums, 1.0), 1 / self.tokens)
 
     def transition(self, tokens: Subset = "all", memory: int | None = None) -> FactoredTransition:
         """The map as a Markov chain over `tokens`, which never needs a matrix, however much `memory`."""

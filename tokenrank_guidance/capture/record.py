@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from tokenrank_guidance.markov import AttentionTransition, TransitionOperator
@@ -83,14 +83,19 @@ class AttentionRecord:
 
         Memory: batch * heads * tokens^2 numbers, several gigabytes for a FLUX layer at 1024 px.
         """
+        return self.rows(slice(None))
+
+    def rows(self, tokens: Int[Tensor, " rows"] | slice) -> Float[Tensor, "batch heads rows tokens"]:
+        """The rows of the map of some tokens alone: where these attend."""
         dtype = torch.promote_types(self.q.dtype, torch.float32)
         with torch.autocast(self.q.device.type, enabled=False):
-            logits = (self.q.to(dtype) * self.scale) @ self.k.to(dtype).mT
+            logits = (self.q[:, :, tokens].to(dtype) * self.scale) @ self.k.to(dtype).mT
         if self.mask is None:
             return logits.softmax(-1)
-        if self.mask.dtype == torch.bool:
-            return logits.masked_fill(~self.mask, -torch.inf).softmax(-1)
-        return (logits + self.mask.to(dtype)).softmax(-1)
+        mask = self.mask if self.mask.ndim < 2 or self.mask.shape[-2] == 1 else self.mask[..., tokens, :]
+        if mask.dtype == torch.bool:
+            return logits.masked_fill(~mask, -torch.inf).softmax(-1)
+        return (logits + mask.to(dtype)).softmax(-1)
 
     def transition(self, tokens: Subset = "all", memory: int | None = None) -> TransitionOperator:
         """The map as a Markov chain over `tokens`: softmax over their keys alone.

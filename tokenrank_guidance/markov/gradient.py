@@ -40,6 +40,8 @@ class AttentionGradient:
             raise ValueError(
                 f"q, k, v and the output's gradient: got shapes {shapes}, expected 4 axes, alike"
             )
+        if not all(bool(side.isfinite().all()) for side in (self.v, self.output)):
+            raise ValueError("v or the output's gradient is not finite; in half precision it may overflow")
 
     def weighted(self) -> Iterator[Chunk]:
         """(∂y/∂A ⊙ A)⁺ of each image and head in chunks of rows: (chains, rows, values)."""
