@@ -8,7 +8,7 @@ from diffusers import modular_pipelines as m
 from sag import SelfAttentionGuidance, TokenRankGuider, degraded
 from sag.predict import predict
 from tests import tiny_listed as tiny
-from tests.families.test_listed import scheduled
+from tests.families.test_listed_pipelines import scheduled
 from tests.matrix.rows import ROWS
 from tests.sag.test_guider_later import error, modular, quiet_logger, sampled
 from tests.tiny_dits import flux2_vae, qwen3, vae_of_eighths
