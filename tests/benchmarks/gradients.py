@@ -1,7 +1,7 @@
 """What rankings with the class in view cost: `python -m tests.benchmarks.gradients` prints and saves JSON.
 
 One picture through vision transformers of a size (random weights), in one run: seconds beside one pass
-forward, and the most memory held beyond the model's. Chefer's rollout stands here as its authors make it, from
+forward, and the most memory beyond the model's. Chefer's rollout stands here as its authors make it, from
 maps that autograd keeps, beside ours from queries and keys; both must agree.
 """
 
