@@ -151,8 +151,8 @@ def too_coarse(pairs: int, draws: int) -> list[str]:
         return []
     lowest = min(1.0, pairs * least)
     return [
-        f"p of distances and scores, of {draws} permutations, is {least:.2g} or more, and Holm's over {pairs} "
-        f"pairs {lowest:.2g} or more at first: --resamples {math.ceil(pairs / LEVEL)} can show more"
+        f"p of distances and scores, of {draws} permutations, is {least:.2g} or more, Holm's "
+        f"over {pairs} pairs {lowest:.2g} or more at first: --resamples {math.ceil(pairs / LEVEL)} can show more"
     ]
 
 

@@ -141,4 +141,4 @@ def test_permutations_too_few_for_so_many_pairs_are_said():
     """The smallest p of 200 permutations is 1/201, times 21 pairs above .05; of 420, 21/421."""
     assert too_coarse(10, 200) == too_coarse(21, 420) == []
     (note,) = too_coarse(21, 200)
-    assert "is 0.005 or more, and Holm's over 21 pairs 0.1 or more at first: --resamples 420" in note
+    assert "is 0.005 or more, Holm's over 21 pairs 0.1 or more at first: --resamples 420" in note
