@@ -2,24 +2,34 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 OUT    ?= demo
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: install demo test lint types clean
+.PHONY: install demo test wheel lint types clean
+
+# What the commands and guidance need, and no more.
+$(VENV)/.package: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e .
+	touch $@
+
+# Torch is not pinned: pip takes torch and the torchvision that matches it.
+$(VENV)/.installed: $(VENV)/.package
+	$(PIP) -e '.[eval,dev]'
+	touch $@
 
 install: $(VENV)/.installed
 
-# Torch is not pinned: pip takes torch and the torchvision that matches it.
-$(VENV)/.installed: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[eval,dev]'
-	touch $@
-
-demo: install
+demo: $(VENV)/.package
 	$(BIN)/tokenrank sample --compare --out $(OUT)
 
 test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n auto
+
+wheel: install
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
 
 lint: install
 	$(BIN)/ruff check .
@@ -29,4 +39,4 @@ types: install
 	$(BIN)/pyright
 
 clean:
-	rm -rf $(VENV) $(OUT) build *.egg-info
+	rm -rf $(VENV) $(OUT) build dist *.egg-info

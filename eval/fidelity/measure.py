@@ -16,7 +16,7 @@ from eval.fidelity.extrapolate import extrapolate
 from eval.fidelity.images import Generated
 from eval.fidelity.metrics import Accuracy, Frechet, Kernel, Metric, PrecisionRecall, Score
 from eval.fidelity.plan import accuracy_of, class_of, plan, square_side
-from eval.fidelity.reference import Real, read_reference
+from eval.fidelity.real import Real, read_reference
 from eval.fidelity.resampling import (
     Estimate,
     compare,

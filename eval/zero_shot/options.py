@@ -15,6 +15,7 @@ from eval.zero_shot.protocol import PROTOCOLS
 from tokenrank_guidance.option_groups import refuse_without_effect
 from tokenrank_guidance.options import between, finite, names, words
 
+SUMMARY = "Segments from words, against masks."
 CAPTION = "a {name}"
 PLACE = "{name}"
 MOST_CURVE = 100
