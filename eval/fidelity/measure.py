@@ -149,10 +149,10 @@ def too_coarse(pairs: int, draws: int) -> list[str]:
     least = 1 / (draws + 1)
     if pairs * least <= LEVEL:
         return []
-    lowest = min(1.0, pairs * least)
+    lowest, enough = min(1.0, pairs * least), math.ceil(pairs / LEVEL)
     return [
-        f"p of distances and scores, of {draws} permutations, is {least:.2g} or more, Holm's "
-        f"over {pairs} pairs {lowest:.2g} or more at first: --resamples {math.ceil(pairs / LEVEL)} can show more"
+        f"p of distances and scores, of {draws} permutations, is {least:.2g} or more, "
+        f"Holm's over {pairs} pairs {lowest:.2g} or more at first: --resamples {enough} can show more"
     ]
 
 
