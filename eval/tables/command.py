@@ -8,7 +8,7 @@ from pathlib import Path
 
 from eval.running import save_drawn
 from eval.tables.options import parse
-from eval.tables.pages import TABLE, UNMEASURED, Filler, loose, pages
+from eval.tables.pages import NUMBER, TABLE, UNMEASURED, Filler, loose, pages
 from eval.tables.results import keep, read_result, result_path, views
 from tokenrank_guidance.files.reading import read_file
 from tokenrank_guidance.files.writing import write_text
@@ -22,10 +22,12 @@ def main(argv: Sequence[str]) -> None:
 
 
 def fill(asked: Namespace) -> None:
-    """Write what the places of every page are to hold."""
+    """Write what the places of every page are to hold; nothing is said of pages without places."""
     for page in _pages(asked.root):
         before = _text(page)
         after = Filler(asked.root, page).filled(before)
+        if not (TABLE.search(after) or NUMBER.search(after)):
+            continue
         if after != before:
             write_text(page, after)
         state = f"{len(TABLE.findall(after))} tables, {after.count(UNMEASURED)} places wait for results"

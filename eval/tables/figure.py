@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,8 +22,9 @@ PARTS: Mapping[str, Callable[[Spelt, str], str | None]] = {
 def look_up(report: Json, key: str) -> Any:
     """What a path of names leads to, as results/tokenrank/frechet_vit or differences/tokenrank,sag/miou.
 
-    A row is found by its name, a difference by its two arms, a metric without the word metrics. Raises
-    ValueError, with what there is, where a name leads nowhere.
+    A row is found by its name, or by another of its `NAMES` where no other row has it, as a scorer of one
+    layer; a difference by its two arms, a metric without the word metrics. Raises ValueError, with what there
+    is, where a name leads nowhere.
     """
     found: Any = report
     for step in key.split("/"):
@@ -39,9 +41,16 @@ def _inside(value: Any) -> Json:
         return {**(metrics if isinstance(metrics, dict) else {}), **value}
     rows = [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
     named: Json = {}
-    for row in rows:
-        named.setdefault(_name(row), row)
+    for name, row in [*((_name(row), row) for row in rows), *_alone(rows)]:
+        named.setdefault(name, row)
     return named
+
+
+def _alone(rows: Sequence[Json]) -> list[tuple[str, Json]]:
+    """What a row alone is called by, and that row."""
+    called = [(str(row[field]), row) for row in rows for field in NAMES if field in row]
+    times = Counter(name for name, _ in called)
+    return [(name, row) for name, row in called if times[name] == 1]
 
 
 def _name(row: Json) -> str:

@@ -30,7 +30,9 @@ def load_pipeline(name: str | None = None, *, dtype: torch.dtype = torch.float32
     """
     models = available_models()
     if not models:
-        raise ValueError(f"no trained weights are in {WEIGHTS}; train a model, see README")
+        raise ValueError(
+            f"no trained weights are in {WEIGHTS}; train one with python -m tokenrank_guidance.tiny.train"
+        )
     name = name or models[0]
     if name not in models:
         raise ValueError(f"no embedded model is called {name!r}; expected one of {', '.join(models)}")

@@ -144,5 +144,6 @@ def test_no_map_is_built_without_memory(monkeypatch):
 
 
 def test_half_precision():
-    found = segment(pipeline("flux", dtype=torch.bfloat16), image(32, 32), ["dog"], CAPTION, draws=1)
+    built = pipeline("flux", dtype=torch.bfloat16)
+    found = segment(built, image(32, 32), ["dog"], CAPTION, draws=1, resolution=32)
     assert found.heats.dtype == torch.float32 and torch.isfinite(found.heats).all()

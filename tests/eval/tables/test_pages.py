@@ -180,6 +180,15 @@ def test_a_number_of_per_cent_and_of_nothing():
         written(report, ["x", "d"])
 
 
+def test_a_row_is_found_by_a_name_that_it_alone_has():
+    pairs = [("a", 1), ("b", 1), ("b", 2)]
+    rows = [{"arm": f"{name}@{layer}", "scorer": name, "layer": layer} for name, layer in pairs]
+    report = {"results": rows}
+    assert look_up(report, "results/a/layer") == look_up(report, "results/b@1/layer") == 1
+    with pytest.raises(ValueError, match=r"there is no 'b'; expected one of a@1, b@1, b@2, a$"):
+        look_up(report, "results/b")
+
+
 def test_a_finished_report_is_kept_without_the_machines_folders(tmp_path, monkeypatch, capsys):
     report = fidelity(command="python -m eval.fidelity /mnt/x/out/drawn --reference /data/real.parquet")
     report["config"] = {"out": "/mnt/x/out/fidelity", "reference": "/data/real.parquet"}

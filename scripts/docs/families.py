@@ -1,0 +1,101 @@
+"""The table of model families, from the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tokenrank_guidance.families.family import Family
+from tokenrank_guidance.families.registry import FAMILIES
+from tokenrank_guidance.markdown import markdown_table
+
+YES = "✓"
+# A line of the table, and the model classes by which its families are found.
+IMAGES = {
+    "Stable Diffusion 1, 2 and XL, DeepFloyd IF, Kandinsky 2.2": "UNet2DConditionModel",
+    "ControlNet-XS": "UNetControlNetXSModel",
+    "DDPM, consistency models": "UNet2DModel",
+    "Stable Diffusion 3 and 3.5": "SD3Transformer2DModel",
+    "FLUX": "FluxTransformer2DModel",
+    "FLUX.2, FLUX.3": "Flux2Transformer2DModel Flux3Transformer2DModel",
+    "Chroma": "ChromaTransformer2DModel",
+    "Z-Image": "ZImageTransformer2DModel",
+    "HiDream": "HiDreamImageTransformer2DModel",
+    "Sana, Sana-Sprint": "SanaTransformer2DModel",
+    "PixArt": "PixArtTransformer2DModel",
+    "DiT": "DiTTransformer2DModel",
+    "Bria 3.2": "BriaTransformer2DModel",
+    "FIBO, FIBO 2": "BriaFiboTransformer2DModel BriaFibo2Transformer2DModel",
+    "CogView 3+": "CogView3PlusTransformer2DModel",
+    "CogView 4": "CogView4Transformer2DModel",
+    "Qwen-Image 1 and 2.1": "QwenImageTransformer2DModel QwenImage21Transformer2DModel",
+    "Hunyuan-DiT, HunyuanImage 2.1": "HunyuanDiT2DModel HunyuanImageTransformer2DModel",
+    "Lumina 1 and 2": "LuminaNextDiT2DModel Lumina2Transformer2DModel",
+    "Ovis-Image, LongCat-Image": "OvisImageTransformer2DModel",
+    "AuraFlow": "AuraFlowTransformer2DModel",
+    "Kandinsky 3": "Kandinsky3UNet",
+    "Krea 2": "Krea2Transformer2DModel",
+    "ERNIE-Image": "ErnieImageTransformer2DModel",
+    "GLM-Image": "GlmImageTransformer2DModel",
+    "Nucleus-Image": "NucleusMoEImageTransformer2DModel",
+    "OmniGen": "OmniGenTransformer2DModel",
+    "PRX": "PRXTransformer2DModel",
+}
+VIDEOS = {
+    "Wan 2.1 and 2.2, SkyReels V2, ChronoEdit": "WanTransformer3DModel",
+    "LTX-Video": "LTXVideoTransformer3DModel",
+    "CogVideoX, ConsisID": "CogVideoXTransformer3DModel",
+    "EasyAnimate": "EasyAnimateTransformer3DModel",
+    "HunyuanVideo 1 and 1.5": "HunyuanVideoTransformer3DModel HunyuanVideo15Transformer3DModel",
+    "Framepack": "HunyuanVideoFramepackTransformer3DModel",
+    "Motif-Video": "MotifVideoTransformer3DModel",
+    "Kandinsky 5": "Kandinsky5Transformer3DModel",
+    "Cosmos": "CosmosTransformer3DModel",
+    "Mochi": "MochiTransformer3DModel",
+    "Allegro": "AllegroTransformer3DModel",
+    "AnimateDiff": "UNetMotionModel",
+    "Stable Video Diffusion": "UNetSpatioTemporalConditionModel",
+    "Latte": "LatteTransformer3DModel",
+    "Text-to-video, I2VGen-XL": "UNet3DConditionModel",
+}
+TRANSFORMERS = {
+    "ViT, DeiT, DINOv2, DINOv3": (
+        "ViTPreTrainedModel DeiTPreTrainedModel Dinov2WithRegistersPreTrainedModel DINOv3ViTPreTrainedModel"
+    ),
+    "CLIP, SigLIP, SigLIP 2": "CLIPModel SiglipModel Siglip2Model",
+    "timm's VisionTransformer, Eva": "VisionTransformer",
+}
+GROUPS = {"image": IMAGES, "video": VIDEOS, "vision": TRANSFORMERS}
+
+
+def families() -> str:
+    """A line for each model, with what is known of it: guidance, pictures to segment, words to read.
+
+    Raises ValueError for a family without a line, and for a line whose families are not known alike.
+    """
+    lines = {name: kind for kind, own in GROUPS.items() for name in own}
+    found = {name: _known(name, classes) for own in GROUPS.values() for name, classes in own.items()}
+    rows = [{"model": name, "": lines[name]} | _ticks(name, known) for name, known in found.items()]
+    named = {one for known in found.values() for one in map(id, known)}
+    left = [str(family) for family in FAMILIES if id(family) not in named]
+    if left:
+        raise ValueError(f"scripts/docs/families.py has no line for {', '.join(left)}")
+    return markdown_table(rows, tuple(rows[0]))
+
+
+def _known(name: str, classes: str) -> list[Family]:
+    by_class = {model: family for family in FAMILIES for model in family.models}
+    missing = [one for one in classes.split() if one not in by_class]
+    if missing:
+        raise ValueError(f"{name}: no family has {', '.join(missing)}")
+    return [by_class[one] for one in classes.split()]
+
+
+def _ticks(name: str, known: list[Family]) -> Mapping[str, str]:
+    ticks = [
+        {"guided": one.calling, "segmented": one.picture, "by words": one.words and one.words.walks}
+        for one in known
+    ]
+    told = [{key: YES if value else "" for key, value in one.items()} for one in ticks]
+    if any(one != told[0] for one in told):
+        raise ValueError(f"{name}: different things are known of its families; give them lines of their own")
+    return told[0]
