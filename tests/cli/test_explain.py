@@ -1,6 +1,7 @@
 """`tokenrank explain`: what it writes and prints, and how it puts mistakes."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,10 +9,12 @@ import torch
 from PIL import Image
 
 from diffseg.zero_shot import Generate, segment
-from tokenrank_guidance.cli import explain
+from tokenrank_guidance.cli import explain, explain_strip
 from tokenrank_guidance.pipelines import load_model
 
 FAST = ("--device", "cpu", "--draws", 1)
+WITHIN = {"method": "image-bounce"}
+PICTURES = Path(__file__).parents[2] / "examples" / "pictures"
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def test_masks_are_those_of_the_bounces_and_the_result_describes_them(tokenrank,
     assert json.loads((out / "result.json").read_text()) == result
     assert result["files"] == [str(out / name) for name in ("explain.png", "mask-00.png", "mask-01.png")]
     pipe = load_model(model("tiny-flux"), "cpu", torch.float32).pipe
-    expected = segment(pipe, Image.open(photo), ["church", "golf ball"], draws=1, resolution=32)
+    expected = segment(pipe, Image.open(photo), ["church", "golf ball"], **WITHIN, draws=1, resolution=32)
     for i, (concept, mask) in enumerate(zip(result["concepts"], expected.masks, strict=True)):
         assert np.array_equal(read(out / f"mask-{i:02d}.png"), mask.numpy())
         assert concept["mask"] == f"mask-{i:02d}.png" and concept["concept"] == expected.concepts[i]
@@ -53,7 +56,7 @@ def test_a_drawn_picture_is_the_pipelines(tokenrank, model, tmp_path):
     result = tokenrank("explain", *given, *small, "--out", tmp_path / "o").result
     pipe = load_model(model("tiny-flux"), "cpu", torch.float32).pipe
     request = Generate("a photo of a church", steps=2, seed=3, cfg=4.0, height=32, width=48)
-    expected = segment(pipe, request, ["church"])
+    expected = segment(pipe, request, ["church"], **WITHIN)
     assert np.array_equal(read(tmp_path / "o" / "image.png"), np.asarray(expected.image))
     assert np.array_equal(read(tmp_path / "o" / "mask-00.png"), expected.masks[0].numpy())
     assert (result["width"], result["height"], result["seed"]) == (48, 32, 3)
@@ -77,6 +80,35 @@ def test_options_reach_the_settings_and_the_columns(tokenrank, model, photo, tmp
     assert [column.title for column in columns] == titles
     assert [column.options.n for column in columns[2:4]] == [1, 4]
     assert columns[0].options.head_weights == "mean" and columns[2].options.direction == "incoming"
+    assert columns[2].options.method == "bounce" and columns[2].note == "incoming"
+
+
+def test_by_default_the_mask_is_on_the_object(tokenrank, tmp_path):
+    """A yellow flower on brown ground; outgoing bounces, the default of before, mark the border as well."""
+    flower = np.asarray(Image.open(PICTURES / "flower.png").convert("RGB")).astype(int)
+    yellow = (flower[..., :2] > 130).all(-1) & (flower[..., 2] < 110)
+    overlaps = {}
+    for name, options in {"default": (), "outgoing": ("--direction", "outgoing")}.items():
+        out = tmp_path / name
+        given = ("--model", "tiny-flux", "--concepts", "flower", "--bounces", 2, *FAST, *options)
+        tokenrank("explain", PICTURES / "flower.png", *given, "--out", out)
+        mask = read(out / "mask-00.png") > 0
+        overlaps[name] = (mask & yellow).sum() / (mask | yellow).sum()
+    assert overlaps["default"] > max(0.55, overlaps["outgoing"] + 0.05)
+
+
+def test_the_strip_names_rows_and_colours(tokenrank, model, photo, tmp_path, monkeypatch):
+    written = []
+    draw = explain_strip.ImageDraw.ImageDraw.text
+    monkeypatch.setattr(
+        explain_strip.ImageDraw.ImageDraw,
+        "text",
+        lambda self, place, text, *rest: written.append(text) or draw(self, place, text, *rest),
+    )
+    given = ("--concepts", "church, flower", "--resolution", 32, "--bounces", 2, *FAST)
+    tokenrank("explain", photo, *given, "--model", model("tiny-flux"), "--out", tmp_path / "o")
+    assert {"“church”", "“flower”", "within, λ2"} <= set(written)
+    assert {"each map by itself: its 1% quantile", "its 99% quantile", explain.MEANING} <= set(written)
 
 
 def test_unets_have_the_columns_they_can(tokenrank, model, photo, tmp_path):

@@ -25,6 +25,10 @@ from tokenrank_guidance.pipelines import Model, open_model
 from tokenrank_guidance.report import Json, versions
 
 STRIP, DRAWN, MASK = "explain.png", "image.png", "mask-{:02d}.png"
+# Bounces as they find objects best (docs/evidence/words.md). A UNet has no map of text and picture together,
+# and bounces its cross-attention outwards.
+IN_THE_IMAGE, WITHIN = "image-bounce", "within"
+MEANING = "Within: from those who attend to the word to those who attend to them, in the picture."
 EMBEDDED_RESOLUTION = 128  # 16×16 tokens, the embedded models' own size
 
 
@@ -40,7 +44,7 @@ def run(arguments: Namespace) -> Json:
         maps = _found(model, target, arguments, columns, options)
         seconds = time.perf_counter() - start
         image = maps[-1].image if picture is None else picture
-        texts = (f"{_count(options.n)}, > its mean", _caption(arguments, model, options))
+        texts = (f"{_count(options.n)}, > its mean", *_captions(arguments, model, options))
         files = _write(scratch, image, columns, maps, texts)
         result = _report(arguments, model, options, maps[-1], files) | {"seconds": round(seconds, 3)}
         write_result(scratch, result)
@@ -67,7 +71,8 @@ def _count(n: int) -> str:
 
 
 def _note(options: Options) -> str:
-    return f"{options.direction}{', λ2' if options.head_weights == 'lambda2' else ''}"
+    way = WITHIN if options.method == IN_THE_IMAGE else options.direction
+    return f"{way}{', λ2' if options.head_weights == 'lambda2' else ''}"
 
 
 def _options(arguments: Namespace, model: Model) -> Options:
@@ -79,6 +84,8 @@ def _options(arguments: Namespace, model: Model) -> Options:
         changes["layers"] = arguments.layers[0] if len(arguments.layers) == 1 else arguments.layers
     if model.embedded:
         changes.setdefault("resolution", EMBEDDED_RESOLUTION)
+    if arguments.direction is None and is_joint(model.pipe):
+        changes["method"] = IN_THE_IMAGE
     return make_options(changes)
 
 
@@ -102,7 +109,7 @@ def _write(
     image: Image.Image,
     columns: list[Column],
     maps: list[WordSegmentation],
-    texts: tuple[str, str],
+    texts: tuple[str, ...],
 ) -> list[str]:
     """Write the pictures, return their names."""
     masked = maps[-1]
@@ -116,7 +123,12 @@ def _write(
     return [STRIP, DRAWN, *names]
 
 
-def _caption(arguments: Namespace, model: Model, options: Options) -> str:
+def _captions(arguments: Namespace, model: Model, options: Options) -> list[str]:
+    """What was read, and what the bounces are where their names do not say it."""
+    return [_read(arguments, model, options), *([MEANING] if options.method == IN_THE_IMAGE else [])]
+
+
+def _read(arguments: Namespace, model: Model, options: Options) -> str:
     if arguments.prompt is not None:
         return (
             f"{model.name}, drawn under {arguments.prompt!r}: the mean over {arguments.steps or STEPS} steps."

@@ -79,7 +79,12 @@ def _add_walk_arguments(parser: ArgumentParser) -> None:
         "--mask-bounces", dest="n", type=bounces, metavar="N", help=f"of the mask; {default.n}"
     )
     keep_working(group, "--n", mask)
-    group.add_argument("--direction", choices=("outgoing", "incoming"), help=f"{default.direction}")
+    group.add_argument(
+        "--direction",
+        choices=("outgoing", "incoming"),
+        help="over text and picture; left out: from those who attend to the word on within the picture, "
+        "in a UNet outgoing",
+    )
     group.add_argument("--head-weights", choices=("lambda2", "mean"), help=f"{default.head_weights}")
     group.add_argument(
         "--layers", type=layer, nargs="+", metavar="LAYER", help="auto, all, names or indices; the late ones"
