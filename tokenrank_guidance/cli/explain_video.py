@@ -28,6 +28,7 @@ STRIP = "explain.png"
 LENGTHS = ("num_frames", "video_length")  # what a call names its number of frames
 GIVEN = ("image", "images", "video", "control_video", "conditioning_frames", "controls", "pose_video")
 MOST = 16  # frames in a row
+LEAST_WIDTH = 640  # what the line below takes
 OVER = 0.6  # of a frame's pixels are the map's
 
 
@@ -48,9 +49,8 @@ def explain_video(arguments: Namespace, model: Model, folder: Path) -> Json:
     layers = "auto" if arguments.layers is None else arguments.layers
     with finite_pictures(model.pipe):
         video = rank_video(model.pipe, call, layers=layers, head_weights=weights)
-    text = (
-        f"{model.name}, drawn under {arguments.prompt!r}: the mean over {call['num_inference_steps']} steps."
-    )
+    drawn = f"{model.name}, drawn under {arguments.prompt!r}"
+    text = f"{drawn}; below, N·π of its tokens (mean 1), the mean over {call['num_inference_steps']} steps."
     frame_strip(video, text).save(folder / STRIP, "PNG", optimize=True)
     seconds = time.perf_counter() - start
     return _report(arguments, model, video) | {"seconds": round(seconds, 3)}
@@ -62,7 +62,8 @@ def frame_strip(video: RankedVideo, text: str) -> Image.Image:
     cell = _cell(video.frames[0].size)
     step = max(cell[0], 96) + GAP
     height = HEADER + 2 * (cell[1] + GAP) + LINE
-    canvas = Image.new("RGB", (2 * MARGIN + len(chosen) * step - GAP, height), "white")
+    width = max(LEAST_WIDTH, 2 * MARGIN + len(chosen) * step - GAP)
+    canvas = Image.new("RGB", (width, height), "white")
     draw, shown = ImageDraw.Draw(canvas), video.shown()
     scaled = _scaled(video.scores)
     for place, i in enumerate(chosen):
