@@ -2,24 +2,34 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 OUT    ?= demo
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: install demo test lint types docs clean
+.PHONY: install demo test wheel lint types docs clean
+
+# What the commands and guidance need, and no more.
+$(VENV)/.package: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e .
+	touch $@
+
+# Torch is not pinned: pip takes torch and the torchvision that matches it.
+$(VENV)/.installed: $(VENV)/.package
+	$(PIP) -e '.[eval,dev,docs]'
+	touch $@
 
 install: $(VENV)/.installed
 
-# Torch is not pinned: pip takes torch and the torchvision that matches it.
-$(VENV)/.installed: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[eval,dev,docs]'
-	touch $@
-
-demo: install
+demo: $(VENV)/.package
 	$(BIN)/tokenrank sample --compare --out $(OUT)
 
 test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n auto
+
+wheel: install
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
 
 lint: install
 	$(BIN)/ruff check .
@@ -35,4 +45,4 @@ docs: install
 	$(BIN)/python -m scripts.docs.links build/site
 
 clean:
-	rm -rf $(VENV) $(OUT) build *.egg-info
+	rm -rf $(VENV) $(OUT) build dist *.egg-info

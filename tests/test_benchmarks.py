@@ -4,7 +4,7 @@ import json
 
 import torch
 
-from tests.benchmarks import chain, peers
+from tests.benchmarks import chain, gradients, peers
 from tests.benchmarks.peers import HEADER, Layer
 
 
@@ -54,3 +54,21 @@ def test_chains_are_timed_by_every_number_of_threads(tmp_path):
     report = json.loads((tmp_path / "report.json").read_text())
     assert {row["threads"] for row in report["results"]} == {1, 2}
     assert "gaussian, 2 × 16, 2 threads" in chain.times(report)
+
+
+def test_rankings_with_the_class_in_view_are_timed_and_agree_with_the_published_way(tmp_path):
+    threads = torch.get_num_threads()
+    try:
+        small = ["--pixels", "32", "--depth", "2", "--width", "24", "--rounds", "1", "--out", str(tmp_path)]
+        gradients.main(small)
+    finally:
+        torch.set_num_threads(threads)
+    rows = json.loads((tmp_path / "report.json").read_text())["results"]
+    assert len(rows) == 2 * len(gradients.WAYS) - 1
+    size = gradients.BASE | {"num_hidden_layers": 2, "hidden_size": 24}
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    ours = gradients.WAYS["gradient_rollout, from queries and keys"](
+        gradients.transformers_model(32, size), images
+    )
+    theirs = gradients.rollout_of_maps(gradients.transformers_model(32, size, "eager"), images)
+    torch.testing.assert_close(ours, theirs / theirs.mean(-1, keepdim=True), rtol=1e-4, atol=1e-6)

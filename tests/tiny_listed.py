@@ -271,16 +271,17 @@ class Processor:
     def apply_chat_template(self, messages: Any, **options: Any) -> list[list[int]]:
         return [[]]
 
-    def __call__(self, text: list[str], **options: Any) -> Any:
-        return self.text(text, **options)
+    def __call__(self, text: str | list[str], **options: Any) -> Any:
+        """What the user says, without the frame of instructions around it."""
+        texts = [text] if isinstance(text, str) else text
+        said = [one.rpartition("user\n")[2].partition("<|im_end|>")[0] for one in texts]
+        return self.text(said, **options)
 
 
 def qwen21_pipeline() -> Any:
     def build() -> Any:
         scheduler = d.FlowMatchEulerDiscreteScheduler(shift=3.0)
-        pipe = d.QwenImage21Pipeline(scheduler, dits.qwen_vae(), dits.qwen3(), Processor(), qwen21())
-        pipe.prompt_template_t2i = "{}"
-        return pipe
+        return d.QwenImage21Pipeline(scheduler, dits.qwen_vae(), dits.qwen3(), Processor(), qwen21())
 
     return made(build)
 

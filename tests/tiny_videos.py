@@ -323,7 +323,7 @@ def easyanimate_vae() -> d.AutoencoderKLMagvit:
     )
 
 
-def cosmos(channels: int = 5) -> d.CosmosTransformer3DModel:
+def cosmos(channels: int = 5, **options: Any) -> d.CosmosTransformer3DModel:
     """Its latents come with a mask of one number each."""
     return d.CosmosTransformer3DModel(
         in_channels=channels,
@@ -334,8 +334,8 @@ def cosmos(channels: int = 5) -> d.CosmosTransformer3DModel:
         mlp_ratio=2.0,
         text_embed_dim=16,
         adaln_lora_dim=8,
-        max_size=(4, 32, 32),
         extra_pos_embed_type=None,
+        **{"max_size": (4, 32, 32)} | options,
     )
 
 

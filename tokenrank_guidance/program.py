@@ -14,6 +14,7 @@ from io import TextIOWrapper
 from traceback import clear_frames
 from typing import Any, NoReturn, TextIO
 
+from tokenrank_guidance import extras
 from tokenrank_guidance.errors import TokenRankError
 from tokenrank_guidance.memory import keep_pages
 from tokenrank_guidance.messages import one_line_warnings, say
@@ -32,6 +33,7 @@ OUT_OF_MEMORY = (
     "Storage size calculation overflowed",
 )
 _results: ContextVar[TextIO | None] = ContextVar("results", default=None)
+_called: ContextVar[tuple[str, ...]] = ContextVar("called", default=())
 _started: ContextVar[tuple[str, ...] | None] = ContextVar("started", default=None)
 
 
@@ -56,46 +58,57 @@ class _Version(argparse.Action):
 
 
 def parser_of(prog: str, description: str | None) -> Parser:
-    """A program's parser, without arguments yet but `--help` and `--version`; no option may be shortened."""
-    parser = Parser(prog=prog, description=description, allow_abbrev=False)
+    """A program's parser, without arguments yet but `--help` and `--version`; no option may be shortened.
+
+    It bears the name that the running program was called by, and `prog` where none runs.
+    """
+    parser = Parser(prog=" ".join(_called.get()) or prog, description=description, allow_abbrev=False)
     parser.add_argument("--version", action=_Version, help="show the version and exit")
     return parser
 
 
-def program(package: str, argv: Sequence[str] | None = None, interrupted: str = RESUMES) -> int:
+def program(
+    package: str,
+    argv: Sequence[str] | None = None,
+    interrupted: str = RESUMES,
+    called: Sequence[str] | None = None,
+) -> int:
     """`python -m PACKAGE`: `parse` of its `options`, then `main` of its `command`; exit codes as of `ended`.
 
-    Arguments are read before anything heavy is imported; `main` reads them again, which costs nothing.
+    Arguments are read before anything heavy is imported, and before the packages of its extra are missed;
+    `main` reads them again, which costs nothing. `called`: the words that started it, where they are others.
     """
     given = sys.argv[1:] if argv is None else argv
 
     def work() -> None:
         import_module(f"{package}.options").parse(given)
+        extras.require(package.partition(".")[0])
         _quietly(lambda: import_module(f"{package}.command").main(given))
 
-    with _being(package, given):
+    with _being(called or ("python", "-m", package), given):
         return ended(work, interrupted)
 
 
 def run(main: Callable[[Sequence[str]], object], argv: Sequence[str] | None = None) -> int:
     """Call `main(argv)`, in which only `results_stream` is stdout; the exit code as of `ended`."""
     given = sys.argv[1:] if argv is None else argv
-    with _being(_module(main), given):
+    with _being(("python", "-m", _module(main)), given):
         return ended(lambda: _quietly(lambda: main(given)), RESUMES)
 
 
 def started() -> tuple[str, ...] | None:
-    """The command that the running program was started by, `python -m MODULE ARGUMENTS`; None without one."""
+    """The command that the running program was started by, with its arguments; None without one."""
     return _started.get()
 
 
 @contextmanager
-def _being(module: str, arguments: Sequence[str]) -> Iterator[None]:
-    token = _started.set(("python", "-m", module, *arguments))
+def _being(called: Sequence[str], arguments: Sequence[str]) -> Iterator[None]:
+    name, command = _called.set(tuple(called)), _started.set((*called, *arguments))
     try:
         yield
     finally:
-        _started.reset(token)
+        _called.reset(name)
+        _started.reset(command)
 
 
 def _module(main: Callable[..., object]) -> str:
@@ -136,7 +149,8 @@ def explained(error: Exception) -> str | None:
         return f"not enough memory{said and ': '}{said}; ask for fewer pixels, or fewer images at once"
     if not isinstance(error, MISTAKES):
         return None
-    text = str(error) or type(error).__name__
+    text = extras.explained(error) if isinstance(error, ModuleNotFoundError) else str(error)
+    text = text or type(error).__name__
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
 
 

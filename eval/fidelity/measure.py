@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from eval.fidelity.extrapolate import extrapolate
 from eval.fidelity.images import Generated
 from eval.fidelity.metrics import Accuracy, Frechet, Kernel, Metric, PrecisionRecall, Score
 from eval.fidelity.plan import accuracy_of, class_of, plan, square_side
-from eval.fidelity.reference import Real, read_reference
+from eval.fidelity.real import Real, read_reference
 from eval.fidelity.resampling import (
     Estimate,
     compare,
@@ -30,6 +31,7 @@ from tokenrank_guidance.messages import progress, say
 from tokenrank_guidance.report import Json
 
 Pair = tuple[Generated, Generated]
+LEVEL = 0.05  # of differences that are called ones
 OF_THIS_N = (
     "a Fréchet distance and its interval are those of this many images: fewer make it larger, by some 5 at "
     "192 numbers and n = 256; --extrapolate tells what it tends to"
@@ -109,6 +111,7 @@ def measure(
     notes += _unnamed(arms, classifier) if named else []
     if any(isinstance(metric, Frechet) for metric in work.metrics):
         notes.append(OF_THIS_N)
+    notes += too_coarse(len(paired), arguments.resamples)
     return Measured(arms, figures, differences, extractor, notes)
 
 
@@ -139,6 +142,18 @@ class _Work:
 
     def _labelled(self, parts: Iterable[Mapping[str, Estimate]]) -> dict[str, Estimate]:
         return {self.extractor.label(name): figure for part in parts for name, figure in part.items()}
+
+
+def too_coarse(pairs: int, draws: int) -> list[str]:
+    """A line where so few permutations show no difference among so many pairs, however large it is."""
+    least = 1 / (draws + 1)
+    if pairs * least <= LEVEL:
+        return []
+    lowest, enough = min(1.0, pairs * least), math.ceil(pairs / LEVEL)
+    return [
+        f"p of distances and scores, of {draws} permutations, is {least:.2g} or more, "
+        f"Holm's over {pairs} pairs {lowest:.2g} or more at first: --resamples {enough} can show more"
+    ]
 
 
 def _alike(arms: Sequence[Generated], asked: int | None) -> tuple[list[Generated], list[str]]:

@@ -16,6 +16,7 @@ from tokenrank_guidance.option_groups import refuse_without_effect
 from tokenrank_guidance.options import at_least, existing, file, folder, named, names, positive
 from tokenrank_guidance.program import parser_of
 
+SUMMARY = "FID, IS, KID, precision and recall, with intervals."
 DESCRIPTION = (
     "Measures the arms that eval.generate drew, or folders of images, by torch-fidelity. Every figure has a "
     "95 % interval over the generated images, the reference being fixed; arms of the same prompts and seeds "

@@ -12,7 +12,7 @@ from eval.fidelity.extractor import Extractor, open_extractor, vit_extractor
 from eval.fidelity.extrapolate import FEWEST
 from eval.fidelity.images import Reference
 from eval.fidelity.metrics import METRICS, Accuracy
-from eval.fidelity.reference import SHIPPED, STATISTICS, find_reference
+from eval.fidelity.real import SHIPPED, STATISTICS, find_reference
 from eval.fidelity.statistics import Gaussian
 from eval.labels import match_labels
 from tokenrank_guidance.devices import usable_device

@@ -12,6 +12,7 @@ from tokenrank_guidance.option_groups import MOST_STEPS, add_model_arguments
 from tokenrank_guidance.options import ABOVE_SEEDS, at_least, between, finite, folder, named, positive
 from tokenrank_guidance.program import parser_of
 
+SUMMARY = "Draw the same prompts and seeds with each guidance."
 DESCRIPTION = (
     "Draws the same prompts from the same seeds with each arm: OUT/ARM/000/000123.png, with a manifest. "
     "Image i has the seed SEED + i. The same command resumes an interrupted run; under `accelerate launch` "

@@ -12,6 +12,7 @@ from eval.generate.arms import Arm, parse_arms
 from tokenrank_guidance.option_groups import MOST_STEPS
 from tokenrank_guidance.options import ABOVE_SEEDS, at_least, between, finite, named, positive
 
+SUMMARY = "What masks cover, and what becomes of the contrast."
 ARMS = (
     "none,sag:keep_contrast=0,tokenrank:keep_contrast=0,tokenrank,tokenrank:scale=1.5:stop=0.5,"
     "tokenrank:scale=1.5:keep_contrast=0,tokenrank:threshold=-1:keep_contrast=0"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from eval.masking.measure import Masking
     from eval.masking.ranking import Order
 
+SUMMARY = "Mask patches by rank: what does a ViT still recognise?"
 DEFAULT_SCORERS = ("random", "centre", "column_sum", "cls_attention", "rollout", "tokenrank")
 FEW_ARMS = 12
 RENAMED = {"--batch": "batch_size"}

@@ -19,6 +19,7 @@ from tokenrank_guidance.options import between, damping, existing, finite, names
 if TYPE_CHECKING:
     from diffseg.settings import Settings
 
+SUMMARY = "DiffSeg's ways to choose anchors, against masks."
 DEFAULT_ANCHORS = ("uniform", "tokenrank-grid", "tokenrank-topk", "tokenrank-nms", "tokenrank-sample")
 CHANGES = ("num_anchors", "merges", "refine", "damping", "layers", "seed")
 MATCHES = ("image", "data-set")

@@ -13,6 +13,7 @@ from eval.sweep.grid import Grid, windows
 from tokenrank_guidance.options import at_least, finite, folder, named, positive, words
 from tokenrank_guidance.program import parser_of
 
+SUMMARY = "Choose settings on some seeds, report on others."
 DESCRIPTION = (
     "Tries guidance settings on one range of seeds, chooses the best of each arm there, and reports the "
     "chosen ones beside no guidance on another range. Every combination of the lists is drawn. Prints JSON; "

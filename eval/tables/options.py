@@ -10,6 +10,7 @@ from pathlib import Path
 from tokenrank_guidance.options import existing, folder
 from tokenrank_guidance.program import parser_of
 
+SUMMARY = "Fill a checkout's tables from kept results."
 DESCRIPTION = (
     "Fills the places of README.md, docs and model cards from results/KIND/NAME.json: tables between "
     "<!-- table: KIND/NAME [VIEW] --> and <!-- /table -->, numbers between <!-- n: KIND/NAME KEY FORMAT "

@@ -14,7 +14,9 @@ PACKAGES = {
     "tokenrank_guidance.markov": "Chains, their operators and solvers.",
     "tokenrank_guidance.capture": "Attention read off a running model.",
     "tokenrank_guidance.plots": "Figures of captured attention.",
+    "tokenrank_guidance.videos": "TokenRank of videos.",
     "tokenrank_guidance.tiny": "The embedded models.",
+    "tokenrank_guidance.experiments": "Where an installed package has its experiments.",
     "sag": "Guided sampling.",
     "diffseg": "Segmentation.",
     "diffseg.zero_shot": "Segmentation from words.",
@@ -27,6 +29,10 @@ PACKAGES = {
     "eval.zero_shot": "Segmentation from words, measured.",
     "eval.zero_shot.heads": "Heads and their λ2.",
 }
+INTRODUCTION = """
+Every public function and class has a page. Packages of `eval` are imported as they stand in a checkout, and
+after `tokenrank_guidance.experiments.make_importable()` where the package is installed.
+""".strip()
 OPTIONS = (
     "    options:\n      heading_level: 1\n      show_root_heading: true\n      show_root_full_path: false\n"
 )
@@ -82,7 +88,7 @@ def pages() -> Iterator[tuple[str, str]]:
 def _index() -> str:
     lines = [f"| [`{package}`]({package}.md) | {about} |" for package, about in PACKAGES.items()]
     table = "\n".join(["| package | |", "| --- | --- |", *lines])
-    return f"# Reference\n\nEvery public function and class has a page.\n\n{table}\n"
+    return f"# Reference\n\n{INTRODUCTION}\n\n{table}\n"
 
 
 def _page(one: Public) -> str:

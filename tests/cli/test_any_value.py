@@ -37,6 +37,7 @@ PROGRAMS = {
             "zero_shot.heads": ["--model", "timm/m", "--data", "d", "--out", "o"],
             "generate": ["--out", "o", "--n", "2"],
             "guidance": ["--model", "m", "--out", "o"],
+            "fidelity.reference": ["--data", "d", "--classifier", "c", "--out", "o.safetensors"],
             "fidelity": ["x", "--out", "o", "--extractor", "vit:v"],
             "sweep": ["--out", "o", "--extractor", "vit:v"],
         }.items()

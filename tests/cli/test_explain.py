@@ -103,7 +103,8 @@ def test_pictures_of_any_shape(tokenrank, model, tmp_path, size):
         (("--concepts", "dog", "--bounces", 0), "expected a whole number ≥ 1"),
         (("--concepts", "dog", "--layers", "attn9"), "'attn9' is not an attention layer"),
         (("--concepts", "dog, dog"), "dog asked for more than once"),
-        ((), "the following arguments are required: --concepts"),
+        ((), "give --concepts, the words where walks start"),
+        (("--concepts", "dog", "--frames", 3), "--frames would have no effect: IMAGE is read"),
     ],
 )
 def test_mistakes_are_one_line_and_write_nothing(tokenrank, model, photo, tmp_path, options, message):

@@ -7,7 +7,19 @@ BY_THE_GUIDER = {
     "sdxl": m.StableDiffusionXLAutoBlocks,
     "sd3": StableDiffusion3AutoBlocks,
     "qwen": m.QwenImageAutoBlocks,
+    "qwen-edit": m.QwenImageEditAutoBlocks,
+    "qwen-edit-plus": m.QwenImageEditPlusAutoBlocks,
+    "qwen21": m.QwenImage21AutoBlocks,
     "flux2-klein": m.Flux2KleinBaseAutoBlocks,
+    "flux3": m.Flux3AutoBlocks,
     "krea2": m.Krea2AutoBlocks,
+    "zimage": m.ZImageAutoBlocks,
+    "ernie": m.ErnieImageAutoBlocks,
 }
-BY_THE_HOOK = {"flux": m.FluxAutoBlocks, "flux2": m.Flux2AutoBlocks}
+BY_THE_HOOK = {
+    "flux": m.FluxAutoBlocks,
+    "flux-kontext": m.FluxKontextAutoBlocks,
+    "flux2": m.Flux2AutoBlocks,
+    "flux2-klein": m.Flux2KleinAutoBlocks,
+    "qwen21-turbo": m.QwenImage21TurboAutoBlocks,
+}

@@ -39,6 +39,7 @@ from tests.matrix.listed import LISTED_ROWS
 from tests.matrix.packed import PACKED_ROWS, flux_in
 from tests.matrix.perturbed import PERTURBED_ROWS
 from tests.matrix.sana import SANA_ROWS
+from tests.matrix.subjects import SUBJECT_ROWS
 from tests.matrix.twins import TWIN_ROWS
 from tests.matrix.unets import UNET_ROWS
 from tests.matrix.video import VIDEO_ROWS
@@ -133,6 +134,7 @@ ROWS: dict[str, Row] = (
     | KANDINSKY_ROWS
     | ELDER_ROWS
     | KOLORS_ROWS
+    | SUBJECT_ROWS
 )
 
 __all__ = ["PROMPT", "ROWS", "STEPS", "Arguments", "Row", "quiet", "run", "seeded", "variant"]

@@ -5,7 +5,6 @@ import re
 import pytest
 import torch
 
-from tests.matrix.open import OPEN
 from tests.matrix.rows import ROWS
 from tests.matrix.support import HEADLINE, PAGE, page
 from tests.matrix.walk import IMAGES, VIDEO, classes, key_of, walk
@@ -21,8 +20,9 @@ def test_what_every_pipeline_makes_is_known():
     assert len(PICTURES) > 300
 
 
-def test_every_pipeline_is_guided_or_refused_or_waits_for_its_row():
-    assert {one.name for one in PICTURES if one.open and not one.lacks} == OPEN
+def test_every_pipeline_is_guided_or_refused():
+    """But those of which diffusers has an empty class here."""
+    assert not [one.name for one in PICTURES if one.open and not one.lacks]
 
 
 def test_no_reason_is_that_nothing_is_known():

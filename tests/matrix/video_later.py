@@ -111,6 +111,38 @@ def cosmos() -> Any:
     )
 
 
+def transferring() -> Any:
+    """Control blocks are beside the transformer's first and third."""
+
+    def controlnet() -> d.CosmosControlNetModel:
+        return d.CosmosControlNetModel(
+            n_controlnet_blocks=2,
+            in_channels=6,
+            latent_channels=6,  # with its two masks
+            model_channels=32,
+            num_attention_heads=2,
+            attention_head_dim=16,
+            mlp_ratio=2.0,
+            text_embed_dim=16,
+            adaln_lora_dim=8,
+            max_size=(8, 32, 32),
+            encoder_hidden_states_channels=16,
+        )
+
+    return built(
+        d.Cosmos2_5_TransferPipeline,
+        tiny.wan_vae,
+        lambda: tiny.cosmos(controlnet_block_every_n=2, max_size=(8, 32, 32)),
+        scheduler=flow(),
+        controlnet=seeded(controlnet),
+        safety_checker=Guard(),
+    )
+
+
+def controlled(call: Call) -> Arguments:
+    return text_to_video(call) | {"controls": film(call), "num_frames_per_chunk": FRAMES}
+
+
 def kandinsky(cls: type, seen: bool) -> Any:
     def transformer() -> Any:
         return dits.kandinsky5(visual_cond=seen)
@@ -179,6 +211,7 @@ LATER_VIDEO_ROWS: dict[str, Row] = {
     "Cosmos2_5_PredictBase, first frame": Row(
         "video", cosmos, own=lambda call: text_to_video(call) | {"image": PICTURE}, drawn=after_first
     ),
+    "Cosmos2_5_Transfer": Row("video", transferring, own=controlled),
     "Mochi": Row(
         "video",
         lambda: built(

@@ -23,7 +23,7 @@ from tokenrank_guidance import UnsupportedError
 from tokenrank_guidance.families.registry import family_of
 
 BLOCKS = {name: BY_THE_GUIDER[name] for name in ("qwen", "flux2-klein")}
-WITHOUT = BY_THE_HOOK
+WITHOUT = {name: BY_THE_HOOK[name] for name in ("flux", "flux2")}
 STEPS = 4
 OUT_LAYERS = {"text_encoder_out_layers": (1,)}
 EXTRA = {"qwen": {"negative_prompt": NEGATIVE}, "flux2-klein": OUT_LAYERS, "flux2": OUT_LAYERS}
@@ -74,8 +74,9 @@ def sampled(pipe, given, **options):
     made, step = [], pipe.scheduler.step
 
     def kept(*args, **kwargs):
-        made.append(step(*args, **kwargs)[0])
-        return (made[-1],)
+        stepped = step(*args, **kwargs)
+        made.append(stepped[0])
+        return stepped
 
     pipe.scheduler.step = kept
     try:

@@ -2,7 +2,7 @@
 
 A command is a module with `run(arguments) -> result`; `NAME_options` beside it has `SUMMARY`,
 `add_arguments(parser)` and `check(arguments)`, and imports nothing heavy: the one brings torch, the other is
-light. There is no list of commands: where these two are, a command is.
+light. There is no list of commands: where these two are, a command is. `eval` is one more: see `experiments`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
 
+from tokenrank_guidance.cli import experiments
 from tokenrank_guidance.program import LOST, ended, parser_of, results_only
 
 OPTIONS = "_options"
@@ -26,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns the exit code: 0, 2 after a mistake that one line on stderr explains, 130 after Ctrl-C.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
+    if argv[:1] == [experiments.NAME]:
+        return experiments.main(argv[1:])
     return ended(lambda: _run(argv), LOST)
 
 
@@ -46,6 +49,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         if name in argv:
             options.add_arguments(command)
+    commands.add_parser(experiments.NAME, help=experiments.SUMMARY)
     arguments = parser.parse_args(argv)
     _options(arguments.command).check(arguments)
     return arguments

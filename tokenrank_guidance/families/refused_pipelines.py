@@ -13,6 +13,9 @@ CYCLE = (
     "it denoises the source picture in the same batch, which the shift of the new one would change as well"
 )
 PARALLEL = "it denoises several timesteps in one batch, of which guidance knows one"
+FLOW_MAP = (
+    "its denoiser predicts where its next step leads, by which the image that all steps lead to is not known"
+)
 ONNX = "its networks run in ONNX, out of sight of torch's hooks"
 
 REFUSED_PIPELINES: dict[str, str] = {
@@ -45,6 +48,7 @@ REFUSED_PIPELINES: dict[str, str] = {
     "VisualClozeGenerationPipeline": EXAMPLES,
     "CycleDiffusionPipeline": CYCLE,
     "StableDiffusionParadigmsPipeline": PARALLEL,
+    "Flux3DistilledModularPipeline": FLOW_MAP,
     "OnnxStableDiffusionPipeline": ONNX,
     "OnnxStableDiffusionImg2ImgPipeline": ONNX,
     "OnnxStableDiffusionInpaintPipeline": ONNX,

@@ -15,6 +15,7 @@ from eval.zero_shot.options import CAPTION, Noising, template
 from tokenrank_guidance.option_groups import refuse_without_effect
 from tokenrank_guidance.options import names
 
+SUMMARY = "Each head's λ2 beside how well its map finds objects."
 OF_NOISE = ("timesteps", "draws", "seed")
 RENAMED = {"--pipe": "model", "--vit": "model"}
 

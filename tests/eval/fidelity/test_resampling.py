@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from eval.fidelity.extrapolate import extrapolate
+from eval.fidelity.measure import too_coarse
 from eval.fidelity.metrics import Accuracy, Frechet, PrecisionRecall
 from eval.fidelity.resampling import (
     Estimate,
@@ -134,3 +135,10 @@ def test_holms_correction_by_hand():
     assert all(one["kid"].p_holm is None for one in found.values())
     assert corrected({("a", "b"): figure(0.7)})["a", "b"]["fid"].p_holm == 0.7
     assert found["a", "b"]["fid"].to_json() | {"p": 0.01, "p_holm": 0.03} == found["a", "b"]["fid"].to_json()
+
+
+def test_permutations_too_few_for_so_many_pairs_are_said():
+    """The smallest p of 200 permutations is 1/201, times 21 pairs above .05; of 420, 21/421."""
+    assert too_coarse(10, 200) == too_coarse(21, 420) == []
+    (note,) = too_coarse(21, 200)
+    assert "is 0.005 or more, Holm's over 21 pairs 0.1 or more at first: --resamples 420" in note

@@ -7,7 +7,7 @@ import pytest
 from torch.utils.data import Subset
 
 from eval.fidelity.extractor import open_extractor
-from eval.fidelity.reference import FOLDER, find_reference, reference_images
+from eval.fidelity.real import FOLDER, find_reference, reference_images
 from eval.fidelity.statistics import Gaussian
 
 FILES = sorted(FOLDER.glob("*.safetensors"))

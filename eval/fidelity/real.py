@@ -1,14 +1,7 @@
-"""What generated images are compared with: real images, or statistics of their features.
-
-`python -m eval.fidelity.reference --data FILE --classifier DIR --resolution 64 --out FILE.safetensors` writes
-such statistics (mean and covariance, a few hundred kB for a tiny ViT), so that FID's stand-in can be had
-where the images are not.
-"""
+"""What generated images are compared with: real images, or statistics of their features."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +11,9 @@ from torch import Tensor
 
 from eval.data import open_images
 from eval.fidelity.cache import features_of
-from eval.fidelity.extractor import VIT, Extractor, open_extractor
+from eval.fidelity.extractor import Extractor
 from eval.fidelity.images import Reference
 from eval.fidelity.statistics import Gaussian, gaussian_of
-from eval.report import provenance
-from tokenrank_guidance.messages import say
-from tokenrank_guidance.options import existing, file, folder, named, positive
-from tokenrank_guidance.program import parser_of, run
-from tokenrank_guidance.report import emit
 
 SHIPPED, STATISTICS = "shipped", ".safetensors"
 FOLDER = Path(__file__).parent / "shipped"
@@ -56,7 +44,7 @@ def read_reference(found: Gaussian | Reference, extractor: Extractor, cache: Pat
     if isinstance(found, Gaussian):
         return Real(found, None)
     features = features_of(found, extractor, cache)["features"]
-    return Real(gaussian_of(features, _about(found, extractor)), features)
+    return Real(gaussian_of(features, about(found, extractor)), features)
 
 
 def reference_images(source: str, side: int | None, limit: int | None = None) -> Reference:
@@ -65,7 +53,7 @@ def reference_images(source: str, side: int | None, limit: int | None = None) ->
     return Reference(opened, range(len(opened)), side)
 
 
-def _about(images: Reference, extractor: Extractor) -> dict[str, Any]:
+def about(images: Reference, extractor: Extractor) -> dict[str, Any]:
     return {
         "source": images.source.name,
         "n": len(images),
@@ -100,37 +88,3 @@ def _shipped(extractor: Extractor, side: int | None) -> Gaussian:
         return max(fitting, key=lambda one: one.about["side"])
     known = "; ".join(f"{path.name} {_misfit(one, extractor, side)}" for path, one in files.items())
     raise ValueError(f"no shipped statistics fit: {known or 'none are installed'}")
-
-
-def main(argv: Sequence[str]) -> None:
-    """Compute and write the statistics of a source of images."""
-    parser = parser_of("python -m eval.fidelity.reference", __doc__)
-    parser.add_argument(
-        "--data", type=named, required=True, metavar="FILE|FOLDER|DATASET", help="real images"
-    )
-    chosen = parser.add_mutually_exclusive_group(required=True)
-    chosen.add_argument(
-        "--classifier", type=named, metavar="DIR|HUB_ID", help="a ViT whose features are taken"
-    )
-    chosen.add_argument("--inception", type=existing, metavar="FILE", help="Inception's weights")
-    parser.add_argument("--resolution", type=positive, metavar="PIXELS", help="default: as they are")
-    parser.add_argument("--limit", type=positive, metavar="N", help="the first N images")
-    parser.add_argument("--cache", type=folder, default=Path("features"), help="default: ./features")
-    parser.add_argument("--out", type=file, required=True, metavar="FILE.safetensors")
-    arguments = parser.parse_args(argv)
-    if arguments.out.suffix != ".safetensors":
-        raise ValueError(f"--out is {arguments.out}; expected a name ending in .safetensors")
-    given = f"{VIT}{arguments.classifier}" if arguments.classifier else "inception"
-    extractor = open_extractor(given, arguments.inception)
-    images = reference_images(arguments.data, arguments.resolution, arguments.limit)
-    about = _about(images, extractor)
-    gaussian_of(features_of(images, extractor, arguments.cache)["features"], about).save(arguments.out)
-    say(f"{len(images)} images: {arguments.out}, {arguments.out.stat().st_size / 1e3:.0f} kB")
-    emit(
-        provenance(vars(arguments), 0, len(images)) | {"about": about},
-        arguments.out.with_suffix(".report"),
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(run(main))
