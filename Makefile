@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 OUT    ?= demo
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: install demo test wheel lint types clean
+.PHONY: install demo test wheel lint types docs clean
 
 # What the commands and guidance need, and no more.
 $(VENV)/.package: pyproject.toml
@@ -14,7 +14,7 @@ $(VENV)/.package: pyproject.toml
 
 # Torch is not pinned: pip takes torch and the torchvision that matches it.
 $(VENV)/.installed: $(VENV)/.package
-	$(PIP) -e '.[eval,dev]'
+	$(PIP) -e '.[eval,dev,docs]'
 	touch $@
 
 install: $(VENV)/.installed
@@ -37,6 +37,12 @@ lint: install
 
 types: install
 	$(BIN)/pyright
+
+# In build/site; a broken link or reference fails.
+docs: install
+	$(BIN)/python -m scripts.docs.site
+	$(BIN)/zensical build --clean --strict
+	$(BIN)/python -m scripts.docs.links build/site
 
 clean:
 	rm -rf $(VENV) $(OUT) build dist *.egg-info
