@@ -23,7 +23,7 @@ QUIET = Watch()
 def given(explorer, model, picture):
     """A state of a given picture."""
     digest = explorer.keep_picture(open_picture(picture))
-    source = Source(model=model("tiny-sd"), picture=digest, caption="a church, a sky", timestep=200)
+    source = Source(model=model("sd"), picture=digest, caption="a red box", timestep=200)
     return State(source, n=2, token=5)
 
 
@@ -68,7 +68,7 @@ def test_python_of_a_vision_transformer(explorer, vit, picture, monkeypatch):
 
 
 def test_python_and_command_of_segments(explorer, given, picture, monkeypatch, tokenrank):
-    asked = given.of(view="segments", num_anchors=4, threshold="0.01")
+    asked = given.of(view="segments", num_anchors=4, threshold="1e-6")
     captured, made = program(explorer, asked, picture, monkeypatch)
     expected = segmented(captured, asked, QUIET).labels
     assert torch.equal(made["labels"], expected) and len(expected.unique()) > 1
@@ -77,10 +77,9 @@ def test_python_and_command_of_segments(explorer, given, picture, monkeypatch, t
 
 
 @pytest.mark.parametrize("drawn", [True, False])
-def test_python_and_command_of_words(
-    explorer, state, given, picture, monkeypatch, tokenrank, drawn, tmp_path
-):
-    asked = (state if drawn else given).of(view="words", words="church", n=2, direction="incoming")
+def test_python_and_command_of_words(explorer, given, picture, monkeypatch, tokenrank, drawn):
+    source = {"picture": "", "prompt": "a red box", "steps": 2} if drawn else {}
+    asked = given.of(view="words", words="red, box", heads="mean", direction="incoming", **source)
     captured, made = program(explorer, asked, picture, monkeypatch)
     expected = words_found(captured, asked, QUIET)
     assert torch.equal(made["heats"], expected.heats)
@@ -91,7 +90,7 @@ def test_python_and_command_of_words(
 
 
 def test_python_and_command_of_guidance(explorer, state, picture, monkeypatch, tokenrank, tmp_path):
-    asked = state.of(view="guidance", scale=1.5)
+    asked = state.of(view="guidance", scale=1.5, steps=2)
     captured, made = program(explorer, asked, picture, monkeypatch)
     monkeypatch.chdir(tmp_path)
     run_commands(command_of(captured, asked), tokenrank)

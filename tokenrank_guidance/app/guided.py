@@ -40,7 +40,7 @@ def guided(captured: Captured, arm: str, scale: float, watch: Watch) -> Guided:
         raise UnsupportedError(
             "guidance acts while a picture is drawn, and this one is given: write a prompt"
         )
-    with drawing(opened, source, watch, NAMES[arm]), guidance_of(arm, scale)(pipe) as guidance:
+    with drawing(opened, source, watch, NAMES.get(arm, arm)), guidance_of(arm, scale)(pipe) as guidance:
         image = pipe(**drawing_arguments(opened, source)).images[0]
     return Guided(arm, image, guidance.steps)
 
