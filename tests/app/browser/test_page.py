@@ -18,7 +18,8 @@ from tokenrank_guidance.app.segments import segmented
 from tokenrank_guidance.app.state import from_link
 from tokenrank_guidance.app.watching import Watch
 
-pytestmark = pytest.mark.browser
+# What Gradio and its libraries warn of, in threads of their own, is not this project's.
+pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore")]
 
 
 def expected_walk(site, state, n):

@@ -6,7 +6,13 @@
     luts: LUTS,
     on: {
       pick: (token) => { asked = performance.now(); trigger(send.pick, { token }); },
-      turn: (n) => { clearTimeout(waiting); waiting = setTimeout(() => trigger(send.turn, { n }), 250); },
+      turn: (n) => {
+        const address = new URL(location.href);
+        address.searchParams.set("n", n);
+        history.replaceState(history.state, "", address);
+        clearTimeout(waiting);
+        waiting = setTimeout(() => trigger(send.turn, { n }), 250);
+      },
       choose: (layer, head) => trigger(send.choose, { layer, head }),
       brush: (region) => trigger(send.brush, { region }),
     },
