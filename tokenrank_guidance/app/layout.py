@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from importlib.resources import files
 from typing import Any
 
@@ -23,6 +23,14 @@ VIEW_NAMES = [
     ("Guidance", "guidance"),
 ]
 PROMPTS = ["a photo of a church", "a photo of a flower", "a photo of a boat", "a photo of a motorbike"]
+GROUPS = {  # which views a group of controls belongs to
+    "reading": ("walk", "tokenrank", "heads"),
+    "walking": ("walk", "heads", "words"),
+    "ranking": ("tokenrank",),
+    "segmenting": ("segments",),
+    "naming": ("words",),
+    "guiding": ("guidance",),
+}
 PICTURES = ["china.jpg", "flower.jpg"]
 Part = Any  # Gradio's components have no common type that knows their events
 
@@ -77,21 +85,11 @@ class Parts:
     page: Part = None
     saved: Part = None
     name: Part = None
-    groups: dict[str, tuple[str, ...]] = field(
-        default_factory=lambda: {
-            "reading": ("walk", "tokenrank", "heads"),
-            "walking": ("walk", "heads", "words"),
-            "ranking": ("tokenrank",),
-            "segmenting": ("segments",),
-            "naming": ("words",),
-            "guiding": ("guidance",),
-        }
-    )
 
     @property
     def outputs(self) -> list[Part]:
         """All that an event may change."""
-        inputs = ("draw", "file", "read", "cancel", "png", "page", "saved", "prompts", "pictures", "groups")
+        inputs = ("draw", "file", "read", "cancel", "png", "page", "saved", "prompts", "pictures")
         return [getattr(self, one.name) for one in fields(self) if one.name not in inputs]
 
 

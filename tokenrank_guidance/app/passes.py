@@ -17,7 +17,7 @@ from diffseg.passes.images import read_images
 from diffseg.settings import Settings
 from diffseg.words import text_readers
 from tokenrank_guidance.app.models import Opened
-from tokenrank_guidance.app.state import Source
+from tokenrank_guidance.app.state import Source, State
 from tokenrank_guidance.app.watching import Watch
 from tokenrank_guidance.calls import Arguments, Job, Sampling, call_arguments, finite_pictures, jobs_for
 from tokenrank_guidance.capture import AttentionRecord, capture
@@ -71,6 +71,19 @@ class Captured:
             kept = ", ".join(map(str, self.steps))
             raise ValueError(f"step: got {asked}, expected one whose attention is kept: {kept}")
         return asked
+
+    def fitting(self, state: State) -> State:
+        """Without marks outside this layer's tokens; words begin with the prompt's last."""
+        record, changes = self.record(state.step, state.layer), {}
+        if state.token is not None and state.token >= record.tokens:
+            changes["token"] = None
+        if state.region and state.region[-1] >= record.restrict("image").tokens:
+            changes["region"] = ()
+        if state.head is not None and state.head >= record.heads:
+            changes["heads"] = "lambda2"
+        if state.view == "words" and not state.words and self.source.drawn:
+            changes["words"] = (self.source.prompt.split() or [""])[-1].strip(".,")
+        return state.of(**changes)
 
     def record(self, step: int | None, layer: str) -> AttentionRecord:
         """ValueError for a layer that is not there or not kept."""

@@ -6,7 +6,9 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
@@ -77,7 +79,7 @@ class Tab:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         start = time.perf_counter()
         self.page.goto(address)
-        self.page.wait_for_selector(".tr-frame, .tr-tile")
+        self.page.wait_for_selector(".tr-frame:visible, .tr-tile:visible")
         self.page.wait_for_function("() => document.querySelector('#stage .tr-stage')")
         self.first_paint = time.perf_counter() - start
 
@@ -108,9 +110,21 @@ class Tab:
         """By its tab above the picture."""
         self.page.locator("#views").get_by_text(name, exact=True).click()
 
-    def said(self) -> str:
-        """The text of the first message that pops up."""
-        return self.page.locator(".toast-body").first.inner_text()
+    def says(self, sentence: str) -> None:
+        """Wait for a message that pops up with it."""
+        self.page.locator(".toast-body").filter(has_text=sentence).first.wait_for()
+
+    def give(self, path: Path | str) -> None:
+        """Choose a file, instead of one that was chosen before."""
+        clear = self.page.locator("#file").get_by_label("Clear")
+        if clear.count():
+            clear.first.click()
+        self.page.locator("#file input[type=file]").set_input_files(str(path))
+
+    @property
+    def hosts(self) -> set[str]:
+        """From where the page has loaded anything."""
+        return {urlsplit(url).netloc for url in self.requests if not url.startswith(("data:", "blob:"))}
 
     def saved(self, button: str) -> bytes:
         """The file that a button gives."""
@@ -123,7 +137,7 @@ class Tab:
 
 @pytest.fixture
 def tab(browser, site) -> Iterator[Any]:
-    """`tab(state)` opens a page; none may have had an error in its scripts."""
+    """`tab(state)` opens a page; none may have had an error in its scripts, or have loaded from elsewhere."""
     opened: list[Tab] = []
 
     def open_tab(state: State = FIRST) -> Tab:
@@ -134,6 +148,7 @@ def tab(browser, site) -> Iterator[Any]:
     for one in opened:
         one.context.close()
     assert [error for one in opened for error in one.errors] == []
+    assert {host for one in opened for host in one.hosts} == {urlsplit(site.served.url).netloc}
 
 
 @pytest.fixture(scope="session")

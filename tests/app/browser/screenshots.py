@@ -48,7 +48,7 @@ def shots(served: Served, names: list[str]) -> Iterator[tuple[str, bytes]]:
                 page.set_default_timeout(3 * PATIENCE)
                 theme = "&__theme=dark" if shape == "dark" else ""
                 page.goto(f"{served.url}?{to_link(SHOWN[name].of(view=name))}{theme}")
-                page.wait_for_selector(".tr-frame img, .tr-tile")
+                page.wait_for_selector(".tr-frame img:visible, .tr-tile:visible")
                 page.wait_for_function(PAINTED)
                 page.wait_for_timeout(500)
                 yield (

@@ -309,7 +309,7 @@ function mountStage(root, { luts, on }) {
     show(next) {
       if (!box.isConnected) root.replaceChildren(box);
       if (timer && (!scene || next.view !== scene.view)) { clearInterval(timer); timer = 0; }
-      if (!scene || next.view !== scene.view) sides = [0, 1];
+      if (!scene || next.view !== scene.view) { sides = [0, 2]; mode = ""; }
       scene = next;
       picture = next.picture || picture;
       heats = next.heats.map(unpacked);
