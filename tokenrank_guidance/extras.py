@@ -8,6 +8,7 @@ from importlib.util import find_spec
 PROJECT = "tokenrank-guidance"
 # Each extra's modules, and the distributions that they come from.
 EXTRAS: Mapping[str, Mapping[str, str]] = {
+    "app": {"gradio": "gradio"},
     "eval": {
         "captum": "captum",
         "datasets": "datasets",

@@ -18,10 +18,12 @@ from tokenrank_guidance.capture import AttentionRecord
 from tokenrank_guidance.markov import mix_heads, multi_bounce, tokenrank_score
 from tokenrank_guidance.markov.bounce import Direction
 from tokenrank_guidance.markov.heads import HeadWeights, rough_second_eigenvalue
+from tokenrank_guidance.videos import RankedVideo, frame_scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from PIL import Image
 
 SIDE, COLOURS = 2.4, "magma"  # inches
 ENDS = (0.01, 0.99)  # quantiles of a map that are darkest and brightest; attention sinks are clipped
@@ -42,6 +44,38 @@ def tokenrank_figure(
     figure, (panel,) = _panels(1, image)
     shown = _show(panel, score.unflatten(-1, _grid(image)), "TokenRank")
     figure.colorbar(shown, ax=panel, label="N·π (mean 1)", shrink=0.85)
+    return figure
+
+
+@torch.no_grad()
+def video_figure(
+    record: AttentionRecord,
+    frames: Sequence[Image.Image] = (),
+    *,
+    damping: float = 0.99,
+    head_weights: HeadWeights = "mean",
+    batch: int = 0,
+) -> Figure:
+    """N·π of a video's tokens, mean 1: a strip of its frames of latents in one scale, with a colour bar.
+
+    `frames`: the video's, of which those that stand for the latents' lie under the maps. `batch`: which
+    video. Raises IndexError for another `batch`, and what `frame_scores` raises.
+    """
+    scores = frame_scores(record, damping=damping, head_weights=head_weights)
+    ranked = RankedVideo(list(frames), scores[range(len(scores))[batch]])
+    count, height, width = ranked.scores.shape
+    figure, panels = _strip(count, height, width)
+    ends = torch.quantile(ranked.scores.double(), torch.tensor(ENDS, dtype=torch.float64)).tolist()
+    for i, panel in enumerate(panels):
+        extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+        if frames:
+            panel.imshow(np.asarray(ranked.shown()[i]), extent=extent)
+        values = ranked.scores[i].double().cpu().numpy()
+        options = {"alpha": 0.6, "interpolation": "bilinear"} if frames else {}
+        shown = panel.imshow(values, cmap=COLOURS, vmin=ends[0], vmax=ends[1], extent=extent, **options)
+        panel.set_title(f"frame {i}, mean {values.mean():.2f}", fontsize=9)
+        panel.set_axis_off()
+    figure.colorbar(shown, ax=panels, label="N·π (mean 1)", shrink=0.85)
     return figure
 
 
@@ -141,9 +175,12 @@ def _token(record: AttentionRecord, place: tuple[int, int]) -> int:
 
 
 def _panels(count: int, record: AttentionRecord) -> tuple[Figure, Sequence[Any]]:
+    return _strip(count, *_grid(record))
+
+
+def _strip(count: int, height: int, width: int) -> tuple[Figure, Sequence[Any]]:
     from matplotlib.figure import Figure
 
-    height, width = _grid(record)
     scale = SIDE / max(height, width)
     size = (count * scale * width + 0.9 * (count == 1) + 0.2, scale * height + 0.6)
     figure = Figure(figsize=size, layout="constrained")

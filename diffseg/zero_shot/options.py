@@ -34,12 +34,13 @@ Layers = str | int | Sequence[str | int]
 class Options:
     """How a heat map comes from attention, and which passes attention is taken from.
 
-    method: "bounce", `n` steps of the chain from the word's tokens in `direction`; "row" and "column", one
-    step outgoing and incoming; "keyed", `n` steps outgoing over softmax across queries, rows normalised;
-    "image-bounce", column select and n − 1 incoming steps within the image; "absorbing", the chance that a
-    walk within the image, of which `survival` goes on at each step, ends at the word; "tokenrank", the limit
-    of many damped steps, the same for every word; "rollout", attention rollout from the word's row;
-    "concept-attention", output space (FLUX and SD3 alone); "daam", mean cross-attention (UNets alone).
+    method: "image-bounce", column select and n − 1 incoming steps within the image, which found objects best
+    on rows that had no part in its choice; "bounce", `n` steps of the chain from the word's tokens in
+    `direction`; "row" and "column", one step outgoing and incoming; "keyed", `n` steps outgoing over softmax
+    across queries, rows normalised; "absorbing", the chance that a walk within the image, of which `survival`
+    goes on at each step, ends at the word; "tokenrank", the limit of many damped steps, the same for every
+    word; "rollout", attention rollout from the word's row; "concept-attention", output space (FLUX and SD3
+    alone); "daam", mean cross-attention (UNets alone).
     head_weights: "lambda2" or "mean"; mix: all heads of all layers and passes become one "chain" before the
     walk; or those of each layer do ("layers"), and ends are averaged; or each of the "heads" walks alone.
     damping: the chance of a step to go along attention and not to any token; 1 for always.
@@ -51,7 +52,7 @@ class Options:
     lambda2_tol: relative residual of λ2; memory: bytes of matrices that a layer may hold, 0 for none.
     """
 
-    method: Method = "bounce"
+    method: Method = "image-bounce"
     n: int = 2
     direction: Literal["outgoing", "incoming"] = "outgoing"
     head_weights: Literal["lambda2", "mean"] = "lambda2"
@@ -111,7 +112,10 @@ class Options:
 
 
 def make_options(changes: dict[str, Any]) -> Options:
-    """The defaults with some fields changed; ValueError for an unknown field."""
+    """The defaults with some fields changed; a direction without a method is that of "bounce".
+
+    ValueError for an unknown field, and for a direction of a method that has none.
+    """
     unknown = sorted(set(changes) - set(Options.__dataclass_fields__))
     if unknown:
         known = ", ".join(Options.__dataclass_fields__)
@@ -119,6 +123,11 @@ def make_options(changes: dict[str, Any]) -> Options:
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()
     }
+    if "direction" in fields and fields.setdefault("method", "bounce") != "bounce":
+        raise ValueError(
+            f"direction: got {fields['direction']!r} for {fields['method']!r}, "
+            "expected it with 'bounce' alone"
+        )
     return Options(**fields)
 
 

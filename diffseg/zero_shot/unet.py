@@ -1,8 +1,9 @@
 """The analogue for UNets, whose text is in no self-attention map.
 
 Cross-attention says which image tokens attend to a word: that is the start, and self-attention bounces it.
-`n` counts the cross-attention as the first step, as in a joint map; "column" is that step alone, and "daam"
-its mean over all layers (Tang et al. 2023, arXiv 2210.04885, without its sum over all timesteps).
+`n` counts the cross-attention as the first step, as in a joint map; "column" is that step alone,
+"image-bounce" goes on to who attends within the image, and "daam" is the first step's mean over all layers
+(Tang et al. 2023, arXiv 2210.04885, without its sum over all timesteps).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from tokenrank_guidance.capture.watch import AttentionCall
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
 
-UNET_METHODS = ("bounce", "column", "tokenrank", "daam")
+UNET_METHODS = ("bounce", "image-bounce", "column", "tokenrank", "daam")
 
 
 class CrossAttention(TextAttention):
@@ -88,7 +89,7 @@ class UnetWalks:
             walks = Walks(LayerChains(record, self.options[0]), _start(cross, record), record.image)
             for mean, options in zip(means, self.options, strict=True):
                 if _bounces(options):
-                    mean.add(_shaped(walks.ends(replace(options, n=max(1, options.n - 1))), record))
+                    mean.add(_shaped(walks.ends(_after_words(options)), record))
         pairs = zip(means, self.options, strict=True)
         return [mean.value() if _bounces(one) else cross for mean, one in pairs]
 
@@ -101,7 +102,14 @@ class UnetWalks:
 
 
 def _bounces(options: Options) -> bool:
-    return options.method == "tokenrank" or (options.method == "bounce" and options.n > 1)
+    return options.method == "tokenrank" or (options.method in ("bounce", "image-bounce") and options.n > 1)
+
+
+def _after_words(options: Options) -> Options:
+    """The walk that is left once cross-attention has made its first step."""
+    if options.method == "image-bounce":
+        return replace(options, method="bounce", direction="incoming", n=options.n - 1)
+    return replace(options, n=max(1, options.n - 1))
 
 
 def _start(heat: Heat, record: AttentionRecord) -> Float[Tensor, "concepts tokens"]:

@@ -20,6 +20,7 @@ CAPTION = "a {name}"
 PLACE = "{name}"
 MOST_CURVE = 100
 CHANGES = ("direction", "mix", "damping", "layers", "timesteps", "draws", "background", "blur", "seed")
+BOUNCING = ("bounce", "image-bounce", "keyed")
 RENAMED = {"--pipe": "model", "--n": "bounces"}
 
 
@@ -69,7 +70,7 @@ class ZeroShotOptions(arguments.Running, Noising, arguments.ObjectNames, argumen
         help="sizes and resampling of published runs; default: %(default)s",
     )
     caption: str = option(CAPTION, type=template, help="default: %(default)s")
-    bounces: int | None = option(type=between(1, MOST_BOUNCES), metavar="N", help="of bounce; 2")
+    bounces: int | None = option(type=between(1, MOST_BOUNCES), metavar="N", help="of what bounces; 2")
     direction: str | None = option(choices=DIRECTIONS, help="of bounce; outgoing")
     mix: str | None = option(choices=get_args(Mix), help="what becomes one chain; layers")
     damping: float | None = option(type=finite, metavar="D", help="of each step; 1, none")
@@ -99,10 +100,10 @@ def parse(argv: Sequence[str]) -> ZeroShotOptions:
     asked = arguments.read(ZeroShotOptions, "python -m eval.zero_shot", argv, RENAMED)
     if asked.methods is None:
         return asked  # which ones then, depends on the model
-    chains = {name for name in asked.methods if ARMS[name]["method"] == "bounce"}
-    if not chains:
+    used = {name: ARMS[name]["method"] for name in asked.methods}
+    if not set(used.values()) & set(BOUNCING):
         refuse_without_effect(asked, ["bounces"], "no method among --methods bounces")
-    if not any("direction" not in ARMS[name] for name in chains):
+    if not any(method == "bounce" and "direction" not in ARMS[name] for name, method in used.items()):
         refuse_without_effect(asked, ["direction"], "no bounce among --methods leaves it open")
     walking = [ARMS[name] for name in asked.methods if name in WALKING]
     if not walking and not asked.curve:

@@ -19,8 +19,8 @@ what a text quotes.*
 
 An error says what was got, what was expected, and what to do where that is known. `ValueError`: an argument.
 `UnsupportedError` (a `ValueError`): arguments that are valid one by one make a combination that is refused.
-`CaptureError`: attention could not be seen. `ConvergenceError`: an iteration used up its steps. The last three
-are `TokenRankError`s. A command prints one line and exits with 2. Search this page for the words of yours.
+`CaptureError`: attention could not be seen. `ConvergenceError`: an iteration used up its steps. All three are
+`TokenRankError`s. A command prints one line and exits with 2. Search this page for the words of yours.
 """
 
 

@@ -13,7 +13,6 @@ from tokenrank_guidance.cli import explain, explain_strip
 from tokenrank_guidance.pipelines import load_model
 
 FAST = ("--device", "cpu", "--draws", 1)
-WITHIN = {"method": "image-bounce"}
 PICTURES = Path(__file__).parents[2] / "examples" / "pictures"
 
 
@@ -40,7 +39,7 @@ def test_masks_are_those_of_the_bounces_and_the_result_describes_them(tokenrank,
     assert json.loads((out / "result.json").read_text()) == result
     assert result["files"] == [str(out / name) for name in ("explain.png", "mask-00.png", "mask-01.png")]
     pipe = load_model(model("tiny-flux"), "cpu", torch.float32).pipe
-    expected = segment(pipe, Image.open(photo), ["church", "golf ball"], **WITHIN, draws=1, resolution=32)
+    expected = segment(pipe, Image.open(photo), ["church", "golf ball"], draws=1, resolution=32)
     for i, (concept, mask) in enumerate(zip(result["concepts"], expected.masks, strict=True)):
         assert np.array_equal(read(out / f"mask-{i:02d}.png"), mask.numpy())
         assert concept["mask"] == f"mask-{i:02d}.png" and concept["concept"] == expected.concepts[i]
@@ -56,7 +55,7 @@ def test_a_drawn_picture_is_the_pipelines(tokenrank, model, tmp_path):
     result = tokenrank("explain", *given, *small, "--out", tmp_path / "o").result
     pipe = load_model(model("tiny-flux"), "cpu", torch.float32).pipe
     request = Generate("a photo of a church", steps=2, seed=3, cfg=4.0, height=32, width=48)
-    expected = segment(pipe, request, ["church"], **WITHIN)
+    expected = segment(pipe, request, ["church"])
     assert np.array_equal(read(tmp_path / "o" / "image.png"), np.asarray(expected.image))
     assert np.array_equal(read(tmp_path / "o" / "mask-00.png"), expected.masks[0].numpy())
     assert (result["width"], result["height"], result["seed"]) == (48, 32, 3)
@@ -107,7 +106,7 @@ def test_the_strip_names_rows_and_colours(tokenrank, model, photo, tmp_path, mon
     )
     given = ("--concepts", "church, flower", "--resolution", 32, "--bounces", 2, *FAST)
     tokenrank("explain", photo, *given, "--model", model("tiny-flux"), "--out", tmp_path / "o")
-    assert {"“church”", "“flower”", "within, λ2"} <= set(written)
+    assert {"“church”", "“flower”", "within the image, λ2"} <= set(written)
     assert {"each map by itself: its 1% quantile", "its 99% quantile", explain.MEANING} <= set(written)
 
 
@@ -135,7 +134,8 @@ def test_pictures_of_any_shape(tokenrank, model, tmp_path, size):
         (("--concepts", "dog", "--bounces", 0), "expected a whole number ≥ 1"),
         (("--concepts", "dog", "--layers", "attn9"), "'attn9' is not an attention layer"),
         (("--concepts", "dog, dog"), "dog asked for more than once"),
-        ((), "the following arguments are required: --concepts"),
+        ((), "give --concepts, the words where walks start"),
+        (("--concepts", "dog", "--frames", 3), "--frames would have no effect: IMAGE is read"),
     ],
 )
 def test_mistakes_are_one_line_and_write_nothing(tokenrank, model, photo, tmp_path, options, message):

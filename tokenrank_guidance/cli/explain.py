@@ -1,4 +1,7 @@
-"""`tokenrank explain`: where a diffusion model's attention leads from a word, bounce by bounce."""
+"""`tokenrank explain`: where a diffusion model's attention leads from a word, bounce by bounce.
+
+Of a model that draws videos, what their tokens are worth.
+"""
 
 from __future__ import annotations
 
@@ -16,40 +19,55 @@ from diffseg.words import caption_of
 from diffseg.zero_shot import Generate, Options, WordSegmentation, heat_maps
 from diffseg.zero_shot.layers import is_joint
 from diffseg.zero_shot.options import make_options
-from tokenrank_guidance.cli.explain_options import CHANGES, STEPS
+from tokenrank_guidance.cli.explain_options import BOUNCES, CHANGES, STEPS
 from tokenrank_guidance.cli.explain_strip import Column, mask_image, strip
+from tokenrank_guidance.cli.explain_video import draws_videos, explain_video
 from tokenrank_guidance.files.pictures import open_picture
 from tokenrank_guidance.files.writing import staged, write_result
 from tokenrank_guidance.messages import say
+from tokenrank_guidance.option_groups import refuse_without_effect
 from tokenrank_guidance.pipelines import Model, open_model
 from tokenrank_guidance.report import Json, versions
 
 STRIP, DRAWN, MASK = "explain.png", "image.png", "mask-{:02d}.png"
-# Bounces as they find objects best (docs/evidence/words.md). A UNet has no map of text and picture together,
-# and bounces its cross-attention outwards.
-IN_THE_IMAGE, WITHIN = "image-bounce", "within"
-MEANING = "Within: from those who attend to the word to those who attend to them, in the picture."
+WITHIN = "within the image"
+MEANING = f"{WITHIN.capitalize()}: from those who attend to the word on to those who attend to them."
 EMBEDDED_RESOLUTION = 128  # 16×16 tokens, the embedded models' own size
 
 
 def run(arguments: Namespace) -> Json:
-    """Walk from each word, write the strip, the masks and the result to `--out`, return the result."""
+    """Write the strip, the masks of words and the result to `--out`, return the result."""
     picture = None if arguments.image is None else open_picture(arguments.image)
     with staged(arguments.out) as scratch:
         model = open_model(arguments)
-        options = _options(arguments, model)
-        columns = columns_of(model.pipe, options, arguments.bounces)
-        start = time.perf_counter()
-        target = _request(arguments, model) if picture is None else read_images(picture)[0][0]
-        maps = _found(model, target, arguments, columns, options)
-        seconds = time.perf_counter() - start
-        image = maps[-1].image if picture is None else picture
-        texts = (f"{_count(options.n)}, > its mean", *_captions(arguments, model, options))
-        files = _write(scratch, image, columns, maps, texts)
-        result = _report(arguments, model, options, maps[-1], files) | {"seconds": round(seconds, 3)}
+        if draws_videos(model.pipe):
+            result = explain_video(arguments, model, scratch)
+        else:
+            result = _of_words(arguments, model, picture, scratch)
         write_result(scratch, result)
     say(f"picture: {arguments.out / STRIP}")
     return result
+
+
+def _of_words(arguments: Namespace, model: Model, picture: Image.Image | None, scratch: Path) -> Json:
+    """Walk from each word of a picture."""
+    _check_words(arguments, model)
+    options = _options(arguments, model)
+    columns = columns_of(model.pipe, options, arguments.bounces or list(BOUNCES))
+    start = time.perf_counter()
+    target = _request(arguments, model) if picture is None else read_images(picture)[0][0]
+    maps = _found(model, target, arguments, columns, options)
+    seconds = time.perf_counter() - start
+    image = maps[-1].image if picture is None else picture
+    texts = (f"{_count(options.n)}, > its mean", *_captions(arguments, model, options))
+    files = _write(scratch, image, columns, maps, texts)
+    return _report(arguments, model, options, maps[-1], files) | {"seconds": round(seconds, 3)}
+
+
+def _check_words(arguments: Namespace, model: Model) -> None:
+    if arguments.concepts is None:
+        raise ValueError(f"{model.name} draws pictures: give --concepts, the words where walks start")
+    refuse_without_effect(arguments, ("frames",), f"{model.name} draws pictures, not videos")
 
 
 def columns_of(pipe: Any, options: Options, bounces: list[int]) -> list[Column]:
@@ -71,8 +89,8 @@ def _count(n: int) -> str:
 
 
 def _note(options: Options) -> str:
-    way = WITHIN if options.method == IN_THE_IMAGE else options.direction
-    return f"{way}{', λ2' if options.head_weights == 'lambda2' else ''}"
+    where = options.direction if options.method == "bounce" else WITHIN
+    return f"{where}{', λ2' if options.head_weights == 'lambda2' else ''}"
 
 
 def _options(arguments: Namespace, model: Model) -> Options:
@@ -84,8 +102,6 @@ def _options(arguments: Namespace, model: Model) -> Options:
         changes["layers"] = arguments.layers[0] if len(arguments.layers) == 1 else arguments.layers
     if model.embedded:
         changes.setdefault("resolution", EMBEDDED_RESOLUTION)
-    if arguments.direction is None and is_joint(model.pipe):
-        changes["method"] = IN_THE_IMAGE
     return make_options(changes)
 
 
@@ -125,7 +141,7 @@ def _write(
 
 def _captions(arguments: Namespace, model: Model, options: Options) -> list[str]:
     """What was read, and what the bounces are where their names do not say it."""
-    return [_read(arguments, model, options), *([MEANING] if options.method == IN_THE_IMAGE else [])]
+    return [_read(arguments, model, options), *([MEANING] if options.method == "image-bounce" else [])]
 
 
 def _read(arguments: Namespace, model: Model, options: Options) -> str:

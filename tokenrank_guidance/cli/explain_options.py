@@ -14,11 +14,13 @@ from tokenrank_guidance.option_groups import (
 )
 from tokenrank_guidance.options import at_least, between, file, finite, folder, layer, positive
 
-SUMMARY = "Show where attention leads from a word, bounce by bounce."
+SUMMARY = "Show where attention leads from a word, bounce by bounce; what a video's tokens are worth."
 
 CHANGES = ("direction", "draws", "head_weights", "n", "resolution", "seed")
 STEPS = 24  # of drawing
-OF_DRAWING = ("steps", "cfg", "negative_prompt", "height", "width", "scheduler")
+BOUNCES = (1, 2, 3, 5)
+OF_WORDS = ("concepts", "caption", "bounces", "n", "direction")
+OF_DRAWING = ("steps", "cfg", "negative_prompt", "height", "width", "frames", "scheduler")
 OF_READING = ("caption", "timesteps", "draws", "resolution")
 
 
@@ -35,7 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("image", type=file, nargs="?", metavar="IMAGE", help="a picture of any size")
     parser.add_argument("--prompt", metavar="TEXT", help="draw a picture of this instead")
     parser.add_argument(
-        "--concepts", type=words, required=True, metavar="WORDS", help='"church, sky": where walks start'
+        "--concepts", type=words, metavar="WORDS", help='"church, sky": where walks start; of pictures alone'
     )
     parser.add_argument("--caption", metavar="TEXT", help='of IMAGE; "a church, a sky"')
     add_model_arguments(parser)
@@ -46,6 +48,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     group.add_argument("--negative-prompt", metavar="TEXT")
     group.add_argument("--height", type=positive, metavar="PIXELS")
     group.add_argument("--width", type=positive, metavar="PIXELS")
+    group.add_argument("--frames", type=positive, metavar="N", help="of a video; the model's own")
     group = parser.add_argument_group("output")
     group.add_argument(
         "--out", type=folder, default=Path("explained"), metavar="DIR", help="default: %(default)s"
@@ -64,7 +67,8 @@ def check(arguments: Namespace) -> None:
         refuse_without_effect(
             arguments, OF_DRAWING, "IMAGE is read, and nothing is drawn; give --prompt to draw"
         )
-    twice = sorted({word for word in arguments.concepts if arguments.concepts.count(word) > 1})
+    concepts = arguments.concepts or []
+    twice = sorted({word for word in concepts if concepts.count(word) > 1})
     if twice:
         raise ValueError(f"concepts: {', '.join(twice)} asked for more than once")
 
@@ -73,7 +77,7 @@ def _add_walk_arguments(parser: ArgumentParser) -> None:
     default, group = Options(), parser.add_argument_group("walks")
     bounces = between(1, MOST_BOUNCES)
     group.add_argument(
-        "--bounces", type=bounces, nargs="+", default=[1, 2, 3, 5], metavar="N", help="shown; 1 2 3 5"
+        "--bounces", type=bounces, nargs="+", metavar="N", help=f"shown; {' '.join(map(str, BOUNCES))}"
     )
     mask = group.add_argument(
         "--mask-bounces", dest="n", type=bounces, metavar="N", help=f"of the mask; {default.n}"
@@ -82,8 +86,7 @@ def _add_walk_arguments(parser: ArgumentParser) -> None:
     group.add_argument(
         "--direction",
         choices=("outgoing", "incoming"),
-        help="over text and picture; left out: from those who attend to the word on within the picture, "
-        "in a UNet outgoing",
+        help="of steps over words and image; else to who attends, within the image",
     )
     group.add_argument("--head-weights", choices=("lambda2", "mean"), help=f"{default.head_weights}")
     group.add_argument(

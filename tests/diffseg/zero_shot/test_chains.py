@@ -94,7 +94,7 @@ def names_of(pipe):
 def test_draws_and_timesteps_are_averaged(pipe):
     name, built = pipe
     changes = {"timesteps": [200, 700], "draws": 2, "seed": 3, "resolution": 32, "head_weights": "mean"}
-    found = segment(built, image(32, 32), ["dog"], CAPTION, **changes)
+    found = segment(built, image(32, 32), ["dog"], CAPTION, method="bounce", **changes)
     for heat, timestep in zip(found.steps, (200, 700), strict=True):
         passes = [
             oracle.records_of(
@@ -123,7 +123,7 @@ def test_a_batch_of_different_sizes_is_the_images_one_by_one(pipe):
 
 def test_layers_can_be_chosen(pipe):
     name, built = pipe
-    one = segment(built, image(32, 32), ["dog"], CAPTION, layers=LAYERS[name][:1], **ONE)
+    one = segment(built, image(32, 32), ["dog"], CAPTION, layers=LAYERS[name][:1], method="bounce", **ONE)
     record = oracle.records_of(built, image(32, 32), CAPTION, LAYERS[name][:1], resolution=32)[0]
     close(one.heats[0], oracle.walk(record, tokens_of(name, DOG), 2, "outgoing", "lambda2", "layers"))
 

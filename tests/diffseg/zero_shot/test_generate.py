@@ -43,7 +43,7 @@ def plain(pipe, name, cfg):
 def test_each_step_is_read_under_the_prompt(name, cfg):
     pipe = pipeline(name)
     before = hook_counts(denoiser(pipe))
-    changes = {"layers": LAYER[name], "lambda2_tol": 1e-9}
+    changes = {"method": "bounce", "layers": LAYER[name], "lambda2_tol": 1e-9}
     found = segment(pipe, Generate(**REQUEST, cfg=cfg), ["dog"], **changes)
     assert hook_counts(denoiser(pipe)) == before
     image, records = plain(pipe, name, cfg)

@@ -86,3 +86,14 @@ def test_one_bounce_is_the_start_and_rows_do_not_exist():
         segment(pipe, image(32, 32), ["dog"], CAPTION, method="row")
     with pytest.raises(UnsupportedError, match="daam reads cross-attention, which FLUX"):
         segment(pipeline("flux"), image(32, 32), ["dog"], CAPTION, method="daam")
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_bounce_within_the_image_goes_on_to_who_attends(n):
+    """After cross-attention all tokens are the image's, so that it is the incoming bounce."""
+    pipe, picture = pipeline("sd"), image(24, 40)
+    found, other = (
+        segment(pipe, picture, ["dog"], CAPTION, n=n, **own, **CHANGES)
+        for own in ({}, {"method": "bounce", "direction": "incoming"})
+    )
+    assert torch.equal(found.heats, other.heats)

@@ -5,6 +5,7 @@ import torch
 
 from diffseg.words import caption_of, text_readers, word_tokens
 from diffseg.zero_shot import Generate, segment
+from diffseg.zero_shot.options import make_options
 from tests.diffseg.helpers import image
 from tests.tiny_models import pipeline
 from tokenrank_guidance import UnsupportedError
@@ -104,3 +105,12 @@ def test_mistakes_are_named():
     with pytest.raises(UnsupportedError, match="reads no text"):
         segment(pipeline("dit"), picture, ["dog"])
     assert len(text_readers(pipe)) == 1
+
+
+def test_a_direction_is_that_of_bounces():
+    assert make_options({}).method == "image-bounce"
+    assert make_options({"direction": "incoming"}).method == "bounce"
+    with pytest.raises(
+        ValueError, match="direction: got 'incoming' for 'column', expected it with 'bounce' alone"
+    ):
+        make_options({"direction": "incoming", "method": "column"})
