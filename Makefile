@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 OUT    ?= demo
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: install demo test wheel lint types docs clean
+.PHONY: install demo test browser wheel lint types docs clean
 
 # What the commands and guidance need, and no more.
 $(VENV)/.package: pyproject.toml
@@ -14,7 +14,7 @@ $(VENV)/.package: pyproject.toml
 
 # Torch is not pinned: pip takes torch and the torchvision that matches it.
 $(VENV)/.installed: $(VENV)/.package
-	$(PIP) -e '.[eval,dev,docs]'
+	$(PIP) -e '.[app,eval,dev,docs]'
 	touch $@
 
 install: $(VENV)/.installed
@@ -26,6 +26,10 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n auto
+
+# The explorer's page in headless Chromium, which the system must have.
+browser: install
+	$(BIN)/python -m pytest -m browser tests/app/browser
 
 wheel: install
 	$(BIN)/python -m build --no-isolation

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from diffseg.maps.aggregate import Grid
 from tokenrank_guidance.capture import AttentionRecord, is_unwatched
+from tokenrank_guidance.capture.eager import eager
 from tokenrank_guidance.capture.watch import AttentionCall, read_call
 from tokenrank_guidance.errors import CaptureError
 
@@ -31,8 +32,8 @@ class TextAttention:
         try:
             for module in model.modules():
                 if getattr(module, "is_cross_attention", False):
-                    handles.append(module.register_forward_pre_hook(mode.enter))
-                    handles.append(module.register_forward_hook(mode.leave, always_call=True))
+                    handles.append(module.register_forward_pre_hook(eager(mode.enter)))
+                    handles.append(module.register_forward_hook(eager(mode.leave), always_call=True))
             with mode:
                 yield
         finally:

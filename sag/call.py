@@ -40,6 +40,8 @@ class Given:
         inputs = self.named(module)
 
         def taken(name: str, value: Any) -> Any:
+            if name in calling.shared:
+                return value
             own = None if value is None else calling.rows.get(name)
             return take_rows(value, rows, batch) if own is None else own(inputs, rows)
 

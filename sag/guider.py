@@ -21,6 +21,7 @@ from sag.noise import SamplingStep, noise_formula, sampling_step
 from sag.parts import Parts
 from sag.settings import GuidanceSettings, Layers, renamed_rescale
 from tokenrank_guidance.capture import AttentionTap, is_unwatched
+from tokenrank_guidance.capture.eager import eager
 from tokenrank_guidance.checks import is_number
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
@@ -212,8 +213,11 @@ class TokenRankGuider(ClassifierFreeGuidance):
         if self._extra is None or self._extra.tap.model is not denoiser:
             self._extra = DegradedPass(self.guidance, AttentionTap(denoiser, self.guidance.layers))
         self._extra.tap.attach()
-        observe = denoiser.register_forward_hook(self._observe, with_kwargs=True, always_call=True)
-        self._handles = [denoiser.register_forward_pre_hook(self._begin, with_kwargs=True), observe]
+        begin, observe = eager(self._begin), eager(self._observe)
+        self._handles = [
+            denoiser.register_forward_pre_hook(begin, with_kwargs=True),
+            denoiser.register_forward_hook(observe, with_kwargs=True, always_call=True),
+        ]
 
     def _begin(self, module: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> None:
         if not is_unwatched():

@@ -19,7 +19,6 @@ from sag.noise import SamplingStep, sampling_step, scalar_timestep
 from sag.parts import parts_of
 from sag.settings import GuidanceSettings
 from tokenrank_guidance.capture import AttentionTap, is_unwatched
-from tokenrank_guidance.capture.eager import eager
 from tokenrank_guidance.components import compiled_denoiser
 from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.families.calling import Calling, Habits
@@ -48,8 +47,6 @@ class GuidanceHook:
         self.settings, self.pipe, self.steps = settings, pipe, steps
         self.taps = {tap.model: tap for tap in taps}
         self.strangers = 0
-        # Dynamo cannot trace call stacks, and would make a hundred small graphs of what guidance does.
-        self._guided = eager(self._guide)
         self._extras = {tap.model: DegradedPass(settings, tap) for tap in taps}
         self._given: Given | None = None
         self._run: object = None
@@ -69,12 +66,10 @@ class GuidanceHook:
         if given is not None and self._contract.open and self._contract.passed(_sample(module, given)):
             self._contract.give_up()
 
+    @torch.compiler.disable
     def __call__(
         self, module: nn.Module, args: tuple, kwargs: Mapping[str, Any], output: Output
     ) -> Output | None:
-        return self._guided(module, output)
-
-    def _guide(self, module: nn.Module, output: Output) -> Output | None:
         if is_unwatched() or self._given is None:
             return None
         caller, given, self._given = self._find_caller(module), self._given, None

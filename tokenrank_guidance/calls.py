@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 
+from tokenrank_guidance.capture.eager import eager
 from tokenrank_guidance.checks import is_number, is_seed, is_whole
 from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.sizes import check_size
@@ -105,7 +106,7 @@ def finite_pictures(pipe: Any) -> Iterator[None]:
         if decoder is None:
             del finite[:-1]  # of its steps the last one draws
 
-    handle = watched.register_forward_hook(look) if isinstance(watched, torch.nn.Module) else None
+    handle = watched.register_forward_hook(eager(look)) if isinstance(watched, torch.nn.Module) else None
     try:
         yield
     finally:

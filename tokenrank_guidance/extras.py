@@ -8,6 +8,7 @@ from importlib.util import find_spec
 PROJECT = "tokenrank-guidance"
 # Each extra's modules, and the distributions that they come from.
 EXTRAS: Mapping[str, Mapping[str, str]] = {
+    "app": {"gradio": "gradio"},
     "eval": {
         "captum": "captum",
         "datasets": "datasets",
@@ -29,14 +30,16 @@ def require(extra: str) -> None:
     """
     missing = [name for module, name in EXTRAS.get(extra, {}).items() if find_spec(module) is None]
     if missing:
-        raise ImportError(_without(missing, extra))
+        raise _without(missing, extra)
 
 
 def explained(error: ModuleNotFoundError) -> str:
     """What to tell a user of a missing module: the command that installs it, where an extra has it."""
     found = [(extra, names[error.name]) for extra, names in EXTRAS.items() if error.name in names]
-    return _without([found[0][1]], found[0][0]) if found else str(error)
+    return str(_without([found[0][1]], found[0][0]) if found else error)
 
 
-def _without(missing: Sequence[str], extra: str) -> str:
-    return f"this needs {', '.join(missing)}, not installed here: pip install '{PROJECT}[{extra}]'"
+def _without(missing: Sequence[str], extra: str) -> ImportError:
+    return ImportError(
+        f"this needs {', '.join(missing)}, not installed here: pip install '{PROJECT}[{extra}]'"
+    )

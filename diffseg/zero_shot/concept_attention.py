@@ -22,6 +22,7 @@ from diffseg.zero_shot.collect import Heat, LayerMean, Reading
 from diffseg.zero_shot.concept_text import ConceptText, encode_concepts
 from diffseg.zero_shot.options import Options
 from tokenrank_guidance.capture import AttentionRecord, capture
+from tokenrank_guidance.capture.eager import eager
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import CaptureError
 
@@ -48,12 +49,12 @@ class ConceptAttention:
     @contextmanager
     def watching(self) -> Iterator[None]:
         model: Any = denoiser_of(self._reading.pipe)
-        handles = [model.register_forward_pre_hook(self._begin, with_kwargs=True)]
+        handles = [model.register_forward_pre_hook(eager(self._begin), with_kwargs=True)]
         try:
             for block in model.transformer_blocks:
                 step = self._step_of(block)
-                handles.append(block.attn.register_forward_pre_hook(step, with_kwargs=True))
-                handles.append(block.attn.to_out[0].register_forward_pre_hook(self._output))
+                handles.append(block.attn.register_forward_pre_hook(eager(step), with_kwargs=True))
+                handles.append(block.attn.to_out[0].register_forward_pre_hook(eager(self._output)))
             with capture(model, self._layers, reduce=self._add):
                 yield
         finally:

@@ -20,6 +20,7 @@ from diffseg.zero_shot.collect import Collector, Heat, Reading
 from diffseg.zero_shot.options import Options
 from tokenrank_guidance import calls
 from tokenrank_guidance.capture import is_unwatched
+from tokenrank_guidance.capture.eager import eager
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.families.registry import habits_of, words_of
@@ -131,8 +132,8 @@ def reading_passes(
 
     with ExitStack() as stack:
         for handle in (
-            model.register_forward_pre_hook(begin, with_kwargs=True),
-            model.register_forward_hook(end),
+            model.register_forward_pre_hook(eager(begin), with_kwargs=True),
+            model.register_forward_hook(eager(end)),
         ):
             stack.callback(handle.remove)
         for collector in collectors:

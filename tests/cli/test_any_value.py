@@ -28,6 +28,7 @@ PROGRAMS = {
     "sample": (_arguments, ["sample"]),
     "segment": (_arguments, ["segment", "x.png"]),
     "explain": (_arguments, ["explain", "--prompt", "x", "--concepts", "y"]),
+    "app": (_arguments, ["app"]),
     **{
         f"eval.{name}": (import_module(f"eval.{name}.options").parse, given)
         for name, given in {
@@ -191,6 +192,7 @@ WITHOUT_EFFECT = {
     ],
     "segment": [["--vote", "mean"], ["--seed", "0"], ["--anchors", "uniform", "--damping", ".5"]],
     "explain": [["--timesteps", "5"], ["--draws", "2"], ["--caption", "y"], ["--resolution", "64"]],
+    "app": [["--export", "d", "--host", "::"], ["--export", "d", "--max-upload", "3"]],
     "eval.masking": [["--scorers", "rollout", "--layers", "1"], ["--scorers", "tokenrank", "--seed", "1"]],
     "eval.segmentation": [["--tau-by", "miou"], ["--anchors", "uniform", "--damping", ".5"]],
     "eval.zero_shot": [["--methods", "row", "--bounces", "2"], ["--methods", "row", "--blur", "1"]],
@@ -211,6 +213,7 @@ UNFIT = {
     "sample": [["--model", ""], ["--out", ""], ["--out", "x.jpg"], ["--n", "1000000000"], ["--cfg", "nan"]],
     "segment": [["--out", "x.png"], ["--merges", "100000"], ["--damping", "1"], ["--kl-threshold", "nan"]],
     "explain": [["--n", "100000"], ["--bounces", "100000"], ["--draws", "1000000"], ["--cfg", "inf"]],
+    "app": [["--port", "70000"], ["--memory", "0"], ["--export", "x.png"], ["--link", ""], ["--image", ""]],
     "eval.masking": [["--data", ""], ["--fractions", "0:1:1e-9"], ["--out", "x.png"], ["--layers", ","]],
     "eval.segmentation": [["--merges", "100000"], ["--model", ""], ["--kl-threshold", "inf"]],
     "eval.zero_shot": [["--bounces", "100000"], ["--curve", "100000"], ["--timesteps", "1000"]],

@@ -57,6 +57,11 @@ def test_the_parser_is_that_of_the_module_but_for_its_name(helped, name, monkeyp
     assert module == called.replace(f"tokenrank eval {name} ", f"python -m {package} ")
 
 
+@pytest.mark.parametrize("spelt", ["zero_shot.heads", "zero-shot-heads", "zero_shot-heads"])
+def test_a_package_s_own_spelling_works(helped, spelt):
+    assert helped(lambda: main(["eval", spelt, "-h"])).startswith(f"usage: tokenrank eval {spelt} [-h]")
+
+
 def test_a_mistake_names_what_was_called(tokenrank):
     assert tokenrank("eval", "masking", "--nope").mistake.endswith("(see tokenrank eval masking --help)")
     assert "invalid choice: 'nope'" in tokenrank("eval", "nope").mistake

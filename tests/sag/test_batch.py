@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from sag import SelfAttentionGuidance
+from tests.matrix.rows import ROWS
 from tests.sag.helpers import EVERY_FAMILY, recorded
 from tests.tiny_models import ARGUMENTS, PROMPT, Call, denoiser, pipeline
 
@@ -131,3 +132,19 @@ def test_sd3_skipped_layers_get_the_same_shift_as_the_halves_they_are_compared_w
         main, skip = (call.output - p for call, p in zip(calls[i - 1 : i + 1], plain, strict=True))
         torch.testing.assert_close(skip, main[:1], rtol=0, atol=1e-6)
     assert main.abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("name", ["HunyuanDiT", "Bria"])
+def test_as_many_positions_as_rows_are_not_taken_for_rows(name):
+    """2×2 tokens of two images, each with both halves of classifier-free guidance: four of either."""
+    row, side = ROWS[name], 8 if name == "Bria" else 32
+    pipe = row.build()
+    arguments = row.arguments(Call(batch=2)) | {"height": side, "width": side}
+    del arguments["num_inference_steps"]
+    with recorded(pipe.transformer) as calls:
+        batch = images(pipe, arguments, seeded([5, 6]))
+    positions = calls[0].inputs["img_ids" if name == "Bria" else "image_rotary_emb"]
+    assert len(positions if name == "Bria" else positions[0]) == len(calls[0].inputs["hidden_states"]) == 4
+    for i in range(2):
+        alone = images(pipe, one(arguments, i), seeded([5 + i]))
+        torch.testing.assert_close(batch[i : i + 1], alone, rtol=0, atol=TOLERANCE)

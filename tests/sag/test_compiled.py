@@ -1,9 +1,16 @@
 """Guidance of compiled denoisers, and of some whose blocks are."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from torch._dynamo import convert_frame
 
-from sag import SelfAttentionGuidance
+import sag
+from sag import SelfAttentionGuidance, TokenRankGuider
+from tests.matrix.rows import ROWS
+from tests.matrix.rows import run as draw
+from tests.sag.test_guider_later import guided_pass, replay
 from tests.tiny_models import Call, denoiser, pipeline, run
 from tokenrank_guidance import AttentionTap
 
@@ -107,3 +114,44 @@ def test_compiling_once_guidance_is_over_works():
     guided("sd", pipe)
     compile_denoiser(pipe, False, "eager")
     torch.testing.assert_close(run("sd", pipe, CALL), plain)
+
+
+def compiled_here():
+    """Functions of this project that Dynamo has taken up."""
+    root = Path(sag.__file__).parents[1]
+    codes = [reference() for reference in convert_frame.input_codes.seen]
+    ours = [code for code in codes if code is not None and root in Path(code.co_filename).parents]
+    return {code.co_qualname for code in ours if "site-packages" not in code.co_filename}
+
+
+@pytest.mark.slow
+def test_nothing_of_the_guiders_is_compiled():
+    """Its hooks come and go with every step; traced, they were compiled anew by whatever they look at."""
+    pipe, inputs = replay("dit")
+    pipe.transformer.compile(backend=(backend := Counting()))
+    guider = TokenRankGuider(1.0).bind(pipe.scheduler)
+    with torch.no_grad():
+        guided_pass(guider, pipe.transformer, inputs)
+        graphs = backend.graphs
+        for _ in range(2):
+            guided_pass(guider, pipe.transformer, inputs)
+    assert backend.graphs == graphs > 0
+    assert len(guider.steps) == 3
+    assert not compiled_here()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["DiT", "Latte"])
+def test_nothing_of_the_hooks_is_compiled_at_any_size(name):
+    """Nor is anything at its second run: sizes and parts of a batch are no matter of the hooks."""
+    row, backend = ROWS[name], Counting()
+    pipe = row.build()
+    pipe.transformer.compile(backend=backend)
+    graphs = []
+    for _ in range(2):
+        for batch in (1, 2):
+            with SelfAttentionGuidance()(pipe):
+                draw(pipe, row.arguments(Call(steps=4, batch=batch)))
+        graphs.append(backend.graphs)
+    assert graphs[0] == graphs[1] > 0
+    assert not compiled_here()

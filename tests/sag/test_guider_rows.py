@@ -72,7 +72,7 @@ def known(blocks: Any, arguments: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if name in names}
 
 
-@pytest.mark.parametrize("cfg", [True, False])
+@pytest.mark.parametrize("cfg", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", GUIDED)
 def test_the_guider_is_the_hook_on_the_classic_pipeline(name: str, cfg: bool) -> None:
     pipe, own, other = given(GUIDED[name], cfg)

@@ -13,9 +13,14 @@ class Removable(Protocol):
     def remove(self) -> None: ...
 
 
-def eager(method: Any) -> MethodType:
-    """A bound method that compiled graphs break at and that runs outside them; copied with its object."""
-    return MethodType(torch.compiler.disable(method.__func__), method.__self__)
+def eager(hook: Any) -> Any:
+    """A hook that compiled graphs break at and that runs outside them; a method stays one when it is copied.
+
+    Traced, it would be compiled into many small graphs, and anew for whatever it looks at.
+    """
+    if isinstance(hook, MethodType):
+        return MethodType(torch.compiler.disable(hook.__func__), hook.__self__)
+    return torch.compiler.disable(hook)
 
 
 class EagerForward:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sag.guidance import SelfAttentionGuidance
 from tokenrank_guidance.calls import Job, Sampling, call_arguments, finite_pictures
+from tokenrank_guidance.capture.eager import eager
 from tokenrank_guidance.cli.overlap import StepMasks, intersection_over_union, join, paired_scorer
 from tokenrank_guidance.components import denoiser_of
 
@@ -101,7 +102,7 @@ def _counted(denoiser: nn.Module) -> Iterator[list[int]]:
     def count(*_: object) -> None:
         calls[0] += 1
 
-    handle = denoiser.register_forward_pre_hook(count)
+    handle = denoiser.register_forward_pre_hook(eager(count))
     try:
         yield calls
     finally:

@@ -26,7 +26,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def experiments() -> dict[str, str]:
-    """Each experiment's package, by what it is called here: eval.zero_shot.heads is zero-shot-heads."""
+    """Each experiment's package, by what it is called here: eval.zero_shot.heads is zero-shot-heads.
+
+    It may be spelt as the package, too: zero_shot.heads.
+    """
     root = folder()
     parts = sorted(path.parent.relative_to(root).parts for path in root.glob("*/**/__main__.py"))
     return {"-".join(one).replace("_", "-"): ".".join((NAME, *one)) for one in parts}
@@ -36,8 +39,8 @@ def _chosen(argv: Sequence[str]) -> str:
     """The package of the experiment that is asked for; ValueError where there is none of that name."""
     make_importable()
     packages = experiments()
-    if argv and argv[0] in packages:
-        return packages[argv[0]]
+    if argv and (asked := argv[0].replace("_", "-").replace(".", "-")) in packages:
+        return packages[asked]
     parser = parser_of(" ".join(CALLED), SUMMARY)
     names = parser.add_subparsers(dest="experiment", required=True, metavar="EXPERIMENT")
     for name, package in packages.items():

@@ -60,6 +60,7 @@ class Holding:
 A_TENSOR = Holding(lambda held, inputs: held, lambda held, images, inputs: images)
 
 
+POSITIONS = ("image_rotary_emb", "img_ids", "txt_ids")
 VIDEO_BLOCKS = "videos are guided in classic pipelines alone so far, not by a guider in blocks"
 
 
@@ -69,24 +70,27 @@ class Calling:
 
     `sample` is the name of its first argument and `time` of its timestep's; `holding`, how that sample and
     its output hold the images; `rows` gives, of (inputs by name, rows of the batch), those rows of arguments
-    that are not tensors with a row first. `channel_axis` holds the latent channels in input and output; its
-    timestep times `timestep_scale` plus `timestep_offset` is the scheduler's, or that times the number of its
-    configuration which `timestep_entry` names; the scheduler is given its output times `sign`. Where a batch
-    holds both halves of classifier-free guidance, `unconditional` (0 or 1) is the half without the prompt;
-    `prompt_first`, whether its pipelines make two calls instead, the prompt's first. `edit` applies a
-    function of latent images, such as a video's frames one after the other, to a sample. `refused` tells, of
-    (denoiser, inputs by name), why a call cannot be guided, empty where it can. `renormalises`: its pipelines
-    give each token or row what classifier-free guidance made of it the length that it had under the prompt.
-    `held` tells, of the same two, which values of the sample are given and not drawn, such as the first frame
-    of a video: it broadcasts to the sample, None where there are none. `times` gives, of the inputs by name,
-    the times of a batch, or of each of its tokens, of which the largest counts, where its timestep does not
-    tell these itself. `guider`: why it is guided in classic pipelines alone, and by no guider in blocks.
+    that are not tensors with a row first, and `shared` names those that have none: positions are the same for
+    the whole batch, and there may be as many as rows. `channel_axis` holds the latent channels in input and
+    output; its timestep times `timestep_scale` plus `timestep_offset` is the scheduler's, or that times the
+    number of its configuration which `timestep_entry` names; the scheduler is given its output times `sign`.
+    Where a batch holds both halves of classifier-free guidance, `unconditional` (0 or 1) is the half without
+    the prompt; `prompt_first`, whether its pipelines make two calls instead, the prompt's first. `edit`
+    applies a function of latent images, such as a video's frames one after the other, to a sample. `refused`
+    tells, of (denoiser, inputs by name), why a call cannot be guided, empty where it can. `renormalises`: its
+    pipelines give each token or row what classifier-free guidance made of it the length that it had under the
+    prompt. `held` tells, of the same two, which values of the sample are given and not drawn, such as the
+    first frame of a video: it broadcasts to the sample, None where there are none. `times` gives, of the
+    inputs by name, the times of a batch, or of each of its tokens, of which the largest counts, where its
+    timestep does not tell these itself. `guider`: why it is guided in classic pipelines alone, and by no
+    guider in blocks.
     """
 
     sample: str = "hidden_states"
     time: str = "timestep"
     holding: Holding = A_TENSOR
     rows: Mapping[str, Callable[[Inputs, slice], Any]] = field(default_factory=dict)
+    shared: tuple[str, ...] = POSITIONS
     unconditional: int = 0
     prompt_first: bool = False
     channel_axis: int = 1

@@ -1,0 +1,36 @@
+// The stage inside Gradio: `element`, `props`, `watch` and `trigger` are of its HTML component.
+(() => {
+  const send = { pick: "pick", turn: "turn", choose: "choose", brush: "brush" };
+  let waiting = 0, asked = 0;
+  const stage = mountStage(element.querySelector(".tr-host"), {
+    luts: LUTS,
+    on: {
+      pick: (token) => { asked = performance.now(); trigger(send.pick, { token }); },
+      turn: (n) => {
+        const address = new URL(location.href);
+        address.searchParams.set("n", n);
+        history.replaceState(history.state, "", address);
+        clearTimeout(waiting);
+        waiting = setTimeout(() => trigger(send.turn, { n }), 250);
+      },
+      choose: (layer, head) => trigger(send.choose, { layer, head }),
+      brush: (region) => trigger(send.brush, { region }),
+    },
+  });
+  element.stage = stage;
+  function update() {
+    if (!props.value) return;
+    const given = JSON.parse(props.value);
+    const host = element.querySelector(".tr-host");
+    if (!host.contains(stage.box)) host.replaceChildren(stage.box);
+    const address = new URL(location.href), theme = address.searchParams.get("__theme");
+    address.search = given.link;
+    if (theme) address.searchParams.set("__theme", theme);
+    history.replaceState(history.state, "", address);
+    stage.show(given.scene);
+    if (asked) stage.milliseconds = performance.now() - asked;
+    asked = 0;
+  }
+  watch("value", update);
+  update();
+})();
