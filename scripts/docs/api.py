@@ -110,10 +110,17 @@ def _summary(one: Public) -> str:
     """The first line of its docstring."""
     module, _, name = _home(one.package, one.name).rpartition(".")
     for node in _tree(module).body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and _assigns(node, name):
+            return "A constant." if name.isupper() else "A type."
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
             text = (ast.get_docstring(node) or "").split("\n\n")[0]
             return " ".join(text.replace("|", "\\|").split())
     return ""
+
+
+def _assigns(node: ast.Assign | ast.AnnAssign, name: str) -> bool:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return any(getattr(target, "id", "") == name for target in targets)
 
 
 @cache

@@ -64,7 +64,7 @@ TRANSFORMERS = {
     "CLIP, SigLIP, SigLIP 2": "CLIPModel SiglipModel Siglip2Model",
     "timm's VisionTransformer, Eva": "VisionTransformer",
 }
-GROUPS = {"image": IMAGES, "video": VIDEOS, "vision": TRANSFORMERS}
+GROUPS = {"images": IMAGES, "videos": VIDEOS, "nothing": TRANSFORMERS}  # by what they draw
 
 
 def families() -> str:
@@ -72,9 +72,10 @@ def families() -> str:
 
     Raises ValueError for a family without a line, and for a line whose families are not known alike.
     """
-    lines = {name: kind for kind, own in GROUPS.items() for name in own}
     found = {name: _known(name, classes) for own in GROUPS.values() for name, classes in own.items()}
-    rows = [{"model": name, "": lines[name]} | _ticks(name, known) for name, known in found.items()]
+    rows = [
+        {"model": name} | _ticks(name, found[name], drawn) for drawn, own in GROUPS.items() for name in own
+    ]
     named = {one for known in found.values() for one in map(id, known)}
     left = [str(family) for family in FAMILIES if id(family) not in named]
     if left:
@@ -90,12 +91,15 @@ def _known(name: str, classes: str) -> list[Family]:
     return [by_class[one] for one in classes.split()]
 
 
-def _ticks(name: str, known: list[Family]) -> Mapping[str, str]:
-    ticks = [
-        {"guided": one.calling, "segmented": one.picture, "by words": one.words and one.words.walks}
+def _ticks(name: str, known: list[Family], drawn: str) -> Mapping[str, str]:
+    told = [
+        {
+            "guided": drawn if one.calling else "",
+            "segmented": YES if one.picture else "",
+            "by words": YES if one.words and one.words.walks else "",
+        }
         for one in known
     ]
-    told = [{key: YES if value else "" for key, value in one.items()} for one in ticks]
     if any(one != told[0] for one in told):
         raise ValueError(f"{name}: different things are known of its families; give them lines of their own")
     return told[0]

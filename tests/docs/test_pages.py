@@ -32,12 +32,12 @@ def test_every_link_leads_to_a_file(page):
 
 
 def test_a_model_family_cannot_be_left_out(monkeypatch):
-    monkeypatch.setitem(GROUPS, "video", {})
+    monkeypatch.setitem(GROUPS, "videos", {})
     with pytest.raises(ValueError, match=r"has no line for .*MochiTransformer3DModel"):
         families()
 
 
 def test_a_line_is_of_families_that_are_known_alike(monkeypatch):
-    monkeypatch.setitem(GROUPS, "image", {"FLUX": "FluxTransformer2DModel Flux2Transformer2DModel"})
+    monkeypatch.setitem(GROUPS, "images", {"FLUX": "FluxTransformer2DModel Flux2Transformer2DModel"})
     with pytest.raises(ValueError, match="FLUX: different things are known"):
         families()

@@ -9,11 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from diffusers import DDIMScheduler, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from diffusers import (
+    DDIMScheduler,
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    ModularPipeline,
+    StableDiffusionXLAutoBlocks,
+)
 from PIL import Image
 from transformers import AutoModelForImageClassification, ViTConfig, ViTForImageClassification
 
 from scripts.docs.places import ROOT, pages
+from tests.tiny_models import pipeline as tiny_pipeline
 from tokenrank_guidance import tiny
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -55,6 +62,18 @@ def classifier(cls, source, **options):
     return ViTForImageClassification(ViTConfig(image_size=32, patch_size=8, num_labels=10, **small))
 
 
+def modular(cls, source):
+    """`from_pretrained` of modular pipelines: SDXL's, with tiny parts of its real classes."""
+    assert HUB_ID.fullmatch(source)
+    pipe, parts = StableDiffusionXLAutoBlocks().init_pipeline(), tiny_pipeline("sdxl").components
+    pipe.update_components(
+        **{name: parts[name] for name in pipe._component_specs if parts.get(name) is not None}
+    )
+    pipe.unet.register_to_config(sample_size=16)  # of squares, as in the original
+    pipe.load_components = lambda **options: None  # they are there
+    return pipe
+
+
 def few_steps(set_timesteps):
     @wraps(set_timesteps)
     def set_few(self, num_inference_steps=None, device=None, sigmas=None, **more):
@@ -71,6 +90,7 @@ def small_world(tmp_path, monkeypatch):
     monkeypatch.setattr(DiffusionPipeline, "from_pretrained", pipeline(DiffusionPipeline.from_pretrained))
     monkeypatch.setattr(AutoModelForImageClassification, "from_pretrained", classmethod(classifier))
     monkeypatch.setattr(tiny, "load_pipeline", embedded)
+    monkeypatch.setattr(ModularPipeline, "from_pretrained", classmethod(modular))
     for scheduler in (DDIMScheduler, FlowMatchEulerDiscreteScheduler):
         monkeypatch.setattr(scheduler, "set_timesteps", few_steps(scheduler.set_timesteps))
     pixels = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
