@@ -117,8 +117,8 @@ def _rank(result: Segmentation, cell: tuple[int, int]) -> Image.Image:
     panel = heat(stretched(result.scores.cpu().numpy(), ENDS, 1e-6), cell)
     draw = ImageDraw.Draw(panel)
     height, width = result.grid
-    radius = max(1.5, min(3.5, 0.28 * min(cell[0] / width, cell[1] / height)))
+    radius = max(1.5, min(3.0, 0.28 * min(cell[0] / width, cell[1] / height)))
     for row, column in result.anchors.tolist():
         x, y = (column + 0.5) * cell[0] / width, (row + 0.5) * cell[1] / height
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=MARK, outline=INK)
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=MARK)
     return panel

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tokenrank_guidance.drawing import contact_sheet, edges, fitted, font, heat, stretched
+from tokenrank_guidance.drawing import (
+    contact_sheet,
+    edges,
+    fitted,
+    font,
+    heat,
+    labelled_sheet,
+    shortened,
+    stretched,
+)
 
 
 def test_contact_sheet_keeps_pixels():
@@ -14,6 +23,23 @@ def test_contact_sheet_keeps_pixels():
     assert sheet.size == (12, 10)
     assert np.array_equal(np.asarray(sheet)[6:10, 0:5], np.asarray(images[2]))
     assert (np.asarray(sheet)[:, 5:7] == 255).all() and (np.asarray(sheet)[6:, 7:] == 255).all()
+
+
+def test_a_labelled_sheet_has_a_line_above_each_row_and_the_pixels_as_they_are():
+    images = [Image.new("RGB", (40, 30), colour) for colour in ("red", "green", "blue", "black")]
+    sheet = np.asarray(labelled_sheet(images, 2, "TokenRank: a model", ["a church", "a boat, " * 40]))
+    for row, first in enumerate((36, 93)):  # two lines, or the row before and one more, above
+        for column in range(2):
+            part = sheet[first : first + 30, 42 * column : 42 * column + 40]
+            assert (part == np.asarray(images[2 * row + column])).all()
+        assert sheet[first - 18 : first].min() < 160  # letters
+    assert sheet[:18].min() < 60
+
+
+def test_a_shortened_text_fits_and_a_short_one_stays():
+    assert shortened("a boat", 300) == "a boat"
+    long = shortened("a boat, " * 40, 100)
+    assert long.endswith("…") and 60 < font(14, "bold").getlength(long) <= 100
 
 
 def test_edges_are_where_a_label_differs_from_that_above_or_to_the_left():

@@ -9,10 +9,11 @@ import matplotlib
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 from matplotlib import font_manager
-from PIL import Image, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 Size = tuple[int, int]
 INK, GREY = (20, 20, 20), (110, 110, 110)  # of letters
+LINE, LEAST = 18, 320  # a line's height, and how wide a sheet with words is at least
 
 
 @lru_cache
@@ -35,6 +36,31 @@ def contact_sheet(images: Sequence[Image.Image], columns: int, gap: int = 2) -> 
     for i, image in enumerate(images):
         sheet.paste(image, (i % columns * (width + gap), i // columns * (height + gap)))
     return sheet
+
+
+def labelled_sheet(
+    images: Sequence[Image.Image], columns: int, title: str, rows: Sequence[str]
+) -> Image.Image:
+    """Images of one size in rows of `columns`, under a title, each row under a line of its own."""
+    sheets = [
+        contact_sheet(images[i * columns : (i + 1) * columns], min(columns, len(images)))
+        for i in range(len(rows))
+    ]
+    width, step = max(sheets[0].width, LEAST), LINE + sheets[0].height + LINE // 2
+    canvas = Image.new("RGB", (width, LINE + len(rows) * step), "white")
+    draw = ImageDraw.Draw(canvas)
+    draw.text((2, 2), shortened(title, width - 4, 12), INK, font(12, "bold"))
+    for i, (text, sheet) in enumerate(zip(rows, sheets, strict=True)):
+        draw.text((2, LINE + i * step + 2), shortened(text, width - 4, 11), GREY, font(11))
+        canvas.paste(sheet, (0, 2 * LINE + i * step))
+    return canvas
+
+
+def shortened(text: str, width: int, size: int = 14) -> str:
+    """As much of a text as takes `width` pixels in bold letters of that size, and a dot for the rest."""
+    while font(size, "bold").getlength(text) > width:
+        text = text.removesuffix("…")[:-1] + "…"
+    return text
 
 
 def heat(values: Float[np.ndarray, "gh gw"], size: Size) -> Image.Image:

@@ -90,12 +90,15 @@ def estimate(metric: Metric, generated: Features, draws: int = DRAWS, seed: int 
 def compare(
     metric: Metric, a: Features, b: Features, draws: int = DRAWS, seed: int = 0
 ) -> dict[str, Estimate]:
-    """The first arm's figures less the second's, image i of both having one prompt and seed."""
+    """The first arm's figures less the second's, image i of both having one prompt and seed.
+
+    Of too few images to be halved they have no interval, and no test either.
+    """
     mine, other = metric.value(a), metric.value(b)
     chosen = _halves(metric, a, draws, seed)
     first, second = metric.of_subsets(a, chosen), metric.of_subsets(b, chosen)
     spread = _spread({name: first[name] - second[name] for name in metric.names})
-    chance = _chance(metric, a, b, draws, seed)
+    chance = _chance(metric, a, b, draws, seed) if chosen else dict.fromkeys(metric.names)
     found = {}
     for name in metric.names:
         value, reach = mine[name] - other[name], Z * spread[name]

@@ -38,7 +38,10 @@ def differences(report: Json) -> str:
     forms = _forms(report)
     rows = [
         {"difference, paired by seed": f"{one['a']} − {one['b']}"}
-        | {_name(key): signed(figure, forms[key].replace("%", "p")) for key, figure in one["metrics"].items()}
+        | {
+            _name(key): _of_enough(signed(figure, forms[key].replace("%", "p")), figure)
+            for key, figure in one["metrics"].items()
+        }
         for one in report["differences"]
     ]
     return markdown_table(rows, tuple(rows[0])) if rows else ""
@@ -48,10 +51,18 @@ def _arm(row: Json, forms: Mapping[str, str]) -> Json:
     cost = row["cost"]
     return {
         "arm": row["arm"],
-        **{_name(key): with_interval(figure, forms[key]) for key, figure in row["metrics"].items()},
+        **{
+            _name(key): _of_enough(with_interval(figure, forms[key]), figure)
+            for key, figure in row["metrics"].items()
+        },
         "evaluations": cost.get("denoiser_evaluations"),
         "s/image": _seconds(cost),
     }
+
+
+def _of_enough(text: str | None, figure: Json) -> str | None:
+    """The text of a figure, which says so where its images are too few for an interval."""
+    return f"{text} (n = {figure['n']} is too small)" if text and figure["ci"][0] is None else text
 
 
 def _seconds(cost: Json) -> str | None:

@@ -18,10 +18,12 @@ from tokenrank_guidance.drawing import edges
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
 SHARE = 0.65
 WIDTH, TITLE, TALLEST = 1.9, 0.2, 1.5  # inches, and height over width
 GREYS = (0.35, 0.55, 0.75, 0.45, 0.65)
+KEY = {"grey: segment without a class": "0.55", "black: ignored in the truth": "black"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,7 @@ def overlays_figure(shown: Sequence[Shown], columns: Sequence[str]) -> Figure:
     from matplotlib.figure import Figure
 
     heights = [WIDTH * min(one.image.height / one.image.width, TALLEST) + TITLE for one in shown]
-    figure = Figure(figsize=(WIDTH * (2 + len(columns)), sum(heights) + 2 * TITLE), layout="constrained")
+    figure = Figure(figsize=(WIDTH * (2 + len(columns)), sum(heights) + 3 * TITLE), layout="constrained")
     panels = figure.subplots(len(shown), 2 + len(columns), squeeze=False, height_ratios=heights)
     for row, one in zip(panels, shown, strict=True):
         _show(row[0], np.asarray(one.image.convert("RGB")) / 255, one.title)
@@ -54,7 +56,14 @@ def overlays_figure(shown: Sequence[Shown], columns: Sequence[str]) -> Figure:
             _show(panel, _mixed(one, segments, _of_classes(matched)), f"mIoU {score:.2f}")
     for panel, name in zip(panels[0, 1:], ("truth", *columns), strict=True):
         panel.set_title(f"{name}\n{panel.get_title()}".strip(), fontsize=8)
+    figure.legend(handles=_key(), loc="outside lower center", ncols=len(KEY), fontsize=8, frameon=False)
     return figure
+
+
+def _key() -> list[Patch]:
+    from matplotlib.patches import Patch
+
+    return [Patch(facecolor=colour, label=text, edgecolor="0.5") for text, colour in KEY.items()]
 
 
 def class_colours(count: int) -> Float[np.ndarray, "count 3"]:

@@ -10,7 +10,7 @@ from typing import ClassVar, get_args
 from diffseg.zero_shot.options import BACKGROUND, MOST_BOUNCES, MOST_DRAWS, Mix, Options, make_options
 from eval import arguments
 from eval.arguments import option
-from eval.zero_shot.arms import ARMS, DIRECTIONS
+from eval.zero_shot.arms import ARMS, DIRECTIONS, WALKING
 from eval.zero_shot.protocol import PROTOCOLS
 from tokenrank_guidance.option_groups import refuse_without_effect
 from tokenrank_guidance.options import between, finite, names, words
@@ -105,6 +105,11 @@ def parse(argv: Sequence[str]) -> ZeroShotOptions:
         refuse_without_effect(asked, ["bounces"], "no method among --methods bounces")
     if not any(method == "bounce" and "direction" not in ARMS[name] for name, method in used.items()):
         refuse_without_effect(asked, ["direction"], "no bounce among --methods leaves it open")
+    walking = [ARMS[name] for name in asked.methods if name in WALKING]
+    if not walking and not asked.curve:
+        refuse_without_effect(asked, ["damping"], "no method among --methods walks, and --curve is 0")
+    if all("mix" in arm for arm in walking) and not asked.curve:
+        refuse_without_effect(asked, ["mix"], "no walk among --methods leaves it open, and --curve is 0")
     if "concept-attention" not in asked.methods:
         refuse_without_effect(asked, ["background", "blur"], "concept-attention is not among --methods")
     return asked

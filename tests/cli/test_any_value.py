@@ -195,7 +195,13 @@ WITHOUT_EFFECT = {
     "app": [["--export", "d", "--host", "::"], ["--export", "d", "--max-upload", "3"]],
     "eval.masking": [["--scorers", "rollout", "--layers", "1"], ["--scorers", "tokenrank", "--seed", "1"]],
     "eval.segmentation": [["--tau-by", "miou"], ["--anchors", "uniform", "--damping", ".5"]],
-    "eval.zero_shot": [["--methods", "row", "--bounces", "2"], ["--methods", "row", "--blur", "1"]],
+    "eval.zero_shot": [
+        ["--methods", "row", "--bounces", "2"],
+        ["--methods", "row", "--blur", "1"],
+        ["--methods", "concept-attention,rollout", "--curve", "0", "--damping", "0.9"],
+        ["--methods", "daam", "--curve", "0", "--mix", "layers"],
+        ["--methods", "bounce-chain", "--curve", "0", "--mix", "layers"],
+    ],
     "eval.zero_shot.heads": [["--draws", "2"], ["--caption", "a {name}"], ["--seed", "1"]],
     "eval.generate": [
         ["--arms", "sag:damping=0.5"],

@@ -1,6 +1,7 @@
 """`tokenrank explain`: what it writes and prints, and how it puts mistakes."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,10 +9,11 @@ import torch
 from PIL import Image
 
 from diffseg.zero_shot import Generate, segment
-from tokenrank_guidance.cli import explain
+from tokenrank_guidance.cli import explain, explain_strip
 from tokenrank_guidance.pipelines import load_model
 
 FAST = ("--device", "cpu", "--draws", 1)
+PICTURES = Path(__file__).parents[2] / "examples" / "pictures"
 
 
 @pytest.fixture
@@ -77,6 +79,35 @@ def test_options_reach_the_settings_and_the_columns(tokenrank, model, photo, tmp
     assert [column.title for column in columns] == titles
     assert [column.options.n for column in columns[2:4]] == [1, 4]
     assert columns[0].options.head_weights == "mean" and columns[2].options.direction == "incoming"
+    assert columns[2].options.method == "bounce" and columns[2].note == "incoming"
+
+
+def test_by_default_the_mask_is_on_the_object(tokenrank, tmp_path):
+    """A yellow flower on brown ground; outgoing bounces, the default of before, mark the border as well."""
+    flower = np.asarray(Image.open(PICTURES / "flower.png").convert("RGB")).astype(int)
+    yellow = (flower[..., :2] > 130).all(-1) & (flower[..., 2] < 110)
+    overlaps = {}
+    for name, options in {"default": (), "outgoing": ("--direction", "outgoing")}.items():
+        out = tmp_path / name
+        given = ("--model", "tiny-flux", "--concepts", "flower", "--bounces", 2, *FAST, *options)
+        tokenrank("explain", PICTURES / "flower.png", *given, "--out", out)
+        mask = read(out / "mask-00.png") > 0
+        overlaps[name] = (mask & yellow).sum() / (mask | yellow).sum()
+    assert overlaps["default"] > max(0.55, overlaps["outgoing"] + 0.05)
+
+
+def test_the_strip_names_rows_and_colours(tokenrank, model, photo, tmp_path, monkeypatch):
+    written = []
+    draw = explain_strip.ImageDraw.ImageDraw.text
+    monkeypatch.setattr(
+        explain_strip.ImageDraw.ImageDraw,
+        "text",
+        lambda self, place, text, *rest: written.append(text) or draw(self, place, text, *rest),
+    )
+    given = ("--concepts", "church, flower", "--resolution", 32, "--bounces", 2, *FAST)
+    tokenrank("explain", photo, *given, "--model", model("tiny-flux"), "--out", tmp_path / "o")
+    assert {"“church”", "“flower”", "within the image, λ2"} <= set(written)
+    assert {"each map by itself: its 1% quantile", "its 99% quantile", explain.MEANING} <= set(written)
 
 
 def test_unets_have_the_columns_they_can(tokenrank, model, photo, tmp_path):

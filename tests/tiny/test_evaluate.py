@@ -1,6 +1,9 @@
 import pytest
+from datasets import Dataset, Image
+from PIL import Image as Picture
 
 from tokenrank_guidance.program import program
+from tokenrank_guidance.tiny.evaluate.command import held_out
 
 
 @pytest.mark.parametrize(
@@ -17,3 +20,10 @@ def test_a_mistake_is_named_and_ends_with_2(arguments, message, tmp_path, capsys
     assert program("tokenrank_guidance.tiny.evaluate", given) == 2
     said = capsys.readouterr().err
     assert message in said and said.startswith("error: ") and said.count("\n") == 1
+
+
+def test_data_without_wordnet_ids_are_one_line(tmp_path):
+    rows = Dataset.from_dict({"image": [Picture.new("RGB", (8, 8))], "label": ["church"]})
+    rows.cast_column("image", Image()).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match=r"x\.parquet has no column 'wnid' of WordNet ids.*image, label"):
+        next(held_out(tmp_path / "x.parquet", 8))

@@ -8,10 +8,10 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from tests.small import SMALL
-from tokenrank_guidance.tiny import autoencoder
+from tokenrank_guidance.tiny import autoencoder, export
 from tokenrank_guidance.tiny.architecture import LATENT_CHANNELS, build_autoencoder, build_pipeline
 from tokenrank_guidance.tiny.autoencoder import fold_whitening, train_autoencoder
 from tokenrank_guidance.tiny.dataset import LabelledImages, load_images, random_views
@@ -229,6 +229,31 @@ def test_export_loads_without_network_and_samples(name, tmp_path):
     assert image.size == (32, 32)
     assert json.loads((tmp_path / name / "training.json").read_text()) == facts
     assert sum(file.stat().st_size for file in (tmp_path / name).rglob("*") if file.is_file()) < 24 * 2**20
+
+
+@pytest.mark.parametrize("at", ["weights", "facts"])
+def test_a_full_disk_is_named_and_leaves_the_model_as_it_was(at, tmp_path, monkeypatch):
+    pipe = build_pipeline("tiny-sd", 32, SMALL)
+    folder = tmp_path / "model"
+    export_pipeline(pipe, {}, {"images": 1}, folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    def save(folder, **options):
+        (folder / "unet").mkdir(parents=True)
+        (folder / "unet" / "config.json").write_text("half of")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    def dumps(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    target = (pipe, "save_pretrained", save) if at == "weights" else (export.json, "dumps", dumps)
+    monkeypatch.setattr(*target)
+    with pytest.raises(OSError, match=r"cannot write to \S+model: .*No space left on device"):
+        export_pipeline(pipe, {}, {"images": 2}, folder)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    with pytest.raises(OSError, match=r"cannot write to \S+new"):
+        export_pipeline(pipe, {}, {"images": 2}, tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_unknown_labels_and_missing_files_are_named(tmp_path):

@@ -61,8 +61,10 @@ class Answers:
             **{getattr(parts, one): getattr(state, one) for one in PLAIN},
             parts.arms: list(state.arms),
             parts.n: gr.update(value=state.n, visible=state.view != "walk"),
-            parts.layer: gr.update(choices=["auto", *captured.layers], value=state.layer),
-            parts.heads: gr.update(choices=heads, value=state.heads),
+            parts.layer: gr.update(
+                choices=["auto", *captured.layers], value=state.layer, visible=state.view != "heads"
+            ),
+            parts.heads: gr.update(choices=heads, value=state.heads, visible=state.view != "heads"),
             parts.step: _step(captured, state),
         }
 

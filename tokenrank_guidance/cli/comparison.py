@@ -13,7 +13,7 @@ from tokenrank_guidance.cli.arms import Arm
 from tokenrank_guidance.cli.overlap import bootstrap_mean
 from tokenrank_guidance.cli.sample_options import COMPARED, ROWS, other_of
 from tokenrank_guidance.cli.tiles import COLOURS, NAMES, distance, token_tile
-from tokenrank_guidance.drawing import GREY, INK, fitted, font, heat
+from tokenrank_guidance.drawing import GREY, INK, fitted, font, heat, shortened
 
 CELL, TILE, TILES = 192, 64, 6
 GAP, TILE_GAP, MARGIN, COLUMN_GAP = 10, 2, 24, 26
@@ -103,7 +103,7 @@ class Comparison:
     def _row(self, canvas: Image.Image, top: int, index: int) -> None:
         draw, job = ImageDraw.Draw(canvas), self.jobs[index]
         title = f"seed {job.seed}" if job.prompt is None else f"{job.prompt}  ·  seed {job.seed}"
-        draw.text((MARGIN, top), _shortened(title, WIDTH - 2 * MARGIN), INK, font(14, "bold"))
+        draw.text((MARGIN, top), shortened(title, WIDTH - 2 * MARGIN), INK, font(14, "bold"))
         top += TITLE
         plain = self.arms["none"].images[index]
         canvas.paste(fitted(plain, self._cell), (MARGIN, top))
@@ -148,15 +148,9 @@ class Comparison:
         shown = f"{rows} of {len(self.jobs)} images. " if rows < len(self.jobs) else ""
         note = f"{shown}Both masks are of the same attention; IoU: mean over steps and images, 95 % interval."
         draw.text((MARGIN, top + 20), note, GREY, font(11))
-        draw.text((MARGIN, top + 37), _shortened(self.caption, WIDTH - 2 * MARGIN, 11), GREY, font(11))
+        draw.text((MARGIN, top + 37), shortened(self.caption, WIDTH - 2 * MARGIN, 11), GREY, font(11))
 
 
 def _evenly(total: int, count: int) -> list[int]:
     """Up to `count` of the indices below `total`, evenly spread, the first and the last among them."""
     return sorted({round(i) for i in np.linspace(0, total - 1, min(total, count))})
-
-
-def _shortened(text: str, width: int, size: int = 14) -> str:
-    while font(size, "bold").getlength(text) > width:
-        text = text.removesuffix("…")[:-1] + "…"
-    return text

@@ -30,6 +30,8 @@ from tokenrank_guidance.pipelines import Model, open_model
 from tokenrank_guidance.report import Json, versions
 
 STRIP, DRAWN, MASK = "explain.png", "image.png", "mask-{:02d}.png"
+WITHIN = "within the image"
+MEANING = f"{WITHIN.capitalize()}: from those who attend to the word on to those who attend to them."
 EMBEDDED_RESOLUTION = 128  # 16×16 tokens, the embedded models' own size
 
 
@@ -57,7 +59,7 @@ def _of_words(arguments: Namespace, model: Model, picture: Image.Image | None, s
     maps = _found(model, target, arguments, columns, options)
     seconds = time.perf_counter() - start
     image = maps[-1].image if picture is None else picture
-    texts = (f"{_count(options.n)}, > its mean", _caption(arguments, model, options))
+    texts = (f"{_count(options.n)}, > its mean", *_captions(arguments, model, options))
     files = _write(scratch, image, columns, maps, texts)
     return _report(arguments, model, options, maps[-1], files) | {"seconds": round(seconds, 3)}
 
@@ -87,7 +89,7 @@ def _count(n: int) -> str:
 
 
 def _note(options: Options) -> str:
-    where = options.direction if options.method == "bounce" else "within the image"
+    where = options.direction if options.method == "bounce" else WITHIN
     return f"{where}{', λ2' if options.head_weights == 'lambda2' else ''}"
 
 
@@ -123,7 +125,7 @@ def _write(
     image: Image.Image,
     columns: list[Column],
     maps: list[WordSegmentation],
-    texts: tuple[str, str],
+    texts: tuple[str, ...],
 ) -> list[str]:
     """Write the pictures, return their names."""
     masked = maps[-1]
@@ -137,7 +139,12 @@ def _write(
     return [STRIP, DRAWN, *names]
 
 
-def _caption(arguments: Namespace, model: Model, options: Options) -> str:
+def _captions(arguments: Namespace, model: Model, options: Options) -> list[str]:
+    """What was read, and what the bounces are where their names do not say it."""
+    return [_read(arguments, model, options), *([MEANING] if options.method == "image-bounce" else [])]
+
+
+def _read(arguments: Namespace, model: Model, options: Options) -> str:
     if arguments.prompt is not None:
         return (
             f"{model.name}, drawn under {arguments.prompt!r}: the mean over {arguments.steps or STEPS} steps."

@@ -15,6 +15,7 @@ from tokenrank_guidance.drawing import GREY, INK, Size, edges, fitted, font, hea
 
 CELL, GAP, MARGIN, HEADER, LINE = 150, 10, 16, 44, 20
 LEAST_STEP = 124  # what the titles take
+BAR = 120  # of colours
 EDGE = (0, 220, 80)
 ENDS = (0.01, 0.99)  # quantiles of a map that are black and brightest; attention sinks are clipped
 
@@ -33,16 +34,16 @@ class Column:
 
 
 def strip(
-    image: Image.Image, columns: Sequence[Column], maps: Sequence[WordSegmentation], texts: tuple[str, str]
+    image: Image.Image, columns: Sequence[Column], maps: Sequence[WordSegmentation], texts: Sequence[str]
 ) -> Image.Image:
     """The image, each column's map of each word, and the mask of `found[-1]`, which has no column.
 
-    `texts`: the note on the mask, and the line below. A map is drawn from its 1 % to its 99 % quantile; one
-    that is the same for every word is drawn once.
+    `texts`: the note on the mask, and the lines below. A map is drawn from its 1 % to its 99 % quantile, as
+    the bar below says; one that is the same for every word is drawn once.
     """
     cell, rows = _cell(image.size), len(maps[-1].concepts)
-    step, height = max(cell[0] + GAP, LEAST_STEP), cell[1] + LINE + GAP
-    size = (2 * MARGIN + (len(columns) + 2) * step - GAP, HEADER + rows * height + LINE)
+    step, height = max(cell[0] + GAP, LEAST_STEP), LINE + cell[1] + GAP
+    size = (2 * MARGIN + (len(columns) + 2) * step - GAP, HEADER + rows * height + len(texts) * LINE + GAP)
     canvas = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(canvas)
     titles = [(column.title, column.note) for column in columns]
@@ -52,14 +53,27 @@ def strip(
         draw.text((MARGIN + i * step, 24), note, GREY, font(10))
     for row, concept in enumerate(maps[-1].concepts):
         top = HEADER + row * height
+        draw.text((MARGIN, top), f"“{concept}”", INK, font(12, "bold"))
         for i, panel in enumerate(_panels(image, columns, maps, row, cell)):
             if panel is None:
-                draw.text((MARGIN + i * step, top), "as above", GREY, font(11))
+                draw.text((MARGIN + i * step, top + LINE), "as above", GREY, font(11))
             else:
-                canvas.paste(panel, (MARGIN + i * step, top))
-        draw.text((MARGIN, top + cell[1] + 4), concept, INK, font(12, "bold"))
-    draw.text((MARGIN, size[1] - LINE), texts[1], GREY, font(11))
+                canvas.paste(panel, (MARGIN + i * step, top + LINE))
+    bottom = HEADER + rows * height + GAP // 2
+    _colour_bar(canvas, (MARGIN, bottom))
+    for i, text in enumerate(texts[1:], 1):
+        draw.text((MARGIN, bottom + i * LINE), text, GREY, font(11))
     return canvas
+
+
+def _colour_bar(canvas: Image.Image, corner: Size) -> None:
+    """What black and yellow are in a map."""
+    draw, x = ImageDraw.Draw(canvas), corner[0]
+    low, high = (f"each map by itself: its {ENDS[0]:.0%} quantile", f"its {ENDS[1]:.0%} quantile")
+    draw.text((x, corner[1]), low, GREY, font(11))
+    x += round(font(11).getlength(low)) + GAP
+    canvas.paste(heat(np.linspace(0, 1, BAR)[None], (BAR, 11)), (x, corner[1] + 2))
+    draw.text((x + BAR + GAP, corner[1]), high, GREY, font(11))
 
 
 def mask_image(mask: Bool[Tensor, "h w"]) -> Image.Image:

@@ -9,12 +9,13 @@ from pathlib import Path
 from PIL import Image
 
 from sag.guidance import SelfAttentionGuidance
-from tokenrank_guidance.calls import Sampling, jobs_for
+from tokenrank_guidance.calls import Job, Sampling, jobs_for
 from tokenrank_guidance.cli.arms import Arm, Study
 from tokenrank_guidance.cli.comparison import Comparison
 from tokenrank_guidance.cli.sample_options import COMPARED, images_of_each, one_picture, settings_of
 from tokenrank_guidance.cli.sample_report import sample_report
-from tokenrank_guidance.drawing import contact_sheet
+from tokenrank_guidance.cli.tiles import NAMES
+from tokenrank_guidance.drawing import labelled_sheet
 from tokenrank_guidance.files.writing import staged, staged_file, write_result
 from tokenrank_guidance.messages import say
 from tokenrank_guidance.pipelines import Model, open_model
@@ -75,8 +76,21 @@ def _names(single: str | None, arm: str, count: int) -> list[str]:
 def _sheets(study: Study, drawn: Mapping[str, Arm], model: str) -> dict[str, Image.Image]:
     """What a folder has beside the images, under its file's name, the one to look at first."""
     compared = Comparison(drawn, study.jobs, _caption(study, model)).picture() if len(drawn) > 1 else None
-    sheets = {f"{name}.png": contact_sheet(arm.images, study.per_prompt) for name, arm in drawn.items()}
+    sheets = {f"{name}.png": _sheet(study, arm, f"{NAMES[name]}: {model}") for name, arm in drawn.items()}
     return ({} if compared is None else {COMPARISON: compared}) | sheets
+
+
+def _sheet(study: Study, arm: Arm, title: str) -> Image.Image:
+    """A row for each prompt, which stands above it with its seeds."""
+    each = study.per_prompt
+    lines = [_line(study.jobs[i : i + each]) for i in range(0, len(study.jobs), each)]
+    return labelled_sheet(arm.images, each, title, lines)
+
+
+def _line(jobs: Sequence[Job]) -> str:
+    first, last = jobs[0], jobs[-1]
+    seeds = f"seed {first.seed}" if len(jobs) == 1 else f"seeds {first.seed} to {last.seed}"
+    return seeds if first.prompt is None else f"{first.prompt}  ·  {seeds}"
 
 
 def _caption(study: Study, model: str) -> str:

@@ -25,7 +25,7 @@ def staged(folder: Path) -> Iterator[Path]:
     """
     with _made(folder), _locked(folder):
         _sweep(folder)
-        with _scratch(folder) as scratch:
+        with scratch_in(folder) as scratch:
             yield scratch
             earlier = _listed(folder)
             (folder / RESULT).unlink(missing_ok=True)
@@ -40,7 +40,7 @@ def staged_file(path: Path) -> Iterator[Path]:
     """As `staged`, for one file in a folder that is not this run's own: nothing beside it is touched."""
     with _made(path.parent):
         _sweep(path.parent)
-        with _scratch(path.parent) as scratch:
+        with scratch_in(path.parent) as scratch:
             yield scratch
             os.replace(scratch / path.name, path)
 
@@ -55,9 +55,9 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
     Folders that are missing are made. Raises OSError, which names `path` or its folder, on failure.
     """
-    with _named(path):
+    with named_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with _scratch(path.parent) as scratch, _named(path):
+    with scratch_in(path.parent) as scratch, named_errors(path):
         write(scratch / path.name)
         os.replace(scratch / path.name, path)
 
@@ -69,9 +69,9 @@ def write_text(path: Path, text: str) -> None:
 
 def check_writable(folder: Path) -> None:
     """OSError now, before hours of work, for a folder that cannot be written or made."""
-    with _named(folder):
+    with named_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with _scratch(folder):
+    with scratch_in(folder):
         pass
 
 
@@ -80,7 +80,7 @@ def _made(folder: Path) -> Iterator[None]:
     """`folder` is there in the block; after it again not, if it was not before and nothing came into it."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        with _named(folder):
+        with named_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         yield
     finally:
@@ -90,7 +90,7 @@ def _made(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def named_errors(path: Path) -> Iterator[None]:
     """An OSError of the block names what could not be written."""
     try:
         yield
@@ -108,9 +108,9 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
+def scratch_in(folder: Path) -> Iterator[Path]:
     """A temporary folder inside `folder`, on the same file system, so that moving out of it is atomic."""
-    with _named(folder):
+    with named_errors(folder):
         scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=folder))
     try:
         with _opened(scratch) as number:

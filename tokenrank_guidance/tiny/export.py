@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
+import os
 from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline
+from safetensors import SafetensorError
 from torch import nn
 
+from tokenrank_guidance.files.writing import named_errors, scratch_in
 from tokenrank_guidance.quiet import quiet_libraries
 
 SIZE_LIMIT = 24 * 2**20
@@ -21,26 +22,35 @@ def export_pipeline(
 ) -> None:
     """Save `pipe` with the `trained` modules' weights as fp16 safetensors, and `facts` as training.json.
 
-    The folder's other files (model card, pictures) stay. Raises ValueError above 24 MB.
+    The folder's other files (model card, pictures) stay. Raises ValueError above 24 MB, and OSError where
+    there is no room for it: the folder is then as it was.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
     for name, module in trained.items():
         getattr(pipe, name).load_state_dict(module.state_dict())
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        fresh = Path(temporary) / folder.name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_in(folder.parent) as scratch, named_errors(folder):
+        fresh = scratch / folder.name
         save_half(pipe, fresh)
         _drop_derived(fresh / "vae" / "config.json")
         (fresh / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
         size = sum(file.stat().st_size for file in fresh.rglob("*") if file.is_file())
         if size > SIZE_LIMIT:
             raise ValueError(f"{folder.name} takes {size / 2**20:.1f} MB; expected at most 24 MB")
-        shutil.copytree(fresh, folder, dirs_exist_ok=True)
+        for part in (path.relative_to(fresh) for path in fresh.rglob("*") if path.is_file()):
+            (folder / part).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(fresh / part, folder / part)
 
 
 def save_half(pipe: DiffusionPipeline, folder: Path) -> None:
-    """Save with every weight rounded to fp16; the pipeline itself goes on with the rounded weights."""
+    """Save with every weight rounded to fp16; the pipeline itself goes on with the rounded weights.
+
+    Raises OSError for what cannot be written.
+    """
     with quiet_libraries():
-        pipe.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+        try:
+            pipe.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+        except SafetensorError as error:  # of a full disk too
+            raise OSError(str(error)) from error
         pipe.to(torch.float32)
 
 

@@ -20,10 +20,10 @@ SHOWN = {
     "tokenrank": CHURCH,
     "heads": CHURCH.of(token=None),
     "segments": CHURCH,
-    "words": CHURCH.of(model="tiny-flux", words="church", step=14),
+    "words": CHURCH.of(model="tiny-flux", steps=8, words="church"),
     "guidance": CHURCH,
 }
-QUALITY = 78
+QUALITY = 62
 PAINTED = """() => {
   const images = [...document.querySelectorAll('.tr-frame img')];
   const busy = document.querySelector(".progress-text");
@@ -45,7 +45,7 @@ def shots(served: Served, names: list[str]) -> Iterator[tuple[str, bytes]]:
             context = browser.new_context(viewport=size, color_scheme=scheme)
             for name in names:
                 page = context.new_page()
-                page.set_default_timeout(3 * PATIENCE)
+                page.set_default_timeout(10 * PATIENCE)
                 theme = "&__theme=dark" if shape == "dark" else ""
                 page.goto(f"{served.url}?{to_link(SHOWN[name].of(view=name))}{theme}")
                 page.wait_for_selector(".tr-frame img:visible, .tr-tile:visible")

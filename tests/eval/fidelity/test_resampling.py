@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from eval.fidelity import views
 from eval.fidelity.extrapolate import extrapolate
 from eval.fidelity.measure import too_coarse
 from eval.fidelity.metrics import Accuracy, Frechet, PrecisionRecall
@@ -77,8 +78,28 @@ def test_the_interval_of_frechet_is_the_spread_over_sets():
     assert np.mean([(one.high - one.low) / 2 / 1.96 for one in claimed]) == pytest.approx(spread, rel=0.35)
 
 
-def test_few_images_have_no_interval():
-    assert np.isnan(estimate(Mean(), random_features(7, 0))["mean"].low)
+def test_few_images_have_no_interval_and_no_test():
+    few = random_features(7, 0)
+    assert np.isnan(estimate(Mean(), few)["mean"].low)
+    found = compare(Mean(), few, random_features(7, 1))["mean"]
+    assert np.isnan(found.low) and found.p is None
+    pairs = corrected({("a", "b"): {"mean": found}})
+    assert pairs["a", "b"]["mean"].to_json() == {
+        "value": found.value,
+        "ci": [None, None],
+        "n": 7,
+        "method": "random halves",
+    }
+
+
+def test_tables_say_where_images_are_too_few():
+    figure = estimate(Mean(), random_features(7, 0))["mean"].to_json()
+    row = {"arm": "none", "n": 7, "cost": {}, "metrics": {"fid": figure}}
+    pair = {"a": "none", "b": "sag", "metrics": {"fid": figure}}
+    report = {"results": [row], "differences": [pair], "stand_in": None, "notes": []}
+    assert all("(n = 7 is too small)" in table(report) for table in (views.arms, views.differences))
+    enough = estimate(Mean(), random_features(40, 0))["mean"].to_json()
+    assert "small" not in views.arms(report | {"results": [row | {"metrics": {"fid": enough}}]})
 
 
 def test_equal_arms_do_not_differ():

@@ -89,6 +89,8 @@ def test_prints_and_keeps_the_report(vit, data, tmp_path, capsys, figures):
     assert cells[5][6].strip("*").startswith(f"{less['value']:+.3f} (".replace("-", "−"))
     axes = figures["overlays.png"].axes
     assert len(axes) == 2 * 4 and [axes[i].get_title().split(":")[0] for i in (0, 4)] == ["worst", "best"]
+    (legend,) = figures["overlays.png"].legends
+    assert [text.get_text().split(":")[0] for text in legend.get_texts()] == ["grey", "black"]
     titles = [one.get_title() for one in axes]
     assert titles[1] == "truth" and all("mIoU 0." in title for title in (*titles[2:4], *titles[6:]))
 

@@ -42,7 +42,7 @@ IMAGENETTE = {
     "golf ball": 574,
     "parachute": 701,
 }
-BATCH = 50
+BATCH, WNID = 50, "wnid"
 
 
 class Classifier:
@@ -77,14 +77,19 @@ def to_tensor(images: Sequence[Image.Image]) -> Float[Tensor, "b 3 h w"]:
 def held_out(path: Path, resolution: int) -> Iterator[tuple[Float[Tensor, "b 3 s s"], Int[Tensor, " b"]]]:
     """Batches of Imagenette validation images, centre-cropped to `resolution`, and their classes."""
     rows = read_rows(path)
-    wnids = sorted(set(rows["wnid"]))  # ImageNet's class order is that of the sorted WordNet ids
+    if WNID not in rows.column_names:
+        raise ValueError(
+            f"{path} has no column {WNID!r} of WordNet ids, by which Imagenette's classes are known; "
+            f"it has {', '.join(rows.column_names)}"
+        )
+    wnids = sorted(set(rows[WNID]))  # ImageNet's class order is that of the sorted WordNet ids
     if len(wnids) != len(IMAGENETTE):
         raise ValueError(f"{path} holds {len(wnids)} classes; expected Imagenette's {len(IMAGENETTE)}")
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
         decoded = pictures(batch["image"], path, start)
         crops = [resize(to_tensor([_square(image)]), resolution) for image in decoded]
-        yield torch.cat(crops), torch.tensor([wnids.index(wnid) for wnid in batch["wnid"]])
+        yield torch.cat(crops), torch.tensor([wnids.index(wnid) for wnid in batch[WNID]])
 
 
 def _square(image: Image.Image) -> Image.Image:
