@@ -16,7 +16,8 @@ from tokenrank_guidance import capture
 from tokenrank_guidance.files import limits
 from tokenrank_guidance.tiny import load_pipeline
 
-MODELS = ("sd", "flux", "tiny-flux", "vit")
+MODELS = ("sd", "flux", pytest.param("tiny-flux", marks=pytest.mark.slow), "vit")
+TRAINED = ("sd", "flux", "tiny-flux", "vit")
 TOKENS = {"sd": 256, "flux": 64, "tiny-flux": 256, "vit": 36}  # of a square picture
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
 COLOURS = np.random.default_rng(1).integers(0, 256, (20, 30, 4), dtype=np.uint8)
@@ -59,7 +60,7 @@ def test_pictures_of_a_pixels_width(model, size, refine):
     check(segmenter(model, num_anchors=32, refine=refine)(image(*size)), size)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", TRAINED)
 @pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
 def test_a_constant_picture(model, level):
     for refine in (None, "kmeans"):
@@ -126,7 +127,7 @@ def test_more_anchors_than_tokens_are_all_tokens(model):
         assert len({tuple(place) for place in found.anchors.tolist()}) == TOKENS[model]
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", TRAINED)
 def test_a_threshold_that_merges_all_into_one_segment(model):
     for refine in (None, "kmeans"):
         found = segmenter(model, kl_threshold=50.0, refine=refine)(image(24, 36))

@@ -65,7 +65,11 @@ def assert_same(found, expected):
 
 @pytest.mark.parametrize(
     ("before", "in_place"),
-    [(True, True), pytest.param(True, False, marks=pytest.mark.slow), (False, False)],
+    [
+        (True, True),
+        pytest.param(True, False, marks=pytest.mark.slow),
+        pytest.param(False, False, marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("name", ["dit", *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES)])
 def test_a_compiled_denoiser_is_guided(name, before, in_place):
@@ -86,7 +90,7 @@ def test_a_compiled_denoiser_is_guided(name, before, in_place):
     torch.testing.assert_close(run(name, pipe, CALL), plain)
 
 
-@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("before", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_compiling_the_blocks_without_the_captured_layers_works(name, before):
     expected = guided(name, pipeline(name))

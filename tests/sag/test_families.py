@@ -38,8 +38,14 @@ def test_guidances_own_call_is_not_recorded():
     assert all(tap.records == [] for tap in hook.taps.values())
 
 
-@pytest.mark.parametrize(("mask", "contrast"), [("hard", 0.0), ("hard", 1.0), ("soft", 0.6)])
-@pytest.mark.parametrize("scorer", ["tokenrank", "sag"])
+WAYS = [("tokenrank", "hard", 1.0), ("tokenrank", "soft", 0.6), ("sag", "hard", 0.0)]
+OTHER_WAYS = [("tokenrank", "hard", 0.0), ("sag", "hard", 1.0), ("sag", "soft", 0.6)]
+
+
+@pytest.mark.parametrize(
+    ("scorer", "mask", "contrast"),
+    [*WAYS, *(pytest.param(*way, marks=pytest.mark.matrix) for way in OTHER_WAYS)],
+)
 @pytest.mark.parametrize(("name", "cfg"), EVERY_FAMILY)
 def test_guided_outputs_are_the_oracles(name, cfg, scorer, mask, contrast):
     pipe = pipeline(name, dtype=torch.float64)

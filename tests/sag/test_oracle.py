@@ -1,5 +1,7 @@
 """The hook against diffusers' own Self-Attention Guidance pipeline, and against each paper's formula."""
 
+from itertools import product
+
 import diffusers
 import pytest
 import torch
@@ -46,9 +48,18 @@ def arguments(guidance_scale: float) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("prediction", PREDICTIONS)
-@pytest.mark.parametrize("guidance_scale", [1.0, 5.0])
+@pytest.mark.parametrize(
+    ("prediction", "guidance_scale", "dtype"),
+    [
+        *((prediction, 5.0, torch.float64) for prediction in PREDICTIONS),
+        ("epsilon", 1.0, torch.float64),
+        ("v_prediction", 5.0, torch.float32),
+        *(
+            pytest.param(*case, marks=pytest.mark.matrix)
+            for case in product(PREDICTIONS, (1.0, 5.0), TOLERANCE)
+        ),
+    ],
+)
 def test_sag_equals_diffusers_pipeline(dtype, prediction, guidance_scale):
     pipe = pipeline("sd", scheduler=scheduler(prediction), dtype=dtype)
     unguided = pipe(**arguments(guidance_scale)).images

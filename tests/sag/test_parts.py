@@ -149,6 +149,7 @@ def test_a_panorama_of_one_view_is_the_plain_image():
     assert_alike(pipe, given, plain, given)
 
 
+@pytest.mark.matrix
 def test_views_of_a_panorama_do_not_depend_on_their_batch():
     images = [drawn(*panorama(72, view_batch_size=size)) for size in (1, 2)]
     torch.testing.assert_close(*images, rtol=0, atol=1e-4)

@@ -63,12 +63,12 @@ def serve(explorer: Explorer, state: State, host: str, port: int, upload: int) -
 
     Raises ValueError without Gradio, and OSError for an address that cannot be served at.
     """
+    port = _free(host, port)
     gradio()
     from tokenrank_guidance.app.page import build_page
     from tokenrank_guidance.app.theme import style, theme
 
     warnings.simplefilter("ignore", ResourceWarning)  # of event loops that Gradio leaves
-    port = _free(host, port)
     blocks = build_page(explorer, state)
     _, url, _ = blocks.launch(
         server_name=host,

@@ -53,8 +53,9 @@ def _state(arguments: Namespace, explorer: Explorer) -> State:
 
 
 def _serve(arguments: Namespace, explorer: Explorer, state: State) -> Json:
-    from tokenrank_guidance.app.serving import serve
+    from tokenrank_guidance.app.serving import gradio, serve
 
+    gradio()
     explorer.model(state.source.model)
     port = PORT if arguments.port is None else arguments.port
     page = serve(explorer, state, arguments.host or HOST, port, (arguments.max_upload or UPLOAD) * 2**20)
