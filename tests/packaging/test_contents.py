@@ -4,6 +4,7 @@ import ast
 import tomllib
 from importlib.metadata import requires
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from hatchling.builders.wheel import WheelBuilder
@@ -51,6 +52,14 @@ def test_nothing_else_is_in_it(files):
     suffixes = {Path(name).suffix for name in files if not ({"weights", "static"} & set(Path(name).parts))}
     assert suffixes <= {".py", ".typed", ".safetensors"}
     assert not any("test" in part for name in files for part in Path(name).parts)
+
+
+def test_an_editable_install_is_the_checkout_and_copies_nothing(tmp_path):
+    (made,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["editable"])
+    with ZipFile(made) as wheel:
+        copied = [name for name in wheel.namelist() if ".dist-info/" not in name]
+        assert len(copied) == 1 and copied[0].endswith(".pth")
+        assert Path(wheel.read(copied[0]).decode().strip()).samefile(ROOT)
 
 
 def test_each_extra_in_the_code_is_the_projects():
