@@ -169,7 +169,7 @@ FACTORISED_ROWS: dict[str, Row] = ANIMATED_ROWS | {
             image_encoder=seeded(picture_encoder),
             feature_extractor=picture_processor(),
         ),
-        own=pictured,
+        own=lambda call: videos(call) | {"image": [PICTURE] * count(call)},
         without=SILENT,
     ),
 }
