@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,8 @@ from tokenrank_guidance.app.state import Source, State
 from tokenrank_guidance.app.watching import Watch
 from tokenrank_guidance.files.pictures import to_rgb
 
-MOST_MODELS, MOST_PICTURES = 2, 64
+MOST_MODELS, MOST_PASSES, MOST_SCENES = 2, 64, 16
+MOST_PIXELS = 2**27  # of all given pictures together
 KEPT_PASSES = 4  # how many passes of full size stay
 QUIET = Watch()
 
@@ -56,17 +57,17 @@ class Explorer:
         self._scenes: OrderedDict[Any, Scene] = OrderedDict()
 
     def keep_picture(self, picture: Image.Image) -> str:
-        """Keep a picture for links to it; returns its SHA-256, over mode, size and pixels.
+        """Keep a picture for links to it; returns its SHA-256, over mode, size, pixels and their colours.
 
         ValueError for pixels that cannot be shown.
         """
-        to_rgb(picture)
-        described = f"{picture.mode} {picture.size} {picture.info.get('transparency')}"
-        digest = hashlib.sha256(described.encode() + picture.tobytes()).hexdigest()
+        colours = to_rgb(picture).tobytes()
+        described = f"{picture.mode} {picture.size}".encode()
+        digest = hashlib.sha256(described + picture.tobytes() + colours).hexdigest()
         with self._books:
             self._pictures[digest] = picture
             self._pictures.move_to_end(digest)
-            while len(self._pictures) > MOST_PICTURES:
+            while len(self._pictures) > 1 and _pixels(self._pictures.values()) > MOST_PIXELS:
                 self._pictures.popitem(last=False)
         return digest
 
@@ -90,6 +91,8 @@ class Explorer:
                 return self._passes[source]
             picture = self._pictures.get(source.picture)
         with self._working(watch):
+            if source in self._passes:  # someone else waited for the same
+                return self._passes[source]
             watch.told(0.0, f"opening {source.model}")
             made = run_pass(self.model(source.model), source, picture, self.settings.memory, watch)
         with self._books:
@@ -124,7 +127,7 @@ class Explorer:
             made = show(captured, state, watch)
         with self._books:
             self._scenes[key] = made
-            while len(self._scenes) > MOST_PICTURES:
+            while len(self._scenes) > MOST_SCENES:
                 self._scenes.popitem(last=False)
         return made
 
@@ -143,8 +146,12 @@ class Explorer:
     def _too_many(self) -> bool:
         kept = sum(one.bytes for one in self._passes.values())
         return len(self._passes) > 1 and (
-            kept > KEPT_PASSES * self.settings.memory or len(self._passes) > MOST_PICTURES
+            kept > KEPT_PASSES * self.settings.memory or len(self._passes) > MOST_PASSES
         )
+
+
+def _pixels(pictures: Iterable[Image.Image]) -> int:
+    return sum(one.width * one.height for one in pictures)
 
 
 WORK: dict[str, tuple[Any, tuple[str, ...]]] = {
