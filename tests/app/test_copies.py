@@ -79,7 +79,7 @@ def test_python_and_command_of_segments(explorer, given, picture, monkeypatch, t
 @pytest.mark.parametrize("drawn", [True, False])
 def test_python_and_command_of_words(explorer, given, picture, monkeypatch, tokenrank, drawn):
     source = {"picture": "", "prompt": "a red box", "steps": 2} if drawn else {}
-    asked = given.of(view="words", words="red, box", heads="mean", direction="incoming", **source)
+    asked = given.of(view="words", words="red, box", heads="mean", **source)
     captured, made = program(explorer, asked, picture, monkeypatch)
     expected = words_found(captured, asked, QUIET)
     assert torch.equal(made["heats"], expected.heats)

@@ -61,6 +61,7 @@ class Answers:
             **{getattr(parts, one): getattr(state, one) for one in PLAIN},
             parts.arms: list(state.arms),
             parts.n: gr.update(value=state.n, visible=state.view != "walk"),
+            parts.direction: gr.update(value=state.direction, visible=state.view != "words"),
             parts.layer: gr.update(
                 choices=["auto", *captured.layers], value=state.layer, visible=state.view != "heads"
             ),

@@ -212,7 +212,7 @@ def _segments(captured: Captured, state: State) -> list[str]:
 
 def _words(captured: Captured, state: State) -> list[str]:
     options = word_options(captured, state)
-    names = ("n", "direction", "head_weights", "resolution")
+    names = ("n", "head_weights", "resolution")
     asked = ", ".join(f"{name}={getattr(options, name)!r}" for name in names)
     caption = (
         f", {captured.source.caption!r}" if captured.source.caption and not captured.source.drawn else ""
@@ -279,7 +279,7 @@ def _explain_command(captured: Captured, state: State, name: str) -> str:
         target = ["--prompt", source.prompt, "--seed", str(source.seed), "--steps", str(source.steps), *cfg]
     else:
         target = [name, *(["--caption", source.caption] if source.caption else [])]
-    asked = ["--mask-bounces", str(options.n), "--direction", options.direction]
+    asked = ["--mask-bounces", str(options.n)]
     weights = ["--head-weights", options.head_weights]
     words = ["--concepts", ", ".join(state.concepts)]
     return shlex.join(["tokenrank", "explain", *target, *words, *_model(captured), *asked, *weights])

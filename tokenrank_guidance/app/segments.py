@@ -98,12 +98,11 @@ def words_found(captured: Captured, state: State, watch: Watch) -> WordSegmentat
 
 
 def word_options(captured: Captured, state: State) -> Options:
-    """How words are looked for."""
+    """How words are looked for: by the default walk, within the image."""
     model = captured.opened.model
     resolution = WORD_RESOLUTION if model is not None and model.embedded else None
     weights: Any = "mean" if state.heads == "mean" else "lambda2"
-    direction: Any = state.direction
-    return Options(n=state.n, direction=direction, head_weights=weights, resolution=resolution)
+    return Options(n=state.n, head_weights=weights, resolution=resolution)
 
 
 def word_request(captured: Captured) -> Generate:
@@ -129,7 +128,7 @@ def show_words(captured: Captured, state: State, watch: Watch) -> Scene:
         picture=captured.shown,
         title="Segments from words",
         facts=(
-            f"{state.n} bounce{'s' * (state.n != 1)}, {state.direction}",
+            f"{state.n} bounce{'s' * (state.n != 1)} within the image",
             "mean over the steps of drawing" if captured.source.drawn else f"{DRAWS} draws of noise",
         ),
         heats=tuple(heats),

@@ -20,7 +20,7 @@ SHOWN = {
     "tokenrank": CHURCH,
     "heads": CHURCH.of(token=None),
     "segments": CHURCH,
-    "words": CHURCH.of(model="tiny-flux", steps=10, words="church", direction="incoming", n=1, heads="mean"),
+    "words": CHURCH.of(model="tiny-flux", steps=10, words="church"),
     "guidance": CHURCH,
 }
 QUALITY = 62
