@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import torch
 
 from tests.benchmarks import chain, gradients, peers
@@ -33,6 +34,7 @@ def test_the_authors_loop_and_ours_rank_alike():
     torch.testing.assert_close(ours, theirs[:, 0], rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_chains_are_timed_by_every_number_of_threads(tmp_path):
     threads = torch.get_num_threads()
     try:
@@ -56,7 +58,8 @@ def test_chains_are_timed_by_every_number_of_threads(tmp_path):
     assert "gaussian, 2 × 16, 2 threads" in chain.times(report)
 
 
-def test_rankings_with_the_class_in_view_are_timed_and_agree_with_the_published_way(tmp_path):
+@pytest.mark.slow
+def test_rankings_with_the_class_in_view_are_timed(tmp_path):
     threads = torch.get_num_threads()
     try:
         small = ["--pixels", "32", "--depth", "2", "--width", "24", "--rounds", "1", "--out", str(tmp_path)]
@@ -65,6 +68,9 @@ def test_rankings_with_the_class_in_view_are_timed_and_agree_with_the_published_
         torch.set_num_threads(threads)
     rows = json.loads((tmp_path / "report.json").read_text())["results"]
     assert len(rows) == 2 * len(gradients.WAYS) - 1
+
+
+def test_the_published_rollout_and_ours_rank_alike():
     size = gradients.BASE | {"num_hidden_layers": 2, "hidden_size": 24}
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     ours = gradients.WAYS["gradient_rollout, from queries and keys"](

@@ -238,8 +238,14 @@ def test_a_model_that_did_not_run_is_an_error():
 
 
 @no_grad()
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize(
+    ("before", "backend"),
+    [
+        (True, "aot_eager"),
+        (False, "eager"),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((True, "eager"), (False, "aot_eager"))),
+    ],
+)
 def test_a_compiled_model_is_seen(before, backend):
     """However often capture is put on and taken off."""
     torch._dynamo.reset()

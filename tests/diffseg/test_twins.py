@@ -87,7 +87,14 @@ def test_walks_from_words_are_the_dense_ones(name, monkeypatch):
     monkeypatch.setattr(
         oracle, "dense_maps", lambda record: record.maps()[-1].double()
     )  # Chroma's has a mask
-    options = {"n": 2, "draws": 1, "resolution": 32, "lambda2_tol": 1e-9, "layers": layers}
+    options = {
+        "method": "bounce",
+        "n": 2,
+        "draws": 1,
+        "resolution": 32,
+        "lambda2_tol": 1e-9,
+        "layers": layers,
+    }
     found = segment(pipe, image(24, 48), ["box"], CAPTION, **options)
     wanted = oracle.walk(records[0], BOX, 2, "outgoing", "lambda2", "layers")
     torch.testing.assert_close(found.heats[0].double(), wanted, rtol=0, atol=1e-6)

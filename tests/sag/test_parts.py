@@ -143,6 +143,7 @@ def panorama(columns=64, **options):
     return pipe, beside.sized(call(1)) | size | {"latents": latents} | options
 
 
+@pytest.mark.matrix
 def test_a_panorama_of_one_view_is_the_plain_image():
     pipe, given = panorama()
     plain = variant("sd", d.StableDiffusionPipeline, unet=pipe.unet, vae=pipe.vae)

@@ -21,6 +21,7 @@ from tokenrank_guidance.app.state import Source, State
 from tokenrank_guidance.app.watching import Watch
 from tokenrank_guidance.calls import Arguments, Job, Sampling, call_arguments, finite_pictures, jobs_for
 from tokenrank_guidance.capture import AttentionRecord, capture
+from tokenrank_guidance.capture.eager import eager
 from tokenrank_guidance.capture.layers import choose_layers
 from tokenrank_guidance.families.registry import reads_text, tokens_of, words_of
 from tokenrank_guidance.files.pictures import to_rgb
@@ -212,7 +213,7 @@ def _counting(opened: Opened, keeper: _Keeper) -> Iterator[None]:
         given = dict(zip(names, args, strict=False)) | kwargs
         keeper.begin(given.get("timestep", given.get("timesteps")))
 
-    handle = opened.network.register_forward_pre_hook(before, with_kwargs=True)
+    handle = opened.network.register_forward_pre_hook(eager(before), with_kwargs=True)
     try:
         yield
     finally:

@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import nn
 
+from tokenrank_guidance.capture.eager import eager
+
 Told = Callable[[float, str], object]
 
 
@@ -44,7 +46,7 @@ class Watch:
             self.told(min(done / calls, 1.0), what)
             done += 1
 
-        handle = network.register_forward_pre_hook(before)
+        handle = network.register_forward_pre_hook(eager(before))
         try:
             yield
         finally:

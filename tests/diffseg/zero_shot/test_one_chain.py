@@ -54,7 +54,7 @@ def walks(built, ways, **options):
     return heat_maps(built, pixels, ["box", "dog"], asked, CAPTION)
 
 
-@pytest.mark.parametrize("memory", [0, 64 * 2**20])
+@pytest.mark.parametrize("memory", [0, pytest.param(64 * 2**20, marks=pytest.mark.slow)])
 def test_walks_are_those_over_the_matrix_of_all(pipe, records, memory):
     name, built = pipe
     for changes, found in zip(WAYS, walks(built, WAYS, mix="chain", memory=memory), strict=True):

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from eval.fidelity import cache, plan, reference
+from eval.fidelity import cache, plan
 from eval.fidelity.command import main
 from eval.fidelity.measure import OF_THIS_N
 from eval.fidelity.options import parse
+from eval.fidelity.reference import command as reference
 from eval.fidelity.statistics import Gaussian
 from tests.eval.fidelity.conftest import loaded, noise
 from tests.eval.generate.test_generate import largest_file
