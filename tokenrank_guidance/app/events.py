@@ -142,7 +142,9 @@ class Events:
 
     @told
     def pick(self, state: State, name: str, event: gr.EventData, request: gr.Request) -> Updates:
-        return self.show(state, state.of(token=int(event.token)), name, request)
+        """A token, and the bounces that the page has turned to and may not have told yet."""
+        n = state.n if event.n is None else int(event.n)
+        return self.show(state, state.of(token=int(event.token), n=n), name, request)
 
     @told
     def brush(self, state: State, name: str, event: gr.EventData, request: gr.Request) -> Updates:

@@ -5,7 +5,11 @@
   const stage = mountStage(element.querySelector(".tr-host"), {
     luts: LUTS,
     on: {
-      pick: (token) => { asked = performance.now(); trigger(send.pick, { token }); },
+      pick: (token) => {
+        asked = performance.now();
+        clearTimeout(waiting); // what was turned to just now goes with it
+        trigger(send.pick, { token, n: stage.scene().view === "walk" ? stage.shown() + 1 : null });
+      },
       turn: (n) => {
         const address = new URL(location.href);
         address.searchParams.set("n", n);
