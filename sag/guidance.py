@@ -93,11 +93,12 @@ class SelfAttentionGuidance(GuidanceSettings):
         return self
 
     def _attach(self, hook: GuidanceHook, undo: ExitStack) -> None:
+        called: Any = hook  # the disabled compiler hides its signature
         undo.callback(_warn_of_nothing, hook)
         for denoiser, tap in hook.taps.items():
             undo.callback(denoiser.register_forward_pre_hook(eager(hook.begin), with_kwargs=True).remove)
             undo.callback(tap.attach().detach)  # after `begin`, which tells it whose call comes
-            undo.callback(denoiser.register_forward_hook(hook, with_kwargs=True).remove)
+            undo.callback(denoiser.register_forward_hook(called, with_kwargs=True).remove)
         undo.callback(hook.close)
 
     def disable(self) -> None:

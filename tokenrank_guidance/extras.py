@@ -35,7 +35,8 @@ def require(extra: str) -> None:
 
 def explained(error: ModuleNotFoundError) -> str:
     """What to tell a user of a missing module: the command that installs it, where an extra has it."""
-    found = [(extra, names[error.name]) for extra, names in EXTRAS.items() if error.name in names]
+    name = error.name or ""
+    found = [(extra, names[name]) for extra, names in EXTRAS.items() if name in names]
     return str(_without([found[0][1]], found[0][0]) if found else error)
 
 

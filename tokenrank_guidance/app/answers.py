@@ -80,5 +80,5 @@ def _step(captured: Captured, state: State) -> Any:
     steps = captured.steps
     if len(steps) < 2:
         return gr.update(visible=False)
-    ends = {"minimum": steps[0] + 1, "maximum": steps[-1] + 1, "step": steps[1] - steps[0]}
+    ends: dict[str, Any] = {"minimum": steps[0] + 1, "maximum": steps[-1] + 1, "step": steps[1] - steps[0]}
     return gr.update(**ends, value=captured.step(state.step) + 1, visible=True)

@@ -200,7 +200,8 @@ def _of_heads(captured: Captured, state: State, record: AttentionRecord) -> Floa
             key, lambda: (record, stationary_distribution(image, damping=state.damping).value[0])
         )[1]
     token = _there(captured.record(state.step, state.layer), record, state.token)
-    return multi_bounce(record, token, state.n, state.direction)[0][:, record.image]
+    direction: Any = state.direction
+    return multi_bounce(record, token, state.n, direction)[0][:, record.image]
 
 
 def _there(record: AttentionRecord, other: AttentionRecord, token: int) -> int:

@@ -30,7 +30,8 @@ def segmented(captured: Captured, state: State, watch: Watch) -> Segmentation:
     if opened.model is None:
         settings = Settings(**{name: value for name, value in changes.items() if name != "resolution"})
         records = [captured.records[0, layer] for layer in captured.layers]
-        return segment_records(records, captured.picture.size[::-1], settings)[0]
+        width, height = captured.picture.size
+        return segment_records(records, (height, width), settings)[0]
     segmenter = DiffSeg.from_pipe(opened.pipe, **changes)
     with watch.over(opened.network, 1, "segmenting"):
         return segmenter(captured.picture)
