@@ -19,6 +19,7 @@ from sag.noise import SamplingStep, sampling_step, scalar_timestep
 from sag.parts import parts_of
 from sag.settings import GuidanceSettings
 from tokenrank_guidance.capture import AttentionTap, is_unwatched
+from tokenrank_guidance.capture.eager import eager
 from tokenrank_guidance.components import compiled_denoiser
 from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.families.calling import Calling, Habits
@@ -44,6 +45,7 @@ class GuidanceHook:
         taps: Sequence[AttentionTap],
         steps: list[GuidedStep],
     ) -> None:
+        _untraced()
         self.settings, self.pipe, self.steps = settings, pipe, steps
         self.taps = {tap.model: tap for tap in taps}
         self.strangers = 0
@@ -66,7 +68,6 @@ class GuidanceHook:
         if given is not None and self._contract.open and self._contract.passed(_sample(module, given)):
             self._contract.give_up()
 
-    @torch.compiler.disable
     def __call__(
         self, module: nn.Module, args: tuple, kwargs: Mapping[str, Any], output: Output
     ) -> Output | None:
@@ -162,6 +163,12 @@ class GuidanceHook:
         self.steps.append(guided)
         self._shifts[place:] = [shift, *self._shifts[place + 1 :]]
         return place, shift
+
+
+def _untraced() -> None:
+    """Have Dynamo leave the hook's call alone: once, and not on import, since that loads Dynamo (2 s)."""
+    if not hasattr(GuidanceHook.__call__, "_torchdynamo_disable"):
+        GuidanceHook.__call__ = eager(GuidanceHook.__call__)
 
 
 def _timestep(calling: Calling, module: nn.Module, inputs: Mapping[str, Any], habits: Habits) -> float:
