@@ -25,7 +25,7 @@ from sag.guidance import SelfAttentionGuidance
 from tokenrank_guidance.calls import Sampling
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.files.digest import weights_digest
-from tokenrank_guidance.messages import say
+from tokenrank_guidance.messages import progress, say
 from tokenrank_guidance.report import Json
 
 
@@ -58,7 +58,7 @@ class Task:
         batches = [chosen[i : i + self.batch_size] for i in range(0, len(chosen), self.batch_size)]
         return {
             drawing.arm.text: [image for batch in batches for image in self.draw(drawing, batch)]
-            for drawing in self.arms
+            for drawing in progress(self.arms, "pictures of arms")
         }
 
     def _masks(self, images: Sequence[int]) -> list[Json]:

@@ -11,7 +11,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -19,15 +19,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from eval.report import provenance
-from eval.running import write_views
 from eval.views import Views
 from tests.benchmarks.chain_inputs import INPUTS, InputMissingError, Pair
 from tests.benchmarks.chain_methods import BASELINE, METHODS, Method
 from tests.benchmarks.memory import peak_extra_mib
+from tests.benchmarks.saving import save_rows
 from tokenrank_guidance.markdown import markdown_table
 from tokenrank_guidance.program import run
-from tokenrank_guidance.report import REPORT, Json, plain, write_json
+from tokenrank_guidance.report import REPORT, Json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -168,10 +167,7 @@ def table(rows: list[Row]) -> str:
 
 def save(rows: list[Row], options: argparse.Namespace) -> None:
     """The report, its table and its figure."""
-    head = provenance(vars(options), 0, options.rounds)
-    report = plain(head | {"results": [asdict(row) for row in rows], "differences": [], "cpu": _cpu()})
-    write_views(options.out, VIEWS, report)
-    write_json(options.out / REPORT, report)
+    save_rows(rows, options, VIEWS, cpu=_cpu())
 
 
 def _cpu() -> str:

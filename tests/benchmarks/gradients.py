@@ -11,7 +11,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -22,13 +22,12 @@ from torch import Tensor, nn
 
 from eval.masking import attribution
 from eval.masking.classifier import HeadedClassifier, Images
-from eval.report import provenance
-from eval.running import write_views
 from eval.views import Views
 from tests.benchmarks.memory import peak_extra_mib
+from tests.benchmarks.saving import save_rows
 from tokenrank_guidance.markdown import markdown_table
 from tokenrank_guidance.program import run
-from tokenrank_guidance.report import REPORT, Json, plain, write_json
+from tokenrank_guidance.report import REPORT, Json
 
 PATCH = 16
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
@@ -153,11 +152,7 @@ def measured(
 
 def save(rows: list[Row], options: argparse.Namespace) -> None:
     """The report and its table."""
-    head = provenance(vars(options), 0, options.rounds)
-    report = plain(head | {"results": [asdict(row) for row in rows], "differences": []})
-    write_views(options.out, VIEWS, report)
-    write_json(options.out / REPORT, report)
-    print(table(report), flush=True)
+    print(table(save_rows(rows, options, VIEWS)), flush=True)
 
 
 def table(report: Json) -> str:

@@ -11,7 +11,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,14 +21,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from eval.report import provenance
-from eval.running import write_views
 from eval.views import Views
 from tests.benchmarks.memory import peak_extra_mib
+from tests.benchmarks.saving import save_rows
 from tokenrank_guidance.markdown import markdown_table
 from tokenrank_guidance.markov import AttentionTransition, stationary_distribution
 from tokenrank_guidance.program import run
-from tokenrank_guidance.report import REPORT, Json, plain, write_json
+from tokenrank_guidance.report import REPORT, Json
 
 FLUX_LAYERS, DAMPING, PUBLISHED_STEPS = 57, 0.99, 200
 Heads = Float[Tensor, "heads n dim"]
@@ -219,11 +218,7 @@ def _seconds(way: Callable[[Sequence[Layer]], Kept], layers: Sequence[Layer], de
 
 def save(rows: list[Row], options: argparse.Namespace) -> None:
     """The report and its table."""
-    head = provenance(vars(options), 0, options.rounds)
-    report = plain(head | {"results": [asdict(row) for row in rows], "differences": []})
-    write_views(options.out, VIEWS, report)
-    write_json(options.out / REPORT, report)
-    print(table(report), flush=True)
+    print(table(save_rows(rows, options, VIEWS)), flush=True)
 
 
 def table(report: Json) -> str:

@@ -11,15 +11,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from eval.report import provenance
-from eval.running import write_views
 from eval.views import Views
+from tests.benchmarks.saving import save_rows
 from tokenrank_guidance.markdown import markdown_table
 from tokenrank_guidance.program import run
-from tokenrank_guidance.report import REPORT, Json, plain, write_json
+from tokenrank_guidance.report import Json
 
 HEAVY = ("torch", "diffusers", "transformers", "scipy", "matplotlib", "sklearn")
 COMMANDS = (["--help"], ["sample", "--help"], ["sample", "--nothing"], ["explain", "--help"])
@@ -64,11 +63,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, default=Path("start_benchmark"))
     options = parser.parse_args(argv)
     rows = [measured(name, options.rounds) for name in STARTS]
-    head = provenance(vars(options), 0, options.rounds)
-    report = plain(head | {"results": [asdict(row) for row in rows], "differences": []})
-    write_views(options.out, VIEWS, report)
-    write_json(options.out / REPORT, report)
-    print(table(report))
+    print(table(save_rows(rows, options, VIEWS)))
 
 
 def measured(name: str, rounds: int) -> Row:

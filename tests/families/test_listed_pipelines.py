@@ -52,6 +52,23 @@ def test_words_name_the_segments_of_a_picture(build):
     assert set(found.names) <= {"red", "box"}
 
 
+def clean_pictures(pipe, monkeypatch):
+    """Two lists that a run fills: guidance's own (x̂₀, ε̂), and x̂₀ as the scheduler has it."""
+    estimates, wanted, step = [], [], pipe.scheduler.step
+
+    def kept(*given):
+        estimates.append(predict(*given))
+        return estimates[-1]
+
+    def spied(model_output, t, sample, **options):
+        wanted.append(scheduled(pipe.scheduler, model_output, t, sample))
+        return step(model_output, t, sample, **options)
+
+    monkeypatch.setattr(degraded, "predict", kept)
+    monkeypatch.setattr(pipe.scheduler, "step", spied)
+    return estimates, wanted
+
+
 def scheduled(scheduler, model_output, t, sample):
     """x̂₀ as diffusers has it: predicted, or where its step to no noise at all leads."""
     other = deepcopy(scheduler)
@@ -83,18 +100,7 @@ def test_the_clean_picture_is_the_schedulers(name, cfg, monkeypatch):
         arguments["guidance_scale"] = 0.0  # the unconditional part alone
     if cfg:
         arguments["negative_prompt"] = list(arguments["prompt"])
-    estimates, wanted, step = [], [], pipe.scheduler.step
-
-    def kept(*given):
-        estimates.append(predict(*given))
-        return estimates[-1]
-
-    def spied(model_output, t, sample, **options):
-        wanted.append(scheduled(pipe.scheduler, model_output, t, sample))
-        return step(model_output, t, sample, **options)
-
-    monkeypatch.setattr(degraded, "predict", kept)
-    monkeypatch.setattr(pipe.scheduler, "step", spied)
+    estimates, wanted = clean_pictures(pipe, monkeypatch)
     with SelfAttentionGuidance(sag_scale=1e-6)(pipe):
         run(pipe, arguments)
     assert len(estimates) == len(wanted) == 3

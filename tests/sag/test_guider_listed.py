@@ -5,10 +5,9 @@ import pytest
 import torch
 from diffusers import modular_pipelines as m
 
-from sag import SelfAttentionGuidance, TokenRankGuider, degraded
-from sag.predict import predict
+from sag import SelfAttentionGuidance, TokenRankGuider
 from tests import tiny_listed as tiny
-from tests.families.test_listed_pipelines import scheduled
+from tests.families.test_listed_pipelines import clean_pictures
 from tests.matrix.rows import ROWS
 from tests.sag.test_guider_later import error, modular, quiet_logger, sampled
 from tests.tiny_dits import flux2_vae, qwen3, vae_of_eighths
@@ -79,20 +78,9 @@ def drawn():
 
 
 def test_flux3s_clean_picture_is_the_schedulers(monkeypatch):
-    pipe, estimates, wanted = flux3(), [], []
+    pipe = flux3()
     guider = TokenRankGuider(1.0, sag_scale=1e-6).guide(pipe)
-    step = pipe.scheduler.step
-
-    def kept(*given):
-        estimates.append(predict(*given))
-        return estimates[-1]
-
-    def spied(model_output, t, sample, **options):
-        wanted.append(scheduled(pipe.scheduler, model_output, t, sample))
-        return step(model_output, t, sample, **options)
-
-    monkeypatch.setattr(degraded, "predict", kept)
-    monkeypatch.setattr(pipe.scheduler, "step", spied)
+    estimates, wanted = clean_pictures(pipe, monkeypatch)
     pipe(**drawn())
     assert len(guider.steps) == len(estimates) == len(wanted) == 3
     assert guider.steps[0].mask.shape == (1, 6, 10)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenrank_guidance.app.explorer import Explorer
 from tokenrank_guidance.app.state import State
+from tokenrank_guidance.extras import require
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -46,13 +47,12 @@ class Served:
 
 
 def gradio() -> Any:
-    """Gradio, without what it would send home; ValueError where it is not installed or too old."""
+    """Gradio, without what it would send home; ImportError without it, ValueError where it is too old."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    try:
-        import gradio
-    except ImportError as error:
-        raise ValueError(f"the explorer needs Gradio ({error.name} is missing): {INSTALL}") from error
+    require("app")
+    import gradio
+
     if int(gradio.__version__.split(".")[0]) < 6:
         raise ValueError(f"the explorer needs Gradio 6, found {gradio.__version__}: {INSTALL}")
     return gradio
@@ -61,7 +61,7 @@ def gradio() -> Any:
 def serve(explorer: Explorer, state: State, host: str, port: int, upload: int) -> Served:
     """Serve the page in the background; `upload` is bytes of a file, port 0 is one that is free.
 
-    Raises ValueError without Gradio, and OSError for an address that cannot be served at.
+    Raises ImportError without Gradio, and OSError for an address that cannot be served at.
     """
     port = _free(host, port)
     gradio()
