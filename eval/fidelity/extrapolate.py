@@ -29,7 +29,7 @@ def extrapolate(metric: Frechet, generated: Features, seed: int = 0) -> Estimate
     left = np.array([_intercept(metric, generated, subset) for subset in groups])
     value = _intercept(metric, generated, order)
     reach = T * float(np.sqrt((GROUPS - 1) / GROUPS * ((left - left.mean()) ** 2).sum()))
-    return Estimate(value, value - reach, value + reach, n, JACKKNIFE)
+    return Estimate(value, value - reach, value + reach, n, method=JACKKNIFE)
 
 
 def _intercept(metric: Frechet, generated: Features, order: Subset) -> float:

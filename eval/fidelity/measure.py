@@ -21,10 +21,10 @@ from eval.fidelity.resampling import (
     Estimate,
     compare,
     compare_accuracy,
-    corrected,
     estimate,
     estimate_accuracy,
 )
+from eval.metrics.chance import corrected
 from tokenrank_guidance.files.writing import check_writable
 from tokenrank_guidance.interval import difference
 from tokenrank_guidance.messages import progress, say

@@ -12,8 +12,8 @@ images of a random half of the seeds change sides, many times over: p = (1 + #{|
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -21,48 +21,23 @@ from jaxtyping import Float
 
 from eval.fidelity.extractor import Features
 from eval.fidelity.metrics import Accuracy, Kernel, Metric, Series, Subset
+from eval.metrics.chance import Assessed
 from eval.metrics.interval import paired_difference
-from tokenrank_guidance.interval import Interval, Z
+from tokenrank_guidance.interval import Z
 
 DRAWS, FEWEST = 200, 8
 HALVES, WILSON, PAIRED = "random halves", "Wilson", "paired bootstrap"
 SHARES = ("precision", "recall")
-Pair = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Estimate(Interval):
-    """A figure with its interval, and how that was found.
+class Estimate(Assessed):
+    """A figure with its interval, and how that was found."""
 
-    `p` belongs to a difference: the chance of one at least as large if the arms were alike.
-    """
-
-    method: str
-    p: float | None = None
-    p_holm: float | None = None
+    method: str = field(kw_only=True)
 
     def to_json(self) -> dict[str, object]:
-        figure = super().to_json() | {"method": self.method}
-        chances = {"p": self.p, "p_holm": self.p_holm}
-        return figure | {name: chance for name, chance in chances.items() if chance is not None}
-
-
-def corrected(pairs: Mapping[Pair, Mapping[str, Estimate]]) -> dict[Pair, dict[str, Estimate]]:
-    """The same with each p beside what Holm's method makes of it among all the pairs' for that figure.
-
-    In rising order the i-th of m is multiplied by m − i, no product below those before it, none above 1: the
-    chance that any of these differences is called one where there is none stays below the level (Holm 1979).
-    """
-    found = {pair: dict(figures) for pair, figures in pairs.items()}
-    for name in {name for figures in found.values() for name in figures}:
-        tested = [pair for pair in found if name in found[pair] and found[pair][name].p is not None]
-        order = sorted(tested, key=lambda pair: found[pair][name].p or 0.0)
-        least = 0.0
-        for place, pair in enumerate(order):
-            own = found[pair][name]
-            least = max(least, min(1.0, (len(order) - place) * (own.p or 0.0)))
-            found[pair][name] = replace(own, p_holm=least)
-    return found
+        return super().to_json() | {"method": self.method}
 
 
 def halves(n: int, draws: int, seed: int) -> list[Subset]:
@@ -102,7 +77,9 @@ def compare(
     found = {}
     for name in metric.names:
         value, reach = mine[name] - other[name], Z * spread[name]
-        found[name] = Estimate(value, value - reach, value + reach, len(a["features"]), HALVES, chance[name])
+        found[name] = Estimate(
+            value, value - reach, value + reach, len(a["features"]), method=HALVES, p=chance[name]
+        )
     return found
 
 
@@ -123,7 +100,7 @@ def _interval(name: str, value: float, spread: float, n: int) -> Estimate:
     low, high = value - Z * spread, value + Z * spread
     if name in SHARES:
         low, high = max(low, 0.0), min(high, 1.0)
-    return Estimate(value, low, high, n, HALVES)
+    return Estimate(value, low, high, n, method=HALVES)
 
 
 def _chance(metric: Metric, a: Features, b: Features, draws: int, seed: int) -> dict[str, float]:
@@ -145,7 +122,7 @@ def _p_value(values: Float[np.ndarray, " sides"], draws: int) -> float:
 def estimate_accuracy(metric: Accuracy, generated: Features) -> Estimate:
     """One arm's share of right images."""
     share = metric.interval(generated)
-    return Estimate(share.value, share.low, share.high, share.n, WILSON)
+    return Estimate(share.value, share.low, share.high, share.n, method=WILSON)
 
 
 def compare_accuracy(
@@ -161,7 +138,7 @@ def compare_accuracy(
     sign = 1 - 2 * np.random.default_rng(seed + 1).integers(2, size=(10 * draws, len(first)))
     moved = np.abs(sign @ (first - second)) >= abs((first - second).sum()) * (1 - 1e-9)
     p = float((1 + moved.sum()) / (1 + len(moved)))
-    return Estimate(interval.value, interval.low, interval.high, interval.n, PAIRED, p)
+    return Estimate(interval.value, interval.low, interval.high, interval.n, method=PAIRED, p=p)
 
 
 def jackknife_groups(n: int, groups: int, seed: int) -> Sequence[Subset]:

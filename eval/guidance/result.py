@@ -12,7 +12,8 @@ from PIL import Image
 
 from eval.guidance.measure import SCORERS
 from eval.guidance.views import LOOKS, MASKS
-from eval.metrics.interval import bootstrap_mean, paired_difference
+from eval.metrics.chance import compared
+from eval.metrics.interval import DRAWS, bootstrap_mean
 from tokenrank_guidance.interval import Interval, difference
 from tokenrank_guidance.report import Json
 
@@ -33,15 +34,13 @@ class GuidanceResult:
 
     def to_json(self) -> Json:
         """`masks` of each scorer, `results` of each arm, of the reference as well, and `differences`."""
-        first = self.arms[0]
+        arms = {arm: {key: (self._values("arms", arm, key), None) for key in LOOKS} for arm in self.arms}
+        less = compared(arms, [(arm, self.arms[0]) for arm in self.arms[1:]], DRAWS)
         real = [{"arm": REAL, **{key: bootstrap_mean(self.real[key]) for key in LOOKS}}] if self.real else []
         return {
             "masks": [{"scorer": name, **self._figures("masks", name, MASKS)} for name in SCORERS],
             "results": [{"arm": arm, **self._figures("arms", arm, LOOKS)} for arm in self.arms] + real,
-            "differences": [
-                difference(arm, first, {key: self._less(arm, first, key) for key in LOOKS})
-                for arm in self.arms[1:]
-            ],
+            "differences": [difference(a, b, figures) for (a, b), figures in less.items()],
         }
 
     def _values(self, part: str, name: str, key: str) -> np.ndarray:
@@ -49,9 +48,6 @@ class GuidanceResult:
 
     def _figures(self, part: str, name: str, keys: Sequence[str]) -> dict[str, Interval]:
         return {key: bootstrap_mean(self._values(part, name, key)) for key in keys}
-
-    def _less(self, arm: str, first: str, key: str) -> Interval:
-        return paired_difference(self._values("arms", arm, key), self._values("arms", first, key))
 
 
 def rows_figure(drawn: Mapping[str, Sequence[Image.Image]]) -> Figure:

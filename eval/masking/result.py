@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import permutations
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -16,8 +16,9 @@ from eval.masking.arms import Ranker
 from eval.masking.measure import Masking
 from eval.masking.ranking import masked_count
 from eval.masking.views import VIEWS
+from eval.metrics.chance import Assessed, compared
 from eval.metrics.frechet import frechet_from_features
-from eval.metrics.interval import bootstrap_means
+from eval.metrics.interval import DRAWS, bootstrap_means
 from tokenrank_guidance.interval import Interval, difference
 from tokenrank_guidance.report import Json, plain
 
@@ -50,15 +51,13 @@ class MaskingResult:
 
         The `differences` are those of any two scorers, each at its best layer.
         """
-        keys = [arm.key for arm in self.ranker.arms]
+        arms = range(len(self.ranker.arms))
         return {
             "n": self.n,
             "mask": self.masking.mask,
             "order": self.masking.order,
-            "results": [self._arm(i) for i in range(len(keys))],
-            "differences": [
-                difference(keys[i], keys[j], {"auc": less}) for (i, j), less in self._compared.items()
-            ],
+            "results": [self._arm(i) for i in arms],
+            "differences": [difference(a, b, less) for (a, b), less in self._compared.items()],
             "plain": self._points[0][0],
         }
 
@@ -99,13 +98,11 @@ class MaskingResult:
         return bootstrap_means(self.probability[..., 1:].mean(-1))
 
     @cached_property
-    def _compared(self) -> dict[tuple[int, int], Interval]:
-        """Of any two scorers one's area less the other's; a difference whose interval holds 0 is none."""
-        pairs = list(permutations(self.best.values(), 2))
-        if not pairs:
-            return {}
-        first, second = (self.areas[:, list(side)] for side in zip(*pairs, strict=True))
-        return dict(zip(pairs, bootstrap_means(first - second), strict=True))
+    def _compared(self) -> dict[tuple[str, str], dict[str, Assessed]]:
+        """Of any two scorers one's area less the other's, both ways round."""
+        arms = {self.ranker.arms[i].key: {"auc": (self.areas[:, i], None)} for i in self.best.values()}
+        found = compared(arms, [*combinations(arms, 2)], DRAWS)
+        return found | {(b, a): {"auc": _turned(less["auc"])} for (a, b), less in found.items()}
 
     @cached_property
     def _points(self) -> list[list[Json]]:
@@ -135,6 +132,10 @@ class MaskingResult:
         assert self.features is not None
         whole, masked = (torch.from_numpy(self.features[:, arm, j]) for j in (0, i))
         return frechet_from_features(whole, masked)
+
+
+def _turned(less: Assessed) -> Assessed:
+    return replace(less, value=-less.value, low=-less.high, high=-less.low)
 
 
 def _of_each(values: np.ndarray, shape: tuple[int, ...]) -> list[list[Interval]]:

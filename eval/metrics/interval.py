@@ -78,18 +78,6 @@ def intervals(samples: Mapping[str, Sample], draws: int = FEWER) -> dict[str, In
     }
 
 
-def paired_intervals(
-    a: Mapping[str, Sample], b: Mapping[str, Sample], draws: int = FEWER
-) -> dict[str, Interval]:
-    """Each figure of one arm less that of another on the same images; one whose interval holds 0 is none."""
-    return {
-        name: paired_difference(values, b[name][0], draws)
-        if made is None
-        else paired_statistic(values, b[name][0], made, draws)
-        for name, (values, made) in a.items()
-    }
-
-
 def _check_paired(a: np.ndarray, b: np.ndarray) -> None:
     if a.shape != b.shape:
         raise ValueError(f"pairs must be of the same images: got shapes {a.shape} and {b.shape}")

@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from eval.best import best_of
+from eval.metrics.chance import Assessed, compared
 from eval.metrics.confusion import class_accuracy, class_iou, mean_class_accuracy, mean_iou, pixel_accuracy
-from eval.metrics.interval import Sample, Statistic, intervals, paired_intervals
+from eval.metrics.interval import Sample, Statistic, intervals
 from eval.segmentation import tally
 from eval.segmentation.arms import Arm, baseline
 from eval.segmentation.store import ImageRecord
@@ -72,23 +73,17 @@ class SegmentationResult:
         return intervals(_samples(self._counts(images), images))
 
     @cached_property
-    def differences(self) -> dict[int, tuple[int, dict[str, Interval]]]:
-        """Of each arm that is compared with a blind one: which, and each figure less that one's."""
-        pairs = [(i, baseline(self.arms, i)) for i in range(len(self.arms))]
-        return {
-            i: (blind, paired_intervals(self._samples(i), self._samples(blind)))
-            for i, blind in pairs
-            if blind is not None
-        }
+    def differences(self) -> dict[tuple[str, str], dict[str, Assessed]]:
+        """Of each arm that is compared with a blind one: each figure less that one's."""
+        blind = {i: baseline(self.arms, i) for i in range(len(self.arms))}
+        pairs = [(self.arms[i].key, self.arms[j].key) for i, j in blind.items() if j is not None]
+        return compared({arm.key: self._samples(i) for i, arm in enumerate(self.arms)}, pairs)
 
     def to_json(self) -> Json:
         """`results`, an entry for each arm; their `differences`; the floor is `one_segment`."""
-        keys = [arm.key for arm in self.arms]
         return {
             "results": [self._row(i) for i in range(len(self.arms))],
-            "differences": [
-                difference(keys[i], keys[j], found) for i, (j, found) in self.differences.items()
-            ],
+            "differences": [difference(a, b, less) for (a, b), less in self.differences.items()],
             "one_segment": self.floor | {"segments": 1.0, "n": self.n},
             "classes": list(self.class_names),
         }

@@ -9,9 +9,10 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
+from eval.metrics.chance import compared
 from eval.metrics.confusion import mean_iou, pixel_accuracy, totals
 from eval.metrics.foreground import ca_miou
-from eval.metrics.interval import Sample, Statistic, intervals, paired_intervals
+from eval.metrics.interval import Sample, Statistic, intervals
 from eval.zero_shot.arms import CURVE, Arm
 from eval.zero_shot.tally import Tally
 from tokenrank_guidance.interval import Interval, difference
@@ -61,14 +62,11 @@ class ZeroShotResult:
 
     def to_json(self) -> Json:
         """`results`, an entry for each method; their `differences`; each point of the `curve`."""
-        names = [arm.name for arm in self.arms]
-        pairs = [(i, j) for place, i in enumerate(self.shown) for j in self.shown[:place]]
+        arms = {self.arms[i].name: self._samples(i) for i in self.shown}
+        pairs = [(a, b) for place, a in enumerate(arms) for b in [*arms][:place]]
         return {
             "results": [self._row(i) for i in self.shown],
-            "differences": [
-                difference(names[i], names[j], paired_intervals(self._samples(i), self._samples(j)))
-                for i, j in pairs
-            ],
+            "differences": [difference(a, b, less) for (a, b), less in compared(arms, pairs).items()],
             "curve": [self._point(i) for i in self.bounces],
             "everywhere": self.everywhere,
         }

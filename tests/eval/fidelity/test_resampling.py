@@ -9,16 +9,15 @@ from eval.fidelity.extrapolate import extrapolate
 from eval.fidelity.measure import too_coarse
 from eval.fidelity.metrics import Accuracy, Frechet, PrecisionRecall
 from eval.fidelity.resampling import (
-    Estimate,
     compare,
     compare_accuracy,
-    corrected,
     estimate,
     halves,
     jackknife_groups,
     swaps,
 )
 from eval.fidelity.statistics import gaussian_of
+from eval.metrics.chance import corrected
 from tests.eval.fidelity.conftest import random_features
 
 
@@ -142,20 +141,6 @@ def test_extrapolation_takes_the_bias_away():
     assert abs(found.value) < 0.05 and found.low < 0.02 < found.high + 0.05
     with pytest.raises(ValueError, match="at least 100 images, got 99"):
         extrapolate(metric, random_features(99, 0, d=12))
-
-
-def test_holms_correction_by_hand():
-    """0.01, 0.04, 0.03 of three: 3 × 0.01, then 2 × 0.03, then 0.04, which may not fall below that."""
-
-    def figure(p):
-        return {"fid": Estimate(1.0, 0.0, 2.0, 9, "random halves", p), "kid": Estimate(0.0, 0, 0, 9, "x")}
-
-    pairs = {("a", "b"): figure(0.01), ("a", "c"): figure(0.04), ("b", "c"): figure(0.03)}
-    found = corrected(pairs)
-    assert [one["fid"].p_holm for one in found.values()] == pytest.approx([0.03, 0.06, 0.06])
-    assert all(one["kid"].p_holm is None for one in found.values())
-    assert corrected({("a", "b"): figure(0.7)})["a", "b"]["fid"].p_holm == 0.7
-    assert found["a", "b"]["fid"].to_json() | {"p": 0.01, "p_holm": 0.03} == found["a", "b"]["fid"].to_json()
 
 
 def test_permutations_too_few_for_so_many_pairs_are_said():

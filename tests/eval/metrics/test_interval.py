@@ -1,12 +1,14 @@
 """Intervals: against SciPy's and a plain loop, and how often they hold the truth."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from eval.metrics import interval
+from eval.metrics.chance import Assessed, compared
 from eval.metrics.confusion import mean_iou, totals
 from eval.metrics.interval import (
     bootstrap_mean,
@@ -14,7 +16,6 @@ from eval.metrics.interval import (
     bootstrap_statistic,
     intervals,
     paired_difference,
-    paired_intervals,
     paired_statistic,
 )
 from tokenrank_guidance.interval import Interval, wilson
@@ -115,10 +116,16 @@ def test_several_figures_are_each_its_own():
         "mean": bootstrap_mean(values[0], 300),
         "share": bootstrap_statistic(counts[0], share, 300),
     }
-    assert paired_intervals(a, b, 300) == {
+    alone = {
         "mean": paired_difference(*values, 300),
         "share": paired_statistic(*counts, share, 300),
     }
+    for name, found in compared({"a": a, "b": b}, [("a", "b")], 300)["a", "b"].items():
+        assert found == replace(alone_as_tested(alone[name]), p=found.p, p_holm=found.p)
+
+
+def alone_as_tested(interval):
+    return Assessed(interval.value, interval.low, interval.high, interval.n)
 
 
 def test_one_image_has_no_interval():

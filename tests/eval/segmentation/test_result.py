@@ -38,6 +38,8 @@ def test_values_intervals_and_differences():
         "value": pytest.approx(0.1),
         "ci": [pytest.approx(0.1), pytest.approx(0.1)],
         "n": 20,
+        "p": pytest.approx(1 / 4001),  # no exchange of 20 alike differences makes as large a one
+        "p_holm": pytest.approx(1 / 4001),
     }
     assert less["metrics"]["miou"]["ci"][0] > 0
     assert less["metrics"].keys() == {"pixel_accuracy", "mean_class_accuracy", "miou", "best_overlap"}

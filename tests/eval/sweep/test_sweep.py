@@ -46,8 +46,8 @@ def measured():
         value = distance(arm)
         accuracy = 0.9 - value / 100
         return {
-            "frechet_vit": Estimate(value, value - 1, value + 1, 500, "random halves"),
-            "accuracy": Estimate(accuracy, accuracy - 0.03, accuracy + 0.03, 500, "Wilson"),
+            "frechet_vit": Estimate(value, value - 1, value + 1, 500, method="random halves"),
+            "accuracy": Estimate(accuracy, accuracy - 0.03, accuracy + 0.03, 500, method="Wilson"),
         }
 
     arms = [Arm("none"), *TRIED, *SAG]
