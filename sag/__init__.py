@@ -8,6 +8,8 @@ __all__ = [
     "SCORERS",
     "AcrossLayers",
     "ColumnSumScorer",
+    "GradientChainScorer",
+    "GradientRolloutScorer",
     "GuidanceSettings",
     "GuidedStep",
     "RolloutScorer",
@@ -18,17 +20,11 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from sag.across_layers import AcrossLayers, GradientChainScorer, GradientRolloutScorer, RolloutScorer
     from sag.degraded import GuidedStep
     from sag.guidance import SelfAttentionGuidance
     from sag.guider import TokenRankGuider
-    from sag.scorers import (
-        SCORERS,
-        AcrossLayers,
-        ColumnSumScorer,
-        RolloutScorer,
-        Scorer,
-        TokenRankScorer,
-    )
+    from sag.scorers import SCORERS, ColumnSumScorer, Scorer, TokenRankScorer
     from sag.settings import GuidanceSettings
 else:
     __getattr__, __dir__ = lazy(
@@ -38,6 +34,7 @@ else:
             "sag.guidance": "SelfAttentionGuidance",
             "sag.guider": "TokenRankGuider",
             "sag.settings": "GuidanceSettings",
-            "sag.scorers": "SCORERS AcrossLayers ColumnSumScorer RolloutScorer Scorer TokenRankScorer",
+            "sag.across_layers": "AcrossLayers GradientChainScorer GradientRolloutScorer RolloutScorer",
+            "sag.scorers": "SCORERS ColumnSumScorer Scorer TokenRankScorer",
         },
     )

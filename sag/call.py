@@ -55,6 +55,10 @@ class Given:
             return Given((*self.args[:position], value, *self.args[position + 1 :]), self.kwargs)
         return Given(self.args, {**self.kwargs, name: value})
 
+    def for_autograd(self) -> Given:
+        """The same call with tensors that a graph may hold, which those of inference mode may not."""
+        return Given(tuple(map(_for_autograd, self.args)), _for_autograd(dict(self.kwargs)))
+
 
 @dataclass(frozen=True)
 class Channels:
@@ -188,6 +192,14 @@ def _own_containers(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _own_containers(item) for key, item in value.items()}
     return [_own_containers(item) for item in value] if isinstance(value, list) else value
+
+
+def _for_autograd(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.clone() if value.is_inference() else value
+    if isinstance(value, Mapping):
+        return {key: _for_autograd(item) for key, item in value.items()}
+    return type(value)(map(_for_autograd, value)) if type(value) in (list, tuple) else value
 
 
 def take_rows(value: Any, rows: slice, batch: int) -> Any:

@@ -15,12 +15,14 @@ from sag.caches import OwnCaches
 from sag.call import DenoiserCall
 from sag.contrast import keep_contrast
 from sag.degrade import blur_tokens, mask_of_frames
+from sag.gradient_pass import GradientPass
 from sag.mask import MASKS, score_image
 from sag.noise import NoiseLevel, SamplingStep, noise_level
 from sag.predict import output_slope, predict, renoise
+from sag.scorers import reads_gradients
 from sag.settings import GuidanceSettings
 from tokenrank_guidance.capture import AttentionTap, unwatched
-from tokenrank_guidance.errors import CaptureError
+from tokenrank_guidance.errors import CaptureError, UnsupportedError
 from tokenrank_guidance.families.tokens import Grid
 from tokenrank_guidance.markov import DeferredChecks, deferred_checks
 
@@ -44,6 +46,7 @@ class DegradedPass:
 
     def __init__(self, settings: GuidanceSettings, tap: AttentionTap) -> None:
         self.settings, self.tap = settings, tap
+        self._gradients = GradientPass(tap) if reads_gradients(settings.ranker) else None
         self._caches: OwnCaches | None = None
         self._score: Float[Tensor, "images *grid"] | None = None
         self._unsettled: _Unsettled | None = None
@@ -58,6 +61,11 @@ class DegradedPass:
         """s·(ε − ε̂) of the rows that guidance looks at, by what the tap recorded during `call`."""
         if self._caches is None:
             self._caches = OwnCaches(call.module)
+        if self._caches and self._gradients is not None:
+            raise UnsupportedError(
+                f"{self._caches.names} spares layers that a scorer of gradients goes back through: disable "
+                "it, or take another scorer"
+            )
         if call.parts.count > 1:
             self._caches.refuse_halves()
         score = self._score = self._scored(call, step)
@@ -94,6 +102,8 @@ class DegradedPass:
         try:
             with deferred_checks() as checks:
                 records = [record.images(call.rows) for record in self.tap.pop()]
+                if self._gradients is not None:
+                    records = self._gradients.of(call)
                 score = score_image(records, self.settings.ranker)
         except CaptureError as error:
             if not self._caches:

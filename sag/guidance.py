@@ -44,7 +44,8 @@ class SelfAttentionGuidance(GuidanceSettings):
             image = pipe(prompt).images[0]
 
     scorer: a name of `sag.scorers.SCORERS` ("tokenrank", "sag", "tokenrank-incoming", "tokenrank-stride2",
-        "rollout"), or a function of an `AttentionRecord` to (batch, tokens) scores with mean 1.
+        "rollout", "gradient-chain", "gradient-rollout"), or a function of an `AttentionRecord` to (batch,
+        tokens) scores with mean 1. Those of gradients make one more pass, forward and back.
     sag_scale: s ≥ 0; at 0 nothing is attached: the pipeline is the unguided one, bit for bit.
     layers: "auto" (the middle block), a module's name or index, or several, whose scores are averaged.
     damping, head_weights: TokenRank's d in (0, 1), and "mean" or "lambda2" mixing of heads.

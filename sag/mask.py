@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sag.scorers import AcrossLayers, Scorer
+from sag.across_layers import AcrossLayers
+from sag.scorers import Scorer
 from tokenrank_guidance.capture import AttentionRecord
 from tokenrank_guidance.markov import require
 

@@ -6,12 +6,12 @@ Nothing here needs torch before a score is made.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from tokenrank_guidance.checks import is_damping, is_number, is_one_of, is_whole
+from sag.across_layers import AcrossLayers, GradientChainScorer, GradientRolloutScorer, RolloutScorer
+from tokenrank_guidance.checks import is_damping, is_one_of, is_whole
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -21,17 +21,6 @@ if TYPE_CHECKING:
 
 HEAD_WEIGHTS = ("mean", "lambda2")
 DIRECTIONS = ("outgoing", "incoming")
-
-
-class AcrossLayers(ABC):
-    """A scorer of all ranked layers together: it gives (batch, h, w) with mean 1, on a grid of its choice.
-
-    For a video whose frames share the maps (batch, t, h, w).
-    """
-
-    @abstractmethod
-    def __call__(self, records: Sequence[AttentionRecord]) -> Float[Tensor, "batch *grid"]:
-        """`records` of the layers in running order, each of the same images."""
 
 
 Scorer = Callable[["AttentionRecord"], "Float[Tensor, 'batch tokens']"] | AcrossLayers
@@ -89,30 +78,9 @@ class ColumnSumScorer:
         return column_sum(record.transition(tokens="image"), head_weights="mean")
 
 
-@dataclass(frozen=True)
-class RolloutScorer(AcrossLayers):
-    """Attention rollout (Abnar and Zuidema 2020): N·u A_L … A_1, A = s I + (1 − s) P, u even over tokens.
-
-    In one layer it ranks as attention received does. Raises ValueError for a `staying` s outside [0, 1], and
-    for layers of different grids, which no walk goes through.
-    """
-
-    staying: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not (is_number(self.staying) and 0 <= self.staying <= 1):
-            raise ValueError(f"staying is {self.staying!r}; expected a number in [0, 1]")
-
-    def __call__(self, records: Sequence[AttentionRecord]) -> Float[Tensor, "batch *grid"]:
-        from tokenrank_guidance.markov import rollout
-
-        grids = {record.grid for record in records}
-        grid = records[-1].grid
-        if len(grids) != 1 or grid is None:
-            found = ", ".join(f"{record.module} of {record.grid}" for record in records)
-            raise ValueError(f"rollout walks through layers of one grid; got {found}: choose such layers")
-        ends = rollout([record.transition(tokens="image") for record in records], staying=self.staying)
-        return ends.shape[-1] * ends.unflatten(-1, grid)
+def reads_gradients(scorer: Scorer) -> bool:
+    """Whether it is given records with gradients, which cost guidance a pass forward and back."""
+    return isinstance(scorer, AcrossLayers) and scorer.gradients
 
 
 class ChainSettings(Protocol):
@@ -148,6 +116,12 @@ SCORERS: dict[str, NamedScorer] = {
         OF_CHAINS,
     ),
     "rollout": NamedScorer("rollout", lambda settings: RolloutScorer()),
+    "gradient-chain": NamedScorer(
+        "TokenRank of the gradient's chain",
+        lambda settings: GradientChainScorer(settings.damping),
+        ("damping",),
+    ),
+    "gradient-rollout": NamedScorer("rollout of gradients", lambda settings: GradientRolloutScorer()),
 }
 
 

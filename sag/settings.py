@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass
 from typing import TYPE_CHECKING, Literal
 
-from sag.scorers import HEAD_WEIGHTS, SCORERS, AcrossLayers, Scorer
+from sag.across_layers import AcrossLayers
+from sag.scorers import HEAD_WEIGHTS, SCORERS, Scorer
 from tokenrank_guidance.checks import is_damping, is_number, is_one_of, is_whole, names_layers
 
 if TYPE_CHECKING:

@@ -85,6 +85,11 @@ class Options:
                 f"a whole number ≥ 1, at most {MOST_BOUNCES}; tokenrank is its limit",
             ),
             ("direction", is_one_of(self.direction, ("outgoing", "incoming")), "'outgoing' or 'incoming'"),
+            (
+                "direction",
+                self.direction == "outgoing" or self.method == "bounce",
+                f"'outgoing', as {self.method!r} has no direction: \"bounce\" has",
+            ),
             ("head_weights", is_one_of(self.head_weights, ("lambda2", "mean")), "'lambda2' or 'mean'"),
             ("mix", is_one_of(self.mix, get_args(Mix)), "'chain', 'layers' or 'heads'"),
             ("damping", _share(self.damping), "a number in (0, 1]"),

@@ -297,5 +297,5 @@ def test_the_package_exports_what_it_documents():
     package = importlib.import_module("tokenrank_guidance.capture")  # the attribute is the function
     assert set(package.__all__) == {
         *("AttentionRecord", "AttentionTap", "Capture", "capture", "Gradients", "attention_gradients"),
-        *("is_unwatched", "unwatched"),
+        *("GradientRecord", "is_unwatched", "unwatched"),
     }

@@ -1,5 +1,7 @@
 """The scorers that have a name, against the matrices written out."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -9,14 +11,24 @@ from sag.mask import score_image
 from sag.scorers import unread_by
 from tests.sag.test_mask import pagerank, record
 from tests.tiny_models import pipeline, run
+from tokenrank_guidance.capture import GradientRecord
 
 
 @pytest.mark.parametrize("name", SCORERS)
 def test_every_named_scorer_has_mean_1_for_every_image(name):
-    score = score_image([record((3, 5), text=2)], SCORERS[name].make(GuidanceSettings()))
+    layer = attributed(record((3, 5), text=2))
+    score = score_image([layer], SCORERS[name].make(GuidanceSettings()))
     assert score.shape == (2, 3, 5)
     torch.testing.assert_close(score.mean((1, 2)), torch.ones(2, dtype=torch.float64), rtol=0, atol=1e-5)
-    torch.testing.assert_close(GuidanceSettings(scorer=name).score(record((3, 5), text=2)), score.flatten(1))
+    torch.testing.assert_close(GuidanceSettings(scorer=name).score(layer), score.flatten(1))
+
+
+def attributed(layer):
+    """The record with random values and derivatives."""
+    g = torch.Generator().manual_seed(5)
+    v, output = (torch.randn(layer.q.shape, generator=g, dtype=torch.float64) for _ in range(2))
+    known = {one.name: getattr(layer, one.name) for one in dataclasses.fields(layer)}
+    return GradientRecord(**known, v=v, output=output)
 
 
 def test_the_incoming_rank_is_networkx_pagerank_of_the_normalised_columns():

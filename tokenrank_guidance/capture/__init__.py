@@ -4,7 +4,7 @@
 Neither sees passes made under `unwatched`.
 """
 
-from tokenrank_guidance.capture.gradients import Gradients, attention_gradients
+from tokenrank_guidance.capture.gradients import GradientRecord, Gradients, attention_gradients
 from tokenrank_guidance.capture.record import AttentionRecord
 from tokenrank_guidance.capture.session import Capture, capture
 from tokenrank_guidance.capture.tap import AttentionTap
@@ -14,6 +14,7 @@ __all__ = [
     "AttentionRecord",
     "AttentionTap",
     "Capture",
+    "GradientRecord",
     "Gradients",
     "attention_gradients",
     "capture",

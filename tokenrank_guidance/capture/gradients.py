@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -12,11 +13,34 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
+from tokenrank_guidance.capture.eager import eager
 from tokenrank_guidance.capture.layers import Layers
 from tokenrank_guidance.capture.record import AttentionRecord
-from tokenrank_guidance.capture.session import capture
+from tokenrank_guidance.capture.session import Capture, capture
+from tokenrank_guidance.capture.tap import AttentionTap
+from tokenrank_guidance.capture.unwatched import unwatched
 from tokenrank_guidance.errors import CaptureError
 from tokenrank_guidance.markov import AttentionGradient
+
+NO_GRAPH = (
+    "the pass left no autograd graph from its attention to the number: run the model with gradients enabled, "
+    "and give a number that it computed of all these layers"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class GradientRecord(AttentionRecord):
+    """An attention call with its values, and the derivative of a number by what it gave: `output`."""
+
+    v: Float[Tensor, "batch heads tokens value"] = field(kw_only=True)
+    output: Float[Tensor, "batch heads tokens value"] = field(kw_only=True)
+
+    _sides = ("q", "k", "v", "output")
+
+    @property
+    def gradient(self) -> AttentionGradient:
+        """The layer's attention and its gradient, for a `GradientTransition`."""
+        return AttentionGradient(self.q, self.k, self.v, self.output, self.scale, self.mask)
 
 
 class Gradients:
@@ -34,20 +58,28 @@ class Gradients:
         """Each layer's attention and the derivative of `number`'s sum by what it gave, in running order.
 
         One backward pass; no map is made. Sums over the images of a batch keep these apart. CaptureError
-        where the pass left no graph, as under torch.no_grad() or inference_mode().
+        where the pass left no graph, as under torch.no_grad() or inference_mode(), and for attention that is
+        not one call over a layer's own tokens.
         """
+        return [record.gradient for record in self.records_of(number, retain_graph)]
+
+    def records_of(self, number: Float[Tensor, "..."], retain_graph: bool = False) -> list[GradientRecord]:
+        """As `of`, with which token is what."""
+        if not number.requires_grad:
+            raise CaptureError(NO_GRAPH)
         calls = [self._calls.find(record) for record in self._records]
         outputs = [output for _, output in calls]
-        if not number.requires_grad or not all(output.requires_grad for output in outputs):
-            raise CaptureError(
-                "the pass left no autograd graph: run the model with gradients enabled, its weights or its "
-                "input requiring them, and give a number that it computed"
-            )
-        gradients = torch.autograd.grad(number.sum(), outputs, retain_graph=retain_graph)
+        gradients = torch.autograd.grad(number.sum(), outputs, retain_graph=retain_graph, allow_unused=True)
+        if any(gradient is None for gradient in gradients):
+            raise CaptureError(NO_GRAPH)
         return [
-            AttentionGradient(record.q, record.k, value.detach(), gradient, record.scale, record.mask)
+            GradientRecord(**_fields(record), v=value.detach(), output=gradient)
             for record, (value, _), gradient in zip(self.records, calls, gradients, strict=True)
         ]
+
+
+def _fields(record: AttentionRecord) -> dict[str, Any]:
+    return {one.name: getattr(record, one.name) for one in fields(AttentionRecord)}
 
 
 @contextmanager
@@ -64,6 +96,31 @@ def attention_gradients(model: nn.Module, layers: Layers = "all") -> Iterator[Gr
         yield Gradients(records, calls)
 
 
+@contextmanager
+def extra_gradients(tap: AttentionTap) -> Iterator[Gradients]:
+    """As `attention_gradients`, of a pass made inside another, which only `tap` sees, made with detach=False.
+
+    Whatever is enabled around it, there is a graph from the first of the tap's layers on, and none of what
+    runs before.
+    """
+    handles: list[Any] = []
+    with torch.inference_mode(False), torch.no_grad(), unwatched(but=tap), _Calls() as calls:
+        try:
+            for layer in tap.layers:
+                module = tap.model.get_submodule(layer)
+                handles.append(module.register_forward_pre_hook(eager(_with_graph)))
+            tap.attach()
+            yield Gradients(Capture(tap), calls)
+        finally:
+            tap.detach()
+            for handle in handles:
+                handle.remove()
+
+
+def _with_graph(module: nn.Module, args: tuple[Any, ...]) -> None:
+    torch.set_grad_enabled(True)
+
+
 class _Calls(TorchFunctionMode):
     """Values and outputs of every attention call, by its queries."""
 
@@ -73,7 +130,9 @@ class _Calls(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         made = func(*args, **(kwargs or {}))
-        if func is scaled_dot_product_attention:
+        if func is scaled_dot_product_attention and torch.is_grad_enabled():
+            if not made.requires_grad:  # of frozen weights: the graph begins here
+                made.requires_grad_()
             given: dict[str, Any] = dict(zip(("query", "key", "value"), args, strict=False))
             given |= kwargs or {}
             self._seen.append((given["query"], _repeated(given), made))
@@ -85,7 +144,8 @@ class _Calls(TorchFunctionMode):
             if q is record.q and value.shape[-2] == record.tokens:
                 return value, made
         raise CaptureError(
-            f"{record.module} attends to more than its own tokens, so its gradient is of no one map of them"
+            f"{record.module} does not attend by one call of scaled_dot_product_attention over its own "
+            "tokens alone, so a gradient is of no one map of them"
         )
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -40,6 +40,8 @@ class AttentionRecord:
     class_token: int | None = None
     registers: slice | None = None
     frames: int | None = None
+
+    _sides: ClassVar[tuple[str, ...]] = ("q", "k")  # each (batch, heads, tokens, dim)
 
     def __post_init__(self) -> None:
         if self.q.ndim != 4 or self.q.shape != self.k.shape:
@@ -118,8 +120,7 @@ class AttentionRecord:
         has_class, has_image = tokens == "class+image", tokens != "text"
         return replace(
             self,
-            q=_take(self.q, 2, chosen),
-            k=_take(self.k, 2, chosen),
+            **{name: _take(side, 2, chosen) for name, side in self._all_sides().items()},
             mask=_restrict_mask(self.mask, chosen),
             grid=self.grid if has_image else None,
             image=slice(int(has_class), None) if has_image else slice(0, 0),
@@ -149,19 +150,23 @@ class AttentionRecord:
         mask = self.mask
         if mask is not None and _is_batched(mask):
             mask = mask[chosen]
-        return replace(self, q=self.q[chosen], k=self.k[chosen], mask=mask, frames=None)
+        sides = {name: side[chosen] for name, side in self._all_sides().items()}
+        return replace(self, **sides, mask=mask, frames=None)
 
     def detached(self) -> "AttentionRecord":
         """Out of the autograd graph."""
-        return replace(self, q=self.q.detach(), k=self.k.detach())
+        return replace(self, **{name: side.detach() for name, side in self._all_sides().items()})
 
     def images(self, chosen: slice) -> "AttentionRecord":
         """As `select`, counted in images or videos, though frames may be rows of their own."""
         if self.frames is None:
             return self.select(chosen)
-        rows = [self.q, self.k, *([self.mask] if _is_batched(self.mask) else [])]
-        q, k, *mask = (x.unflatten(0, (-1, self.frames))[chosen].flatten(0, 1) for x in rows)
-        return replace(self, q=q, k=k, mask=mask[0] if mask else self.mask)
+        rows = self._all_sides() | ({"mask": self.mask} if _is_batched(self.mask) else {})
+        kept = {name: x.unflatten(0, (-1, self.frames))[chosen].flatten(0, 1) for name, x in rows.items()}
+        return replace(self, **kept)
+
+    def _all_sides(self) -> dict[str, Tensor]:
+        return {name: getattr(self, name) for name in self._sides}
 
 
 def _is_batched(mask: Shaped[Tensor, "..."] | None) -> bool:

@@ -137,7 +137,7 @@ class AttentionTap:
 
     def _blocked(self) -> bool:
         # Dynamo would trace the hooks into the graph and leave the mode out of it.
-        return torch.compiler.is_compiling() or is_unwatched() or self.muted or self._watch().paused
+        return torch.compiler.is_compiling() or is_unwatched(self) or self.muted or self._watch().paused
 
     def _begin(
         self, names: tuple[str, ...], module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]

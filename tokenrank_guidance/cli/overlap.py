@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from sag.across_layers import AcrossLayers
 from sag.degraded import GuidedStep
 from sag.mask import salient, score_image
-from sag.scorers import SCORERS, AcrossLayers, Scorer
+from sag.scorers import SCORERS, Scorer, reads_gradients
 from sag.settings import GuidanceSettings
 from tokenrank_guidance.capture import AttentionRecord
 from tokenrank_guidance.cli.sample_options import other_of
@@ -41,6 +42,10 @@ class PairedScorer(AcrossLayers):
     own: Scorer
     other: Scorer
     seen: list[Float[Tensor, "batch h w"]] = field(default_factory=list)
+
+    @property
+    def gradients(self) -> bool:
+        return reads_gradients(self.own) or reads_gradients(self.other)
 
     def __call__(self, records: Sequence[AttentionRecord]) -> Float[Tensor, "batch h w"]:
         self.seen.append(score_image(records, self.other).cpu())

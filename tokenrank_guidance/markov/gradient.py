@@ -116,16 +116,21 @@ class GradientTransition(TransitionOperator):
         lost = (self.row_sums == 0)[..., None]
         return torch.where(lost, 1 / self._n, total / torch.where(lost, 1.0, self.row_sums[..., None]))
 
-    @torch.no_grad()
     def relevance(self, start: Float[Tensor, "*start n"]) -> Float[Tensor, "*out n"]:
         """Chefer's rollout: the start's row of ``prod_l (I + mean_h (∂y/∂A ⊙ A)⁺)``, last layer first.
 
         Without a chain: no row is normalised. Source: arXiv 2103.15679, eq. 6.
         """
+        return self._as_vector(start) + self.gained(start)
+
+    @torch.no_grad()
+    def gained(self, start: Float[Tensor, "*start n"]) -> Float[Tensor, "*out n"]:
+        """`relevance` less the start itself, however small beside it: what attention adds."""
         x = self._as_vector(start).expand(self._batch, self._n)
+        gained = torch.zeros_like(x)
         for layer in reversed(self._layers):
-            x = x + GradientTransition([layer])._left(x[:, None])[:, 0]
-        return x
+            gained = gained + GradientTransition([layer])._left((x + gained)[:, None])[:, 0]
+        return gained
 
     def _left(self, x: Float[Tensor, "batch m n"]) -> Float[Tensor, "batch m n"]:
         out = torch.zeros_like(x)

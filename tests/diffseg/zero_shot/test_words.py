@@ -5,7 +5,7 @@ import torch
 
 from diffseg.words import caption_of, text_readers, word_tokens
 from diffseg.zero_shot import Generate, segment
-from diffseg.zero_shot.options import make_options
+from diffseg.zero_shot.options import Options, make_options
 from tests.diffseg.helpers import image
 from tests.tiny_models import pipeline
 from tokenrank_guidance import UnsupportedError
@@ -114,3 +114,7 @@ def test_a_direction_is_that_of_bounces():
         ValueError, match="direction: got 'incoming' for 'column', expected it with 'bounce' alone"
     ):
         make_options({"direction": "incoming", "method": "column"})
+    with pytest.raises(
+        ValueError, match="direction: got 'incoming', expected 'outgoing', as 'image-bounce' has"
+    ):
+        Options(direction="incoming")
