@@ -7,7 +7,9 @@ from typing import Any
 
 import gradio as gr
 
-from tokenrank_guidance.app.code import command_of, python_of
+from sag.kinds import PAG
+from tokenrank_guidance.app.code import python_of
+from tokenrank_guidance.app.commands import command_of
 from tokenrank_guidance.app.layout import GROUPS, Parts
 from tokenrank_guidance.app.passes import Captured
 from tokenrank_guidance.app.scene import Scene
@@ -34,6 +36,7 @@ class Answers:
         updates |= {self.parts.stage: json.dumps(value), self.parts.name: name}
         if before is None or again or (before.view, before.layer) != (state.view, state.layer):
             updates |= self.controls(captured, state)
+        updates[self.parts.pag_scale] = gr.update(value=state.pag_scale, visible=PAG in state.arms)
         return updates | (self.sources(state) if again else {})
 
     def turned(self, captured: Captured, state: State, name: str) -> Updates:
@@ -72,7 +75,7 @@ class Answers:
     def sources(self, state: State) -> Updates:
         cfg = state.source.cfg
         values = {getattr(self.parts, name): getattr(state.source, name) for name in OF_SOURCES}
-        return values | {self.parts.cfg: "" if cfg is None else f"{cfg:g}"}
+        return values | {self.parts.cfg: "" if cfg is None else f"{cfg}".removesuffix(".0")}
 
 
 def _step(captured: Captured, state: State) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from diffseg.choices import ANCHOR_NAMES
-from tokenrank_guidance.app.code import titles
+from sag.kinds import NONE, TITLES
 from tokenrank_guidance.app.explorer import Settings
 from tokenrank_guidance.app.state import MOST_BOUNCES, State
 from tokenrank_guidance.app.theme import script
@@ -32,6 +32,7 @@ GROUPS = {  # which views a group of controls belongs to
     "guiding": ("guidance",),
 }
 PICTURES = ["china.jpg", "flower.jpg"]
+KINDS = [(title, name) for name, title in TITLES.items() if name != NONE]
 Part = Any  # Gradio's components have no common type that knows their events
 
 
@@ -78,6 +79,7 @@ class Parts:
     guiding: Part = None
     arms: Part = None
     scale: Part = None
+    pag_scale: Part = None
     python: Part = None
     command: Part = None
     link: Part = None
@@ -193,8 +195,9 @@ def _work(parts: Parts, default: State) -> None:
             "", label="Words", info="separated by commas; Enter to find", elem_id="words"
         )
     with gr.Group(visible=False) as parts.guiding:
-        parts.arms = gr.CheckboxGroup(titles(), value=list(default.arms), label="Kinds of guidance")
+        parts.arms = gr.CheckboxGroup(KINDS, value=list(default.arms), label="Kinds of guidance")
         parts.scale = gr.Slider(0, 3, default.scale, step=0.05, label="Scale")
+        parts.pag_scale = gr.Slider(0, 10, default.pag_scale, step=0.1, label="Scale of PAG", visible=False)
 
 
 def _copy(parts: Parts) -> None:

@@ -39,7 +39,7 @@ def _connect(blocks: gr.Blocks, parts: Parts, events: Events) -> None:
         *((name, "input", long) for name in ("view", "anchors", "arms")),
         *((name, "input", quick) for name in ("layer", "heads", "direction")),
         *((name, "release", quick) for name in ("step", "damping")),
-        *((name, "release", long) for name in ("n", "scale")),
+        *((name, "release", long) for name in ("n", "scale", "pag_scale")),
         *((name, "submit", long) for name in ("threshold", "words", "num_anchors")),
     ):
         part = getattr(parts, name)

@@ -53,7 +53,7 @@ function mountStage(root, { luts, on }) {
     const found = {
       segments: [["segments", "Segments"], ["map", "TokenRank"]],
       words: [["masks", "Masks"], ...heats.map((heat, i) => [`word ${i}`, heat.name])],
-      guidance: [["compare", "Compare"], ["masks", "Blurred tokens"]],
+      guidance: [["compare", "Compare"], ...(heats.length ? [["masks", "Blurred tokens"]] : [])],
       walk: [["map", "Map"], ["plain", "Picture"]],
       tokenrank: [["map", "Map"], ["plain", "Picture"], ...(scene.region.length ? [["clear", "Clear the region"]] : [])],
     }[scene.view] || [];
