@@ -208,6 +208,13 @@ def _copy(parts: Parts) -> None:
         parts.link = gr.Textbox(
             "", label="Link", interactive=False, buttons=["copy"], elem_id="link", max_lines=2
         )
-        parts.python = gr.Code("", language="python", label="Copy as Python", elem_id="python", lines=3)
-        parts.command = gr.Code("", language="shell", label="Copy as command", elem_id="command", lines=1)
+        parts.python = _code("Copy as Python", "python", 24)
+        parts.command = _code("Copy as command", "command", 8)
     parts.saved = gr.Textbox("", visible="hidden", elem_id="hidden-file", label="file")
+
+
+def _code(label: str, name: str, most: int) -> Part:
+    """Lines to copy: an editor would be a third of all that the page loads."""
+    return gr.Textbox(
+        "", label=label, interactive=False, buttons=["copy"], elem_id=name, elem_classes="code", max_lines=most
+    )
