@@ -31,13 +31,17 @@ class Answers:
     ) -> Updates:
         """The next state; controls are set where others belong to it, so that nobody's typing is undone."""
         again = before is None or before.source != state.source
-        value = {"link": to_link(state), "scene": scene.to_json(pictures=again)}
         updates = self.texts(captured, state, name)
-        updates |= {self.parts.stage: json.dumps(value), self.parts.name: name}
+        updates |= {self.parts.stage: self.stage(state, scene, pictures=again), self.parts.name: name}
         if before is None or again or (before.view, before.layer) != (state.view, state.layer):
             updates |= self.controls(captured, state)
         updates[self.parts.pag_scale] = gr.update(value=state.pag_scale, visible=PAG in state.arms)
         return updates | (self.sources(state) if again else {})
+
+    def stage(self, state: State, scene: Scene, pictures: bool = True, first: bool = False) -> str:
+        """What the stage is given; the `first` is shown where the address asks for nothing else."""
+        value = {"link": to_link(state), "scene": scene.to_json(pictures), "first": first}
+        return json.dumps(value)
 
     def turned(self, captured: Captured, state: State, name: str) -> Updates:
         """Another number of bounces, which the page shows by itself."""

@@ -10,15 +10,16 @@ import json
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from tokenrank_guidance.app.answers import Answers, Updates
-from tokenrank_guidance.app.explorer import Explorer
+from tokenrank_guidance.app.explorer import WORK, Explorer
 from tokenrank_guidance.app.export import page_of
-from tokenrank_guidance.app.layout import PICTURES, Parts, example
+from tokenrank_guidance.app.layout import PICTURES, PROMPTS, Parts, example
 from tokenrank_guidance.app.picture import picture_of
 from tokenrank_guidance.app.state import State, from_link
 from tokenrank_guidance.app.watching import Cancelled, Watch
@@ -65,6 +66,16 @@ class Events:
         self.answers = Answers(parts)
         self.stops: dict[str, threading.Event] = {}
 
+    def first(self) -> str:
+        """What the page comes with, before it has asked anything; nothing where that takes work."""
+        if self.start.view in WORK or not self.explorer.is_ready(self.start.source):
+            return ""
+        captured = self.explorer.captured(self.start.source)
+        state = captured.fitting(self.start)
+        with suppress(ValueError):  # `load` says it
+            return self.answers.stage(state, self.explorer.scene(state), first=True)
+        return ""
+
     def load(self, request: gr.Request, progress: Progress = HOW_FAR) -> Updates:
         """What the address says, or what there is to begin with where that cannot be shown."""
         try:
@@ -97,10 +108,10 @@ class Events:
 
     @told
     def draw_example(
-        self, state: State, model: str, prompt: str, seed: int, steps: int, cfg: str, chosen: list[str],
-        request: gr.Request, progress: Progress = HOW_FAR,
+        self, state: State, model: str, prompt: str, seed: int, steps: int, cfg: str,
+        chosen: gr.EventData, request: gr.Request, progress: Progress = HOW_FAR,
     ) -> Updates:  # fmt: skip
-        return self.draw(state, model, chosen[0], seed, steps, cfg, request, progress)
+        return self.draw(state, model, PROMPTS[chosen.index], seed, steps, cfg, request, progress)
 
     @told
     def give(
@@ -117,10 +128,10 @@ class Events:
 
     @told
     def give_example(
-        self, state: State, name: str, model: str, caption: str, timestep: int, chosen: int,
-        request: gr.Request, progress: Progress = HOW_FAR,
+        self, state: State, name: str, model: str, caption: str, timestep: int,
+        chosen: gr.EventData, request: gr.Request, progress: Progress = HOW_FAR,
     ) -> Updates:  # fmt: skip
-        path = example(PICTURES[chosen])
+        path = example(PICTURES[chosen.index])
         return self.give(state, name, model, caption, timestep, path, request, progress)
 
     @told

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
 from diffseg.choices import ANCHOR_NAMES
 from sag.kinds import NONE, TITLES
 from tokenrank_guidance.app.explorer import Settings
+from tokenrank_guidance.app.scene import data_url
 from tokenrank_guidance.app.state import MOST_BOUNCES, State
-from tokenrank_guidance.app.theme import script
+from tokenrank_guidance.app.theme import CHOOSE, script
 
 VIEW_NAMES = [
     ("Walk", "walk"),
@@ -139,9 +142,7 @@ def _source(parts: Parts, settings: Settings) -> None:
     with gr.Tabs(elem_id="sources"):
         with gr.Tab("Draw a picture"):
             parts.prompt = gr.Textbox(source.prompt, label="Prompt", elem_id="prompt", max_length=2000)
-            parts.prompts = gr.Dataset(
-                components=[gr.Textbox(visible=False)], samples=[[one] for one in PROMPTS], show_label=False
-            )
+            parts.prompts = _choices([one.removeprefix("a photo of a ") for one in PROMPTS], "Prompts")
             with gr.Row():
                 parts.seed = gr.Number(source.seed, label="Seed", precision=0, minimum=0, min_width=80)
                 parts.steps = gr.Number(
@@ -151,13 +152,7 @@ def _source(parts: Parts, settings: Settings) -> None:
             parts.draw = gr.Button("Draw", variant="primary", elem_id="draw")
         with gr.Tab("Give a picture"):
             parts.file = gr.File(label="Picture", type="filepath", height=110, elem_id="file")
-            parts.pictures = gr.Dataset(
-                components=[gr.Image(visible=False)],
-                samples=[[example(name)] for name in PICTURES],
-                type="index",
-                show_label=False,
-                elem_id="pictures",
-            )
+            parts.pictures = _choices([_thumbnail(name) for name in PICTURES], "Examples")
             parts.caption = gr.Textbox("", label="Caption", info="optional; read beside the picture")
             parts.timestep = gr.Slider(0, 999, source.timestep, step=1, label="Timestep of 1000")
             parts.read = gr.Button("Read", variant="primary", elem_id="read")
@@ -213,8 +208,32 @@ def _copy(parts: Parts) -> None:
     parts.saved = gr.Textbox("", visible="hidden", elem_id="hidden-file", label="file")
 
 
+def _choices(shown: list[str], name: str) -> Part:
+    """A button for each; `choose` tells its index."""
+    buttons = "".join(f'<button type="button">{one}</button>' for one in shown)
+    return gr.HTML(
+        value="",
+        html_template=f'<div class="choices" role="group" aria-label="{name}">{buttons}</div>',
+        js_on_load=CHOOSE,
+        apply_default_css=False,
+        padding=False,
+    )
+
+
+def _thumbnail(name: str) -> str:
+    with Image.open(example(name)) as picture:
+        picture.thumbnail((144, 96))
+        return f'<img src="{data_url(picture)}" alt="{Path(name).stem}">'
+
+
 def _code(label: str, name: str, most: int) -> Part:
     """Lines to copy: an editor would be a third of all that the page loads."""
     return gr.Textbox(
-        "", label=label, interactive=False, buttons=["copy"], elem_id=name, elem_classes="code", max_lines=most
+        "",
+        label=label,
+        interactive=False,
+        buttons=["copy"],
+        elem_id=name,
+        elem_classes="code",
+        max_lines=most,
     )

@@ -22,7 +22,9 @@ def build_page(explorer: Explorer, start: State | None = None) -> gr.Blocks:
     """The whole page; `start` is what an address without a link shows."""
     with gr.Blocks(title="TokenRank explorer", analytics_enabled=False, delete_cache=KEPT) as blocks:
         parts = lay_out(explorer.settings)
-        _connect(blocks, parts, Events(explorer, parts, start or State()))
+        events = Events(explorer, parts, start or State())
+        parts.stage.value = events.first()
+        _connect(blocks, parts, events)
     return blocks
 
 
@@ -59,9 +61,9 @@ def _connect_sources(parts: Parts, events: Events, how: dict[str, Any]) -> None:
     clicks: list[tuple[Callable[..., Any], Callable[..., Any], list[Any]]] = [
         (parts.draw.click, events.draw, drew),
         (parts.prompt.submit, events.draw, drew),
-        (parts.prompts.click, events.draw_example, [*drew, parts.prompts]),
+        (parts.prompts.choose, events.draw_example, drew),
         (parts.file.upload, events.give, [*read, parts.file]),
-        (parts.pictures.click, events.give_example, [*read, parts.pictures]),
+        (parts.pictures.choose, events.give_example, read),
         (parts.read.click, events.read, read),
         (parts.model.input, events.choose_model, [*read[:2], parts.model]),
     ]

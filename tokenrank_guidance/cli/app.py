@@ -56,7 +56,9 @@ def _serve(arguments: Namespace, explorer: Explorer, state: State) -> Json:
     from tokenrank_guidance.app.serving import gradio, serve
 
     gradio()
-    explorer.model(state.source.model)
+    opened = explorer.model(state.source.model)
+    if opened.model is not None and opened.model.embedded:
+        explorer.captured(state.source)  # drawn soon, and the page comes with it
     port = PORT if arguments.port is None else arguments.port
     page = serve(explorer, state, arguments.host or HOST, port, (arguments.max_upload or UPLOAD) * 2**20)
     say(f"explorer: {page.url} (Ctrl-C ends it)")
