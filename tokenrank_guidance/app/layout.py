@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,9 +10,10 @@ from PIL import Image
 
 from diffseg.choices import ANCHOR_NAMES
 from sag.kinds import NONE, TITLES
+from tokenrank_guidance.app.examples import PICTURES, PROMPTS, example
 from tokenrank_guidance.app.explorer import Settings
 from tokenrank_guidance.app.scene import data_url
-from tokenrank_guidance.app.state import MOST_BOUNCES, State
+from tokenrank_guidance.app.state import MOST_BOUNCES, Source, State
 from tokenrank_guidance.app.theme import CHOOSE, script
 
 VIEW_NAMES = [
@@ -25,7 +24,6 @@ VIEW_NAMES = [
     ("Words", "words"),
     ("Guidance", "guidance"),
 ]
-PROMPTS = ["a photo of a church", "a photo of a flower", "a photo of a boat", "a photo of a motorbike"]
 GROUPS = {  # which views a group of controls belongs to
     "reading": ("walk", "tokenrank", "heads"),
     "walking": ("walk", "heads", "words"),
@@ -34,14 +32,8 @@ GROUPS = {  # which views a group of controls belongs to
     "naming": ("words",),
     "guiding": ("guidance",),
 }
-PICTURES = ["china.jpg", "flower.jpg"]
 KINDS = [(title, name) for name, title in TITLES.items() if name != NONE]
 Part = Any  # Gradio's components have no common type that knows their events
-
-
-def example(name: str) -> str:
-    """Where a picture of the package is."""
-    return str(files("tokenrank_guidance.app") / "static" / "examples" / name)
 
 
 @dataclass
@@ -98,17 +90,17 @@ class Parts:
         return [getattr(self, one.name) for one in fields(self) if one.name not in inputs]
 
 
-def lay_out(settings: Settings) -> Parts:
-    """Everything on the page; inside a `gr.Blocks`."""
+def lay_out(settings: Settings, start: State) -> Parts:
+    """Everything on the page, as it begins; inside a `gr.Blocks`."""
     parts, default = Parts(), State()
-    parts.state, parts.name = gr.State(default), gr.State("")
+    parts.state, parts.name = gr.State(start), gr.State("")
     with gr.Row(elem_id="top"):
         gr.HTML("<h1>TokenRank explorer</h1><p>Attention is a Markov chain: walk through it.</p>")
     with gr.Row(equal_height=False):
         with gr.Column(scale=7, min_width=340, elem_id="hero"):
             parts.view = gr.Radio(
                 VIEW_NAMES,
-                value=default.view,
+                value=start.view,
                 show_label=False,
                 container=False,
                 elem_id="views",
@@ -122,18 +114,17 @@ def lay_out(settings: Settings) -> Parts:
                 elem_id="stage",
             )
         with gr.Column(scale=4, min_width=320, elem_id="side"):
-            _source(parts, settings)
+            _source(parts, settings, start.source)
             _reading(parts, default)
             _work(parts, default)
             _copy(parts)
     return parts
 
 
-def _source(parts: Parts, settings: Settings) -> None:
-    source = State().source
+def _source(parts: Parts, settings: Settings, source: Source) -> None:
     parts.model = gr.Dropdown(
         list(settings.models),
-        value=settings.models[0],
+        value=source.model if settings.free or source.model in settings.models else settings.models[0],
         label="Model",
         info="or type a folder, or OWNER/NAME on the Hub" if settings.free else None,
         allow_custom_value=settings.free,
@@ -148,12 +139,16 @@ def _source(parts: Parts, settings: Settings) -> None:
                 parts.steps = gr.Number(
                     source.steps, label="Steps", precision=0, minimum=1, min_width=80, elem_id="steps"
                 )
-                parts.cfg = gr.Textbox("", label="CFG", placeholder="model's", min_width=80, max_lines=1)
+                parts.cfg = gr.Textbox(
+                    cfg_text(source.cfg), label="CFG", placeholder="model's", min_width=80, max_lines=1
+                )
             parts.draw = gr.Button("Draw", variant="primary", elem_id="draw")
         with gr.Tab("Give a picture"):
             parts.file = gr.File(label="Picture", type="filepath", height=110, elem_id="file")
             parts.pictures = _choices([_thumbnail(name) for name in PICTURES], "Examples")
-            parts.caption = gr.Textbox("", label="Caption", info="optional; read beside the picture")
+            parts.caption = gr.Textbox(
+                source.caption, label="Caption", info="optional; read beside the picture"
+            )
             parts.timestep = gr.Slider(0, 999, source.timestep, step=1, label="Timestep of 1000")
             parts.read = gr.Button("Read", variant="primary", elem_id="read")
     parts.cancel = gr.Button("Cancel", size="sm", elem_id="cancel")
@@ -208,6 +203,11 @@ def _copy(parts: Parts) -> None:
     parts.saved = gr.Textbox("", visible="hidden", elem_id="hidden-file", label="file")
 
 
+def cfg_text(cfg: float | None) -> str:
+    """As it is typed."""
+    return "" if cfg is None else f"{cfg}".removesuffix(".0")
+
+
 def _choices(shown: list[str], name: str) -> Part:
     """A button for each; `choose` tells its index."""
     buttons = "".join(f'<button type="button">{one}</button>' for one in shown)
@@ -223,7 +223,7 @@ def _choices(shown: list[str], name: str) -> Part:
 def _thumbnail(name: str) -> str:
     with Image.open(example(name)) as picture:
         picture.thumbnail((144, 96))
-        return f'<img src="{data_url(picture)}" alt="{Path(name).stem}">'
+        return f'<img src="{data_url(picture)}" alt="{example(name).stem}">'
 
 
 def _code(label: str, name: str, most: int) -> Part:

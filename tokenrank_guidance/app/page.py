@@ -20,9 +20,12 @@ KEPT = (3600, 3600)  # seconds between looks for old files, and how old these ar
 
 def build_page(explorer: Explorer, start: State | None = None) -> gr.Blocks:
     """The whole page; `start` is what an address without a link shows."""
-    with gr.Blocks(title="TokenRank explorer", analytics_enabled=False, delete_cache=KEPT) as blocks:
-        parts = lay_out(explorer.settings)
-        events = Events(explorer, parts, start or State())
+    with gr.Blocks(
+        title="TokenRank explorer", analytics_enabled=False, fill_width=True, delete_cache=KEPT
+    ) as blocks:
+        start = start or State()
+        parts = lay_out(explorer.settings, start)
+        events = Events(explorer, parts, start)
         parts.stage.value = events.first()
         _connect(blocks, parts, events)
     return blocks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
+from tokenrank_guidance.app.examples import PICTURES, example
 from tokenrank_guidance.app.explorer import Explorer, Settings
 from tokenrank_guidance.app.export import numbers_of, write_shown
 from tokenrank_guidance.app.state import State, from_link, to_link
@@ -56,9 +57,7 @@ def _serve(arguments: Namespace, explorer: Explorer, state: State) -> Json:
     from tokenrank_guidance.app.serving import gradio, serve
 
     gradio()
-    opened = explorer.model(state.source.model)
-    if opened.model is not None and opened.model.embedded:
-        explorer.captured(state.source)  # drawn soon, and the page comes with it
+    state = _begun(explorer, state)
     port = PORT if arguments.port is None else arguments.port
     page = serve(explorer, state, arguments.host or HOST, port, (arguments.max_upload or UPLOAD) * 2**20)
     say(f"explorer: {page.url} (Ctrl-C ends it)")
@@ -66,6 +65,16 @@ def _serve(arguments: Namespace, explorer: Explorer, state: State) -> Json:
         page.open()
     page.wait()
     return {"command": arguments.command, "url": page.url, "versions": versions()}
+
+
+def _begun(explorer: Explorer, state: State) -> State:
+    """With the model loaded; the page comes with an embedded one's picture, and who draws none reads an example."""
+    model = explorer.model(state.source.model).model
+    if model is None and state.source.drawn:
+        state = state.of(picture=explorer.keep_picture(open_picture(example(PICTURES[0]))))
+    if model is None or model.embedded:
+        explorer.captured(state.source)
+    return state
 
 
 def _export(arguments: Namespace, explorer: Explorer, state: State) -> Json:

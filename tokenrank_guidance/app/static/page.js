@@ -39,9 +39,13 @@
     if (asked) stage.milliseconds = performance.now() - asked;
     asked = 0;
     if (given.first || ready) return;
-    ready = true;
+    ready = stage.ready = true;
     if (early) trigger(...early);
   }
+  document.addEventListener("click", (event) => { // on a telephone the picture is out of sight there
+    if (!event.target.closest("#draw, #read, #side .choices button") || !matchMedia("(max-width: 640px)").matches) return;
+    element.scrollIntoView({ behavior: "smooth" });
+  });
   watch("value", update);
   update();
 })();
