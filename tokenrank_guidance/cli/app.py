@@ -68,7 +68,7 @@ def _serve(arguments: Namespace, explorer: Explorer, state: State) -> Json:
 
 
 def _begun(explorer: Explorer, state: State) -> State:
-    """With the model loaded; the page comes with an embedded one's picture, and who draws none reads an example."""
+    """The model loaded. The page comes with an embedded one's picture; who draws none reads an example."""
     model = explorer.model(state.source.model).model
     if model is None and state.source.drawn:
         state = state.of(picture=explorer.keep_picture(open_picture(example(PICTURES[0]))))
