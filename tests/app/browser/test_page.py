@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 from urllib.parse import urlsplit
@@ -146,6 +147,23 @@ def test_words_guidance_and_a_mistake(tab, site):
     assert list(scene["images"]) == names and len(scene["heats"]) == 4
     page.page.locator(".tr-slider").fill("20")
     assert "20%" in page.page.locator(".tr-cut").get_attribute("style")
+
+
+def test_pag_is_ticked_and_a_name_that_the_hub_lacks_is_typed(tab, site, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    page = tab(FIRST.of(view="guidance", steps=2, arms=("sag",)))
+    page.page.get_by_label("PAG", exact=True).check()
+    page.page.wait_for_function("() => location.search.includes('pag')")
+    state = from_link(page.page.url)
+    assert state.arms == ("sag", "pag")
+    shown = base64.b64decode(page.scene()["images"]["PAG"].partition(",")[2])
+    expected = site.explorer.scene(state).images["PAG"]
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(shown))), np.asarray(expected))
+    assert page.page.get_by_label("Scale of PAG").first.is_visible()
+    page.page.locator("#model input").fill("nobody/nothing")
+    page.page.locator("#model input").press("Enter")
+    page.says("no model could be loaded from nobody/nothing")
+    assert from_link(page.page.url) == state
 
 
 def test_the_link_restores_the_state_and_files_hold_it_without_a_server(tab, site, browser, tmp_path):
