@@ -5,18 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tokenrank_guidance.files.hub import PIPELINE, TIMM, first_of
+
 if TYPE_CHECKING:
     from tokenrank_guidance.pipelines import Model
 
-TIMM = "timm/"
-PIPELINE = ("model_index.json", "training.json")  # in a folder: a pipeline's, a miniature's
+OF_PIPELINES = (PIPELINE, "training.json")  # in a folder: a pipeline's, a miniature's
 
 
 def is_vision_transformer(name: str) -> bool:
     """Whether `name` is seen to be one without a question to the Hub: timm's, or a folder of no pipeline."""
     folder = Path(name)
     return name.startswith(TIMM) or (
-        folder.is_dir() and not any((folder / file).is_file() for file in PIPELINE)
+        folder.is_dir() and not any((folder / file).is_file() for file in OF_PIPELINES)
     )
 
 
@@ -26,18 +27,7 @@ def is_pipeline(name: str) -> bool:
         return False
     if Path(name).is_dir() or "/" not in name:
         return True
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        hf_hub_download(name, PIPELINE[0])
-    except (
-        HfHubHTTPError,
-        OSError,
-        ValueError,
-    ):  # it has none, or the Hub cannot be reached: loading will say
-        return False
-    return True
+    return first_of(name, [PIPELINE]) is not None
 
 
 def open_pipeline(name: str, device: str, dtype: str) -> Model:

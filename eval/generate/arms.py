@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from sag.kinds import NONE, PAG, PAG_SCALE, TITLES
 from sag.scorers import SCORERS, unread_by
 from sag.settings import GuidanceSettings
 from tokenrank_guidance.option_groups import warn_once
@@ -16,12 +17,11 @@ from tokenrank_guidance.options import finite, layer
 if TYPE_CHECKING:
     from sag.guidance import SelfAttentionGuidance
 
-NONE, PAG = "none", "pag"
 GUIDED = tuple(SCORERS)
-ARMS = (NONE, *GUIDED, PAG)
+ARMS = tuple(TITLES)
 SHORT = {"scale": "sag_scale", "heads": "head_weights", "sigma": "blur_sigma", "kernel": "blur_kernel"}
 SHORT_OF = {long: short for short, long in SHORT.items()}
-PAG_DEFAULTS = {"scale": 3.0, "layers": ""}  # diffusers' own: the scale, and each pipeline's layers
+PAG_DEFAULTS = {"scale": PAG_SCALE, "layers": ""}  # each pipeline's own layers
 OWN = {"quantile": 0.0, "direction": "outgoing"}
 Settings = Mapping[str, Any]
 

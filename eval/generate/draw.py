@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import diffusers
 import torch
 from PIL import Image
 from torch import Tensor
 
-from eval.generate.arms import NONE, PAG, PAG_DEFAULTS, Arm
+from eval.generate.arms import Arm
 from sag.guidance import SelfAttentionGuidance
-from sag.settings import Layers
+from sag.kinds import NONE, PAG, PAG_SCALE
+from sag.perturbed import perturbed
 from tokenrank_guidance.calls import Arguments, Job, Sampling, call_arguments, finite_pictures
 from tokenrank_guidance.components import denoiser_of
-from tokenrank_guidance.errors import UnsupportedError
-from tokenrank_guidance.quiet import quiet_libraries
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ class Drawing:
     def _arguments(self, jobs: Sequence[Job]) -> Arguments:
         arguments = call_arguments(self.pipe, self.sampling, jobs)
         if self.arm.name == PAG:
-            arguments["pag_scale"] = dict(self.arm.settings).get("scale", PAG_DEFAULTS["scale"])
+            arguments["pag_scale"] = dict(self.arm.settings).get("scale", PAG_SCALE)
         return arguments
 
     @contextmanager
@@ -96,44 +93,6 @@ class Drawing:
             return
         with self.guidance(self.pipe):
             yield
-
-
-def perturbed(pipe: Any, layers: Layers = "") -> Any:
-    """diffusers' Perturbed-Attention pipeline over the same components; UnsupportedError if it has none.
-
-    Source: Ahn et al. 2024, arXiv 2403.17377.
-    """
-    name = type(pipe).__name__
-    kind = getattr(diffusers, name.replace("Pipeline", "PAGPipeline"), None)
-    if kind is None or "PAG" in name:
-        raise UnsupportedError(f"diffusers has no PAG for {name}: leave the arm pag out")
-    had = {**pipe.config, **pipe.components}
-    given = {key: had[key] for key in inspect.signature(kind.__init__).parameters if key in had}
-    if layers:
-        chosen = layers if isinstance(layers, tuple) else (layers,)
-        given["pag_applied_layers"] = [str(layer) for layer in chosen]
-    try:
-        with quiet_libraries():
-            made = kind(**given)
-        _check_perturbed(made)
-    except (ValueError, TypeError) as error:
-        raise UnsupportedError(f"diffusers' PAG cannot take this {name}: {_first_line(error)}") from error
-    made.set_progress_bar_config(disable=True)
-    return made
-
-
-def _check_perturbed(pipe: Any) -> None:
-    """Put PAG's processors on its layers, which says whether they are there, and take them off again."""
-    denoiser: Any = denoiser_of(pipe)
-    before = dict(denoiser.attn_processors)
-    try:
-        pipe._set_pag_attn_processor(pipe.pag_applied_layers, do_classifier_free_guidance=False)
-    finally:
-        denoiser.set_attn_processor(before)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:160]
 
 
 @contextmanager

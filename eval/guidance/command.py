@@ -11,7 +11,7 @@ from jaxtyping import Float
 from PIL import Image, ImageOps
 
 from eval.data import ImageSource, UnreadableImage, open_images
-from eval.generate.arms import NONE, Arm
+from eval.generate.arms import Arm
 from eval.generate.draw import Drawing
 from eval.generate.prompts import Prompts, read_prompts
 from eval.guidance.measure import Measured, Watching, agreement, look, looks
@@ -22,6 +22,7 @@ from eval.models import open_pipeline
 from eval.processes import device_of, join_processes
 from eval.running import image_journals, measure_missing, publish
 from sag.guidance import SelfAttentionGuidance
+from sag.kinds import NONE
 from tokenrank_guidance.calls import Sampling
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.files.digest import weights_digest

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from eval.masking.classifier import Classifier, HeadedClassifier, LinearProbe, PromptClassifier
 from eval.preprocess import Preprocessing, of_processor, of_timm
+from tokenrank_guidance.files.hub import is_timm
 from tokenrank_guidance.files.pretrained import load_part, load_timm, load_weights
-from tokenrank_guidance.files.reading import parse_json, read_json
+from tokenrank_guidance.files.reading import parse_json
 from tokenrank_guidance.files.tensors import load_tensors
 from tokenrank_guidance.quiet import quiet_libraries
 
-TIMM = "timm/"
 BY_TEXT = ("CLIPModel", "SiglipModel")
 PROMPT = "a photo of a {}."
 
@@ -56,8 +56,7 @@ def load_classifier(choice: ClassifierChoice) -> tuple[Classifier, Preprocessing
 
 
 def _load(choice: ClassifierChoice) -> tuple[Classifier, Preprocessing]:
-    config = _folder_config(choice.name)
-    if choice.name.startswith(TIMM) or "architecture" in config:
+    if is_timm(choice.name):
         return _load_timm(choice)
     from transformers import AutoConfig, AutoImageProcessor
 
@@ -73,14 +72,6 @@ def _load(choice: ClassifierChoice) -> tuple[Classifier, Preprocessing]:
     else:
         classifier = _load_probe(choice, _transformers_backbone(choice))
     return classifier, of_processor(processor)
-
-
-def _folder_config(name: str) -> dict[str, Any]:
-    path = Path(name) / "config.json"
-    config = read_json(path) if path.is_file() else {}
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} is no configuration of a model: it holds a {type(config).__name__}")
-    return config
 
 
 def _load_headed(choice: ClassifierChoice) -> Classifier:

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from diffseg.passes.checks import check_pipeline
 from diffseg.settings import Settings
-from eval.models import TIMM, is_pipeline, open_pipeline
+from eval.models import is_pipeline, open_pipeline
 from eval.patches import patch_side
 from eval.preprocess import of_processor, of_timm
 from eval.segmentation.attention import Attention, PipeAttention, VitAttention
 from eval.segmentation.options import SegmentationOptions, refuse_noise
 from tokenrank_guidance.devices import DTYPES, warn_of_slow_numbers
+from tokenrank_guidance.files.hub import is_timm
 from tokenrank_guidance.files.pretrained import load_part, load_timm, load_weights
 from tokenrank_guidance.memory import check_square
 from tokenrank_guidance.quiet import quiet_libraries
@@ -53,7 +54,7 @@ def load_vit(name: str, device: str, dtype: str, settings: Settings) -> VitAtten
     warn_of_slow_numbers(numbers, device)
     check_square(settings.resolution, device)
     with quiet_libraries():
-        load = _timm if name.startswith(TIMM) else _transformers
+        load = _timm if is_timm(name) else _transformers
         return load(name, settings, device, numbers)
 
 

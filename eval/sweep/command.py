@@ -15,7 +15,7 @@ from eval.fidelity.images import open_generated
 from eval.fidelity.measure import Measured, every_pair, measure, no_pair
 from eval.fidelity.options import NATIVE
 from eval.fidelity.plan import plan, square_side
-from eval.generate.arms import NONE, Arm
+from eval.generate.arms import Arm
 from eval.generate.command import generate
 from eval.generate.task import Task, open_task
 from eval.processes import agreed, join_processes
@@ -23,6 +23,7 @@ from eval.report import provenance
 from eval.running import write_views
 from eval.sweep.options import candidates, parse
 from eval.sweep.views import VIEWS
+from sag.kinds import NONE
 from tokenrank_guidance.files.writing import check_writable
 from tokenrank_guidance.messages import say
 from tokenrank_guidance.report import emit, plain

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from eval.fidelity.options import add_measuring_arguments, check_measuring
-from eval.generate.arms import NONE, Arm, parse_arms
+from eval.generate.arms import Arm, parse_arms
 from eval.generate.options import add_drawing_arguments
 from eval.sweep.grid import Grid, windows
+from sag.kinds import NONE
 from tokenrank_guidance.options import at_least, finite, folder, named, positive, words
 from tokenrank_guidance.program import parser_of
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eval.fidelity import views as fidelity
-from eval.generate.arms import NONE, Arm, parse_arm
+from eval.generate.arms import Arm, parse_arm
 from eval.report import COLOURS, plain_axes
 from eval.sweep.grid import without_scale
 from eval.views import Views
+from sag.kinds import NONE
 from tokenrank_guidance.markdown import Spelt
 from tokenrank_guidance.report import Json
 

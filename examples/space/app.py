@@ -11,8 +11,9 @@ from tokenrank_guidance.app.theme import style, theme  # noqa: E402
 
 MOST_UPLOAD = 5 * 2**20  # bytes
 explorer = Explorer(Settings(models=("tiny-sd", "tiny-flux"), free=False, memory=2**27))
+if __name__ == "__main__":
+    explorer.captured(State().source)  # the page comes with it
 demo = build_page(explorer, State())
 
 if __name__ == "__main__":
-    explorer.captured(State().source)
     demo.launch(theme=theme(), css=style(), max_file_size=MOST_UPLOAD, footer_links=[], ssr_mode=False)

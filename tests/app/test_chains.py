@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoPipelineForText2Image
 
 from tokenrank_guidance import capture, multi_bounce, tokenrank
 from tokenrank_guidance.app.chains import chain_of, rank, walk
 from tokenrank_guidance.app.passes import run_pass
 from tokenrank_guidance.app.state import Source, State
 from tokenrank_guidance.app.watching import Cancelled, Watch
+from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.files.pictures import open_picture
 from tokenrank_guidance.markov.heads import rough_second_eigenvalue
 
@@ -104,6 +106,33 @@ def test_cancelled_work_stops_at_the_next_call_and_leaves_no_hook(explorer, stat
     assert not explorer.is_ready(source) and not network._forward_pre_hooks and not network._forward_hooks
 
 
+@pytest.mark.filterwarnings("ignore:You have disabled the safety checker:UserWarning")
+def test_pag_is_diffusers_own_and_its_attention_is_restored(explorer, state):
+    asked = state.of(view="guidance", arms=("pag",), pag_scale=2.0)
+    scene = explorer.scene(asked)
+    pipe = explorer.model(asked.source.model).pipe
+    before = pipe.unet.attn_processors
+    theirs = AutoPipelineForText2Image.from_pipe(pipe, enable_pag=True)
+    given = {"num_inference_steps": 3, "guidance_scale": 4.0, "pag_scale": 2.0}
+    (expected,) = theirs(asked.source.prompt, generator=torch.Generator().manual_seed(4), **given).images
+    assert np.array_equal(np.asarray(scene.images["PAG"]), np.asarray(expected))
+    assert list(scene.images) == ["unguided", "PAG", "difference:PAG"] and not scene.heats
+    assert not np.array_equal(np.asarray(expected), np.asarray(scene.images["unguided"]))
+    watch = Watch(told=lambda done, what: what == "PAG" and done > 0.3 and watch.stop.set())
+    with pytest.raises(Cancelled):
+        explorer.scene(asked.of(pag_scale=1.0), watch)
+    assert pipe.unet.attn_processors == before
+
+
+def test_pag_is_refused_where_diffusers_has_none_before_anything_is_drawn(explorer, state, model):
+    asked = state.of(model=model("tiny-flux"), view="guidance", arms=("sag", "pag"))
+    explorer.captured(asked.source)
+    told = []
+    with pytest.raises(UnsupportedError, match="diffusers has no PAG for FluxPipeline: leave pag out"):
+        explorer.scene(asked, Watch(told=lambda done, what: told.append(what)))
+    assert told == []
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -114,7 +143,7 @@ def test_cancelled_work_stops_at_the_next_call_and_leaves_no_hook(explorer, stat
         ({"picture": "0" * 64}, "the picture of this link is not here"),
         ({"view": "words", "words": "boat"}, "'boat' does not occur in the caption"),
         ({"view": "segments", "anchors": "nowhere"}, "anchors: got 'nowhere'"),
-        ({"view": "guidance", "arms": ("pag",)}, "scorer is 'pag'; expected one of"),
+        ({"view": "guidance", "arms": ("dag",)}, "arms: got dag, expected some of tokenrank, sag"),
         ({"model": "no-such-model"}, "no model 'no-such-model'; expected one of"),
     ],
 )

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from tokenrank_guidance.app import serving
 from tokenrank_guidance.app.serving import serve
 from tokenrank_guidance.app.state import State
 
@@ -24,6 +25,26 @@ def test_another_picture_than_the_link_s_is_refused(tokenrank, picture, tmp_path
 def test_without_gradio_the_command_to_install_it_is_said(tokenrank, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert "pip install 'tokenrank-guidance[app]'" in tokenrank("app").mistake
+
+
+class Page:
+    """Served, and ended at once."""
+
+    url = "http://127.0.0.1:1/"
+
+    def wait(self):
+        pass
+
+
+@pytest.mark.parametrize("name", ["vit", "tiny-sd"])
+def test_the_page_begins_with_a_picture(tokenrank, vit, model, monkeypatch, name):
+    served = []
+    monkeypatch.setattr(serving, "serve", lambda *given: served.append(given) or Page())
+    result = tokenrank("app", "--model", vit if name == "vit" else model(name), "--link", "steps=2").result
+    ((explorer, state, *_),) = served
+    assert result["url"] == Page.url
+    assert explorer.is_ready(state.source) and state.source.drawn == (name != "vit")
+    assert explorer.scene(state).heats
 
 
 def test_an_address_that_is_taken_is_named(explorer):

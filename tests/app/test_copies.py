@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from tests.app.conftest import ran
-from tokenrank_guidance.app.code import command_of, python_of
+from tokenrank_guidance.app.code import python_of
+from tokenrank_guidance.app.commands import command_of
 from tokenrank_guidance.app.export import numbers_of
 from tokenrank_guidance.app.segments import segmented, words_found
 from tokenrank_guidance.app.state import Source, State, from_link
@@ -90,7 +91,8 @@ def test_python_and_command_of_words(explorer, given, picture, monkeypatch, toke
 
 
 def test_python_and_command_of_guidance(explorer, state, picture, monkeypatch, tokenrank, tmp_path):
-    asked = state.of(view="guidance", scale=1.5, steps=2)
+    arms = ("sag", "tokenrank", "pag")
+    asked = state.of(view="guidance", arms=arms, scale=1.5, pag_scale=2.5, steps=2, prompt="-a church-")
     captured, made = program(explorer, asked, picture, monkeypatch)
     monkeypatch.chdir(tmp_path)
     run_commands(command_of(captured, asked), tokenrank)
@@ -99,7 +101,7 @@ def test_python_and_command_of_guidance(explorer, state, picture, monkeypatch, t
     for name, image in shown.items():
         assert np.array_equal(np.asarray(image), np.asarray(made["images"][name]))
         assert np.array_equal(np.asarray(image), np.asarray(Image.open(f"{name}.png")))
-    masks = [step.mask[0].numpy() for name in asked.arms for step in made["steps"][name]]
+    masks = [step.mask[0].numpy() for name in ("sag", "tokenrank") for step in made["steps"][name]]
     assert all(np.array_equal(heat.values, mask) for heat, mask in zip(scene.heats, masks, strict=True))
 
 

@@ -34,8 +34,9 @@ STATES = st.builds(
     region=st.sets(st.integers(0, 300)).map(lambda tokens: tuple(sorted(tokens))),
     threshold=st.sampled_from(["auto", "0.5"]),
     words=WORDS,
-    arms=st.sampled_from([(), ("sag",), ("sag", "tokenrank")]),
+    arms=st.sampled_from([(), ("sag",), ("sag", "pag")]),
     scale=st.floats(0, 10),
+    pag_scale=st.floats(0, 10),
 )
 
 
@@ -63,7 +64,8 @@ def test_any_link_is_a_state_or_a_value_error(name, text):
     [
         *(("view=map", "view"), ("n=9", "n"), ("n=x", "n"), ("steps=0", "steps"), ("damping=1", "damping")),
         *(("picture=abc", "picture"), ("token=-1", "token"), ("region=0-9999999999", "region")),
-        *(("heads=both", "heads"), ("threshold=nan", "threshold"), ("cfg=inf", "cfg"), ("scale=-1", "scale")),
+        *(("heads=both", "heads"), ("threshold=nan", "threshold"), ("cfg=inf", "cfg")),
+        *(("scale=-1", "scale"), ("pag_scale=nan", "pag_scale")),
     ],
 )
 def test_a_wrong_link_names_what_is_wrong(link, named):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoPipelineForText2Image
 from PIL import Image
 
 from sag import SelfAttentionGuidance
@@ -53,6 +54,25 @@ def test_arm_is_the_pipeline_itself_bit_for_bit(tokenrank, model, tmp_path, guid
         ).images
     for i, image in enumerate(images):
         assert np.array_equal(pixels(tmp_path / f"{arm}-{i:03d}.png"), np.asarray(image))
+
+
+@pytest.mark.filterwarnings("ignore:You have disabled the safety checker:UserWarning")
+def test_pag_is_diffusers_own(tokenrank, model, tmp_path):
+    options = ("--model", model("tiny-sd"), *PROMPT, *QUICK, "--cfg", 5, "--guidance", "pag")
+    result = tokenrank("sample", *options, "--out", tmp_path).result
+    assert (result["config"]["scale"], result["arms"]["pag"]["denoiser_calls"]) == (3.0, 3)
+    pipe = load_model(model("tiny-sd"), "cpu", torch.float32).pipe
+    given = {"num_inference_steps": 3, "guidance_scale": 5.0, "generator": generators(0, 1), "pag_scale": 3.0}
+    images = AutoPipelineForText2Image.from_pipe(pipe, enable_pag=True)(["a church"] * 2, **given).images
+    for i, image in enumerate(images):
+        assert np.array_equal(pixels(tmp_path / f"pag-{i:03d}.png"), np.asarray(image))
+
+
+def test_pag_where_diffusers_has_none_or_an_option_that_it_does_not_read(tokenrank, model, tmp_path):
+    options = ("sample", *PROMPT, *QUICK, "--guidance", "pag", "--out", tmp_path)
+    assert "no PAG for FluxPipeline" in tokenrank(*options, "--model", model("tiny-flux")).mistake
+    mistake = tokenrank(*options, "--model", model("sd"), "--threshold", 1).mistake
+    assert "--threshold would have no effect: PAG" in mistake
 
 
 def test_embedded_flux_is_guided_by_a_prompt_at_scale_4(tokenrank, model, tmp_path):

@@ -7,15 +7,17 @@ from typing import Any
 
 import gradio as gr
 
-from tokenrank_guidance.app.code import command_of, python_of
-from tokenrank_guidance.app.layout import GROUPS, Parts
+from sag.kinds import PAG
+from tokenrank_guidance.app.code import python_of
+from tokenrank_guidance.app.commands import command_of
+from tokenrank_guidance.app.layout import GROUPS, Parts, cfg_text
 from tokenrank_guidance.app.passes import Captured
 from tokenrank_guidance.app.scene import Scene
 from tokenrank_guidance.app.state import State, to_link
 
 Updates = dict[Any, Any]
 PLAIN = ("direction", "damping", "anchors", "num_anchors", "threshold", "words", "scale", "view")
-OF_SOURCES = ("model", "prompt", "seed", "steps", "caption", "timestep")
+OF_SOURCES = ("model", "prompt", "seed", "steps")
 
 
 class Answers:
@@ -29,12 +31,17 @@ class Answers:
     ) -> Updates:
         """The next state; controls are set where others belong to it, so that nobody's typing is undone."""
         again = before is None or before.source != state.source
-        value = {"link": to_link(state), "scene": scene.to_json(pictures=again)}
         updates = self.texts(captured, state, name)
-        updates |= {self.parts.stage: json.dumps(value), self.parts.name: name}
+        updates |= {self.parts.stage: self.stage(state, scene, pictures=again), self.parts.name: name}
         if before is None or again or (before.view, before.layer) != (state.view, state.layer):
             updates |= self.controls(captured, state)
-        return updates | (self.sources(state) if again else {})
+        updates[self.parts.pag_scale] = gr.update(value=state.pag_scale, visible=PAG in state.arms)
+        return updates | (self.sources(captured, state) if again else {})
+
+    def stage(self, state: State, scene: Scene, pictures: bool = True, first: bool = False) -> str:
+        """What the stage is given; the `first` is shown where the address asks for nothing else."""
+        value = {"link": to_link(state), "scene": scene.to_json(pictures), "first": first}
+        return json.dumps(value)
 
     def turned(self, captured: Captured, state: State, name: str) -> Updates:
         """Another number of bounces, which the page shows by itself."""
@@ -56,8 +63,10 @@ class Answers:
             ("mean", "mean"),
             *((f"head {i}", f"{i}") for i in range(count)),
         ]
+        shown = {one: state.view in views for one, views in GROUPS.items()}
+        shown["walking"] &= state.view != "heads" or state.token is not None  # else each head's TokenRank
         return {
-            **{getattr(parts, one): gr.update(visible=state.view in views) for one, views in GROUPS.items()},
+            **{getattr(parts, one): gr.update(visible=visible) for one, visible in shown.items()},
             **{getattr(parts, one): getattr(state, one) for one in PLAIN},
             parts.arms: list(state.arms),
             parts.n: gr.update(value=state.n, visible=state.view != "walk"),
@@ -69,10 +78,13 @@ class Answers:
             parts.step: _step(captured, state),
         }
 
-    def sources(self, state: State) -> Updates:
-        cfg = state.source.cfg
+    def sources(self, captured: Captured, state: State) -> Updates:
+        """What was asked for; a vision transformer reads neither caption nor timestep."""
         values = {getattr(self.parts, name): getattr(state.source, name) for name in OF_SOURCES}
-        return values | {self.parts.cfg: "" if cfg is None else f"{cfg:g}"}
+        reads = captured.opened.model is not None
+        for name in ("caption", "timestep"):
+            values[getattr(self.parts, name)] = gr.update(value=getattr(state.source, name), visible=reads)
+        return values | {self.parts.cfg: cfg_text(state.source.cfg)}
 
 
 def _step(captured: Captured, state: State) -> Any:

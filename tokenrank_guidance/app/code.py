@@ -1,17 +1,16 @@
-"""What is on the screen as a program and as a command: both come to the same numbers."""
+"""What is on the screen as a program, which comes to the same numbers."""
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 import torch
 
+from sag.kinds import PAG
 from tokenrank_guidance.app.chains import places_of
-from tokenrank_guidance.app.guided import NAMES
 from tokenrank_guidance.app.passes import Captured, drawing_arguments
 from tokenrank_guidance.app.segments import segment_changes, word_options, word_request
-from tokenrank_guidance.app.state import State, to_link
+from tokenrank_guidance.app.state import State
 from tokenrank_guidance.tiny.loader import available_models
 
 PICTURE = "picture.png"  # what a given picture is called where its own name is not known
@@ -45,6 +44,7 @@ IMPORTS = (
     ("from diffseg.zero_shot import Generate", "Generate("),
     ("from diffseg.zero_shot import segment", " segment("),
     ("from sag import SelfAttentionGuidance", "SelfAttentionGuidance("),
+    ("from sag.perturbed import perturbed", "perturbed("),
     ("from tokenrank_guidance import capture", "capture("),
     ("from tokenrank_guidance import multi_bounce", "multi_bounce("),
     ("from tokenrank_guidance import tokenrank", " tokenrank("),
@@ -97,10 +97,11 @@ def _drawing(captured: Captured) -> list[str]:
     arguments["generator"] = f"[torch.Generator().manual_seed({seed})]"
     given = [f"        {name}={_written(name, value)}," for name, value in arguments.items()]
     return [
-        "def draw():",
+        "def draw(pipe, **more):",
         f"    torch.manual_seed({seed})",
         "    return pipe(",
         *given,
+        "        **more,",
         "    ).images[0]",
         "",
     ]
@@ -122,7 +123,7 @@ def _reading(captured: Captured, layers: str) -> list[str]:
     opened, source = captured.opened, captured.source
     network = _network(captured)
     if source.drawn:
-        inside = "image = draw()"
+        inside = "image = draw(pipe)"
     elif opened.model is not None:
         settings = f"Settings(timestep={source.timestep})"
         inside = f"denoiser_pass(pipe, read_images(image)[0][0], {settings}, {source.caption!r})"
@@ -199,7 +200,7 @@ def _heads(captured: Captured, state: State) -> list[str]:
 
 def _segments(captured: Captured, state: State) -> list[str]:
     changes = "".join(f", {name}={value!r}" for name, value in segment_changes(captured, state).items())
-    drawn = ["image = draw()"] if captured.source.drawn else []
+    drawn = ["image = draw(pipe)"] if captured.source.drawn else []
     if captured.opened.model is not None:
         return [*drawn, f"segments = DiffSeg.from_pipe(pipe{changes})(image)", "labels = segments.labels"]
     size = captured.picture.size[::-1]
@@ -227,75 +228,16 @@ def _words(captured: Captured, state: State) -> list[str]:
 
 def _guidance(captured: Captured, state: State) -> list[str]:
     return [
-        'images, steps = {"none": draw()}, {}',
-        f"for scorer in {state.arms!r}:",
-        f"    with SelfAttentionGuidance(scorer=scorer, sag_scale={state.scale!r})(pipe) as guidance:",
-        "        images[scorer] = draw()",
-        "    steps[scorer] = guidance.steps",
+        'images, steps = {"none": draw(pipe)}, {}',
+        *(line for arm in state.arms for line in _guided(arm, state)),
     ]
 
 
-def command_of(captured: Captured, state: State, name: str = PICTURE) -> str:
-    """The same as commands of `tokenrank`; a walk's and the like is this page's own, without the page."""
-    opened = captured.opened
-    if opened.model is not None and state.view == "segments":
-        return _segment_command(captured, state, name)
-    if opened.model is not None and state.view == "words":
-        return _explain_command(captured, state, name)
-    if state.view == "guidance":
-        arms = ["none", *state.arms]
-        scales = {arm: [] if arm == "none" else ["--scale", f"{state.scale:g}"] for arm in arms}
-        return "\n".join(_sample(captured, arm, f"{arm}.png", scales[arm]) for arm in arms)
-    image = [] if captured.source.drawn else ["--image", name]
-    link = ["--link", to_link(state)]
-    return shlex.join(["tokenrank", "app", *image, *link, *_device(captured), "--export", "shown"])
-
-
-def _sample(captured: Captured, arm: str, out: str, more: list[str]) -> str:
-    source = captured.source
-    cfg = [] if source.cfg is None else ["--cfg", f"{source.cfg!r}"]
-    prompt = ["--prompt", source.prompt] if source.prompt else []
-    sampling = [*prompt, "--seed", str(source.seed), "--steps", str(source.steps), *cfg]
-    return shlex.join(
-        ["tokenrank", "sample", *_model(captured), *sampling, "--guidance", arm, *more, "--out", out]
-    )
-
-
-def _segment_command(captured: Captured, state: State, name: str) -> str:
-    first = _sample(captured, "none", PICTURE, []) + "\n" if captured.source.drawn else ""
-    changes = segment_changes(captured, state)
-    changes.pop("resolution", None)
-    options = [part for key, value in changes.items() for part in ("--" + key.replace("_", "-"), f"{value}")]
-    file = PICTURE if captured.source.drawn else name
-    return first + shlex.join(
-        ["tokenrank", "segment", file, *_model(captured), *options, "--out", "segments"]
-    )
-
-
-def _explain_command(captured: Captured, state: State, name: str) -> str:
-    source, options = captured.source, word_options(captured, state)
-    if source.drawn:
-        cfg = [] if source.cfg is None else ["--cfg", f"{source.cfg!r}"]
-        target = ["--prompt", source.prompt, "--seed", str(source.seed), "--steps", str(source.steps), *cfg]
-    else:
-        target = [name, *(["--caption", source.caption] if source.caption else [])]
-    asked = ["--mask-bounces", str(options.n)]
-    weights = ["--head-weights", options.head_weights]
-    words = ["--concepts", ", ".join(state.concepts)]
-    return shlex.join(["tokenrank", "explain", *target, *words, *_model(captured), *asked, *weights])
-
-
-def _model(captured: Captured) -> list[str]:
-    return ["--model", captured.opened.name, *_device(captured)]
-
-
-def _device(captured: Captured) -> list[str]:
-    parameter = next(captured.opened.network.parameters())
-    dtype = str(parameter.dtype).removeprefix("torch.")
-    device = [] if parameter.device.type == "cpu" else ["--device", str(parameter.device)]
-    return [*device, *([] if dtype == "float32" else ["--dtype", dtype])]
-
-
-def titles() -> list[tuple[str, str]]:
-    """Kinds of guidance by (title, name), without the unguided."""
-    return [(title, name) for name, title in NAMES.items() if name != "none"]
+def _guided(arm: str, state: State) -> list[str]:
+    if arm == PAG:
+        return [f'images["pag"] = draw(perturbed(pipe), pag_scale={state.pag_scale!r})']
+    return [
+        f"with SelfAttentionGuidance(scorer={arm!r}, sag_scale={state.scale!r})(pipe) as guidance:",
+        f'    images["{arm}"] = draw(pipe)',
+        f'steps["{arm}"] = guidance.steps',
+    ]

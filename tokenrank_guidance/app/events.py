@@ -10,15 +10,17 @@ import json
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from tokenrank_guidance.app.answers import Answers, Updates
-from tokenrank_guidance.app.explorer import Explorer
+from tokenrank_guidance.app.examples import PICTURES, PROMPTS, example
+from tokenrank_guidance.app.explorer import WORK, Explorer
 from tokenrank_guidance.app.export import page_of
-from tokenrank_guidance.app.layout import PICTURES, Parts, example
+from tokenrank_guidance.app.layout import Parts
 from tokenrank_guidance.app.picture import picture_of
 from tokenrank_guidance.app.state import State, from_link
 from tokenrank_guidance.app.watching import Cancelled, Watch
@@ -65,15 +67,35 @@ class Events:
         self.answers = Answers(parts)
         self.stops: dict[str, threading.Event] = {}
 
+    def first(self) -> str:
+        """What the page comes with, before it has asked anything; nothing where that takes work."""
+        if self.start.view in WORK or not self.explorer.is_ready(self.start.source):
+            return ""
+        captured = self.explorer.captured(self.start.source)
+        state = captured.fitting(self.start)
+        with suppress(ValueError):  # `load` says it
+            return self.answers.stage(state, self.explorer.scene(state), first=True)
+        return ""
+
     def load(self, request: gr.Request, progress: Progress = HOW_FAR) -> Updates:
         """What the address says, or what there is to begin with where that cannot be shown."""
+        asked = None
         try:
             asked = from_link(str(request.query_params))
             asked = self.start if asked == State() else asked
-            return self.show(None, asked, "", request, progress)
+            updates = self.show(None, asked, "", request, progress)
         except Exception as error:
             tell(error)
-            return self.show(None, self.start, "", request, progress)
+            return gr.skip() if asked == self.start else self.begin(request, progress)
+        if asked != self.start:
+            return updates
+        parts = self.answers.parts  # these came with the page, and something may be typed already
+        came = [parts.model, parts.prompt, parts.seed, parts.steps, parts.cfg]
+        return {part: update for part, update in updates.items() if part not in came}
+
+    @told
+    def begin(self, request: gr.Request, progress: Progress) -> Updates:
+        return self.show(None, self.start, "", request, progress)
 
     def changed(self, name: str) -> Callable[..., Updates]:
         """The handler of a control that changes one field of the state."""
@@ -97,10 +119,10 @@ class Events:
 
     @told
     def draw_example(
-        self, state: State, model: str, prompt: str, seed: int, steps: int, cfg: str, chosen: list[str],
-        request: gr.Request, progress: Progress = HOW_FAR,
+        self, state: State, model: str, prompt: str, seed: int, steps: int, cfg: str,
+        chosen: gr.EventData, request: gr.Request, progress: Progress = HOW_FAR,
     ) -> Updates:  # fmt: skip
-        return self.draw(state, model, chosen[0], seed, steps, cfg, request, progress)
+        return self.draw(state, model, PROMPTS[chosen.index], seed, steps, cfg, request, progress)
 
     @told
     def give(
@@ -117,10 +139,10 @@ class Events:
 
     @told
     def give_example(
-        self, state: State, name: str, model: str, caption: str, timestep: int, chosen: int,
-        request: gr.Request, progress: Progress = HOW_FAR,
+        self, state: State, name: str, model: str, caption: str, timestep: int,
+        chosen: gr.EventData, request: gr.Request, progress: Progress = HOW_FAR,
     ) -> Updates:  # fmt: skip
-        path = example(PICTURES[chosen])
+        path = str(example(PICTURES[chosen.index]))
         return self.give(state, name, model, caption, timestep, path, request, progress)
 
     @told

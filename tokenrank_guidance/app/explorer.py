@@ -157,5 +157,5 @@ def _pixels(pictures: Iterable[Image.Image]) -> int:
 WORK: dict[str, tuple[Any, tuple[str, ...]]] = {
     "segments": (segments.show_segments, ("anchors", "num_anchors", "threshold")),
     "words": (segments.show_words, ("words", "n", "heads")),
-    "guidance": (guided.show_guidance, ("arms", "scale")),
+    "guidance": (guided.show_guidance, ("arms", "scale", "pag_scale")),
 }

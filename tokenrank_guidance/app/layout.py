@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from importlib.resources import files
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
 from diffseg.choices import ANCHOR_NAMES
-from tokenrank_guidance.app.code import titles
+from sag.kinds import NONE, TITLES
+from tokenrank_guidance.app.examples import PICTURES, PROMPTS, example
 from tokenrank_guidance.app.explorer import Settings
-from tokenrank_guidance.app.state import MOST_BOUNCES, State
-from tokenrank_guidance.app.theme import script
+from tokenrank_guidance.app.scene import data_url
+from tokenrank_guidance.app.state import MOST_BOUNCES, Source, State
+from tokenrank_guidance.app.theme import CHOOSE, script
 
 VIEW_NAMES = [
     ("Walk", "walk"),
@@ -22,7 +24,6 @@ VIEW_NAMES = [
     ("Words", "words"),
     ("Guidance", "guidance"),
 ]
-PROMPTS = ["a photo of a church", "a photo of a flower", "a photo of a boat", "a photo of a motorbike"]
 GROUPS = {  # which views a group of controls belongs to
     "reading": ("walk", "tokenrank", "heads"),
     "walking": ("walk", "heads", "words"),
@@ -31,13 +32,8 @@ GROUPS = {  # which views a group of controls belongs to
     "naming": ("words",),
     "guiding": ("guidance",),
 }
-PICTURES = ["china.jpg", "flower.jpg"]
+KINDS = [(title, name) for name, title in TITLES.items() if name != NONE]
 Part = Any  # Gradio's components have no common type that knows their events
-
-
-def example(name: str) -> str:
-    """Where a picture of the package is."""
-    return str(files("tokenrank_guidance.app") / "static" / "examples" / name)
 
 
 @dataclass
@@ -78,6 +74,7 @@ class Parts:
     guiding: Part = None
     arms: Part = None
     scale: Part = None
+    pag_scale: Part = None
     python: Part = None
     command: Part = None
     link: Part = None
@@ -93,17 +90,17 @@ class Parts:
         return [getattr(self, one.name) for one in fields(self) if one.name not in inputs]
 
 
-def lay_out(settings: Settings) -> Parts:
-    """Everything on the page; inside a `gr.Blocks`."""
+def lay_out(settings: Settings, start: State) -> Parts:
+    """Everything on the page, as it begins; inside a `gr.Blocks`."""
     parts, default = Parts(), State()
-    parts.state, parts.name = gr.State(default), gr.State("")
+    parts.state, parts.name = gr.State(start), gr.State("")
     with gr.Row(elem_id="top"):
         gr.HTML("<h1>TokenRank explorer</h1><p>Attention is a Markov chain: walk through it.</p>")
     with gr.Row(equal_height=False):
         with gr.Column(scale=7, min_width=340, elem_id="hero"):
             parts.view = gr.Radio(
                 VIEW_NAMES,
-                value=default.view,
+                value=start.view,
                 show_label=False,
                 container=False,
                 elem_id="views",
@@ -117,18 +114,17 @@ def lay_out(settings: Settings) -> Parts:
                 elem_id="stage",
             )
         with gr.Column(scale=4, min_width=320, elem_id="side"):
-            _source(parts, settings)
+            _source(parts, settings, start.source)
             _reading(parts, default)
             _work(parts, default)
             _copy(parts)
     return parts
 
 
-def _source(parts: Parts, settings: Settings) -> None:
-    source = State().source
+def _source(parts: Parts, settings: Settings, source: Source) -> None:
     parts.model = gr.Dropdown(
         list(settings.models),
-        value=settings.models[0],
+        value=source.model if settings.free or source.model in settings.models else settings.models[0],
         label="Model",
         info="or type a folder, or OWNER/NAME on the Hub" if settings.free else None,
         allow_custom_value=settings.free,
@@ -137,26 +133,22 @@ def _source(parts: Parts, settings: Settings) -> None:
     with gr.Tabs(elem_id="sources"):
         with gr.Tab("Draw a picture"):
             parts.prompt = gr.Textbox(source.prompt, label="Prompt", elem_id="prompt", max_length=2000)
-            parts.prompts = gr.Dataset(
-                components=[gr.Textbox(visible=False)], samples=[[one] for one in PROMPTS], show_label=False
-            )
+            parts.prompts = _choices([one.removeprefix("a photo of a ") for one in PROMPTS], "Prompts")
             with gr.Row():
                 parts.seed = gr.Number(source.seed, label="Seed", precision=0, minimum=0, min_width=80)
                 parts.steps = gr.Number(
                     source.steps, label="Steps", precision=0, minimum=1, min_width=80, elem_id="steps"
                 )
-                parts.cfg = gr.Textbox("", label="CFG", placeholder="model's", min_width=80, max_lines=1)
+                parts.cfg = gr.Textbox(
+                    cfg_text(source.cfg), label="CFG", placeholder="model's", min_width=80, max_lines=1
+                )
             parts.draw = gr.Button("Draw", variant="primary", elem_id="draw")
         with gr.Tab("Give a picture"):
             parts.file = gr.File(label="Picture", type="filepath", height=110, elem_id="file")
-            parts.pictures = gr.Dataset(
-                components=[gr.Image(visible=False)],
-                samples=[[example(name)] for name in PICTURES],
-                type="index",
-                show_label=False,
-                elem_id="pictures",
+            parts.pictures = _choices([_thumbnail(name) for name in PICTURES], "Examples")
+            parts.caption = gr.Textbox(
+                source.caption, label="Caption", info="optional; read beside the picture"
             )
-            parts.caption = gr.Textbox("", label="Caption", info="optional; read beside the picture")
             parts.timestep = gr.Slider(0, 999, source.timestep, step=1, label="Timestep of 1000")
             parts.read = gr.Button("Read", variant="primary", elem_id="read")
     parts.cancel = gr.Button("Cancel", size="sm", elem_id="cancel")
@@ -193,8 +185,9 @@ def _work(parts: Parts, default: State) -> None:
             "", label="Words", info="separated by commas; Enter to find", elem_id="words"
         )
     with gr.Group(visible=False) as parts.guiding:
-        parts.arms = gr.CheckboxGroup(titles(), value=list(default.arms), label="Kinds of guidance")
+        parts.arms = gr.CheckboxGroup(KINDS, value=list(default.arms), label="Kinds of guidance")
         parts.scale = gr.Slider(0, 3, default.scale, step=0.05, label="Scale")
+        parts.pag_scale = gr.Slider(0, 10, default.pag_scale, step=0.1, label="Scale of PAG", visible=False)
 
 
 def _copy(parts: Parts) -> None:
@@ -205,6 +198,42 @@ def _copy(parts: Parts) -> None:
         parts.link = gr.Textbox(
             "", label="Link", interactive=False, buttons=["copy"], elem_id="link", max_lines=2
         )
-        parts.python = gr.Code("", language="python", label="Copy as Python", elem_id="python", lines=3)
-        parts.command = gr.Code("", language="shell", label="Copy as command", elem_id="command", lines=1)
+        parts.python = _code("Copy as Python", "python", 24)
+        parts.command = _code("Copy as command", "command", 8)
     parts.saved = gr.Textbox("", visible="hidden", elem_id="hidden-file", label="file")
+
+
+def cfg_text(cfg: float | None) -> str:
+    """As it is typed."""
+    return "" if cfg is None else f"{cfg}".removesuffix(".0")
+
+
+def _choices(shown: list[str], name: str) -> Part:
+    """A button for each; `choose` tells its index."""
+    buttons = "".join(f'<button type="button">{one}</button>' for one in shown)
+    return gr.HTML(
+        value="",
+        html_template=f'<div class="choices" role="group" aria-label="{name}">{buttons}</div>',
+        js_on_load=CHOOSE,
+        apply_default_css=False,
+        padding=False,
+    )
+
+
+def _thumbnail(name: str) -> str:
+    with Image.open(example(name)) as picture:
+        picture.thumbnail((144, 96))
+        return f'<img src="{data_url(picture)}" alt="{example(name).stem}">'
+
+
+def _code(label: str, name: str, most: int) -> Part:
+    """Lines to copy: an editor would be a third of all that the page loads."""
+    return gr.Textbox(
+        "",
+        label=label,
+        interactive=False,
+        buttons=["copy"],
+        elem_id=name,
+        elem_classes="code",
+        max_lines=most,
+    )

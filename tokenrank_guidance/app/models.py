@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,12 @@ from torch import nn
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.families.registry import tokens_of
+from tokenrank_guidance.files.hub import CONFIG, PIPELINE, TIMM, first_of, is_timm
 from tokenrank_guidance.files.pretrained import load_part, load_timm, load_weights
 from tokenrank_guidance.pipelines import Model, load_model
 from tokenrank_guidance.tiny.loader import available_models
 
 Inputs = dict[str, Any]
-TIMM = "timm/"
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +55,7 @@ def open_model(name: str, device: str, dtype: torch.dtype) -> Opened:
         model.pipe.set_progress_bar_config(disable=True)
         opened = Opened(name, denoiser_of(model.pipe), model)
     else:
-        opened = (_timm if _is_timm(name) else _transformers)(name, device, dtype)
+        opened = (_timm if is_timm(name) else _transformers)(name, device, dtype)
     tokens_of(opened.network)
     return opened
 
@@ -66,22 +65,10 @@ def is_pipeline(name: str) -> bool:
 
     What is neither counts as one: loading it says what is wrong with it.
     """
-    folder = Path(name)
-    if folder.is_dir():
-        return (folder / "model_index.json").is_file() or not (folder / "config.json").is_file()
-    if name.startswith(TIMM) or name.count("/") != 1:
+    if not Path(name).is_dir() and (name.startswith(TIMM) or name.count("/") != 1):
         return not name.startswith(TIMM)
-    from huggingface_hub import file_exists
-
-    try:
-        return file_exists(name, "model_index.json")
-    except Exception:  # without network, or for no such name, loading finds it in the cache or says why
-        return True
-
-
-def _is_timm(name: str) -> bool:
-    config = Path(name) / "config.json"
-    return name.startswith(TIMM) or (config.is_file() and "architecture" in json.loads(config.read_text()))
+    found = first_of(name, (PIPELINE, CONFIG))
+    return found is None or found.name == PIPELINE
 
 
 def _transformers(name: str, device: str, dtype: torch.dtype) -> Opened:

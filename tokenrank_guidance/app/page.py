@@ -20,9 +20,14 @@ KEPT = (3600, 3600)  # seconds between looks for old files, and how old these ar
 
 def build_page(explorer: Explorer, start: State | None = None) -> gr.Blocks:
     """The whole page; `start` is what an address without a link shows."""
-    with gr.Blocks(title="TokenRank explorer", analytics_enabled=False, delete_cache=KEPT) as blocks:
-        parts = lay_out(explorer.settings)
-        _connect(blocks, parts, Events(explorer, parts, start or State()))
+    with gr.Blocks(
+        title="TokenRank explorer", analytics_enabled=False, fill_width=True, delete_cache=KEPT
+    ) as blocks:
+        start = start or State()
+        parts = lay_out(explorer.settings, start)
+        events = Events(explorer, parts, start)
+        parts.stage.value = events.first()
+        _connect(blocks, parts, events)
     return blocks
 
 
@@ -39,7 +44,7 @@ def _connect(blocks: gr.Blocks, parts: Parts, events: Events) -> None:
         *((name, "input", long) for name in ("view", "anchors", "arms")),
         *((name, "input", quick) for name in ("layer", "heads", "direction")),
         *((name, "release", quick) for name in ("step", "damping")),
-        *((name, "release", long) for name in ("n", "scale")),
+        *((name, "release", long) for name in ("n", "scale", "pag_scale")),
         *((name, "submit", long) for name in ("threshold", "words", "num_anchors")),
     ):
         part = getattr(parts, name)
@@ -59,9 +64,9 @@ def _connect_sources(parts: Parts, events: Events, how: dict[str, Any]) -> None:
     clicks: list[tuple[Callable[..., Any], Callable[..., Any], list[Any]]] = [
         (parts.draw.click, events.draw, drew),
         (parts.prompt.submit, events.draw, drew),
-        (parts.prompts.click, events.draw_example, [*drew, parts.prompts]),
+        (parts.prompts.choose, events.draw_example, drew),
         (parts.file.upload, events.give, [*read, parts.file]),
-        (parts.pictures.click, events.give_example, [*read, parts.pictures]),
+        (parts.pictures.choose, events.give_example, read),
         (parts.read.click, events.read, read),
         (parts.model.input, events.choose_model, [*read[:2], parts.model]),
     ]

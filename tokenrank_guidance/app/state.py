@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+from sag.kinds import PAG_SCALE
 from tokenrank_guidance.checks import is_damping, is_number, is_one_of, is_seed, is_whole
 
 VIEWS = ("walk", "tokenrank", "heads", "segments", "words", "guidance")
@@ -69,7 +70,7 @@ class State:
     heads: "lambda2" or "mean" of all heads, or the number of one. token: where walks start, counted over all
     tokens of the map; n, direction: of bounces. damping, region: of TokenRank; the walk begins anew in the
     image tokens `region`, or anywhere. anchors, num_anchors, threshold: of segments; τ or "auto". words:
-    "church, sky". arms, scale: kinds of guidance beside none, and their scale.
+    "church, sky". arms: kinds of guidance beside none; scale, pag_scale: of those that blur, and of PAG.
 
     Raises ValueError for what cannot be shown.
     """
@@ -90,6 +91,7 @@ class State:
     words: str = ""
     arms: tuple[str, ...] = ("sag", "tokenrank")
     scale: float = 0.75
+    pag_scale: float = PAG_SCALE
 
     def __post_init__(self) -> None:
         tokens = all(is_whole(one, 0) and one < MOST_TOKENS for one in self.region)
@@ -108,6 +110,7 @@ class State:
             threshold=(_is_threshold(self.threshold), "a number > 0, or auto"),
             words=(_is_text(self.words), f"a text of at most {MOST_TEXT} letters"),
             scale=(is_number(self.scale) and self.scale >= 0, "a number ≥ 0"),
+            pag_scale=(is_number(self.pag_scale) and self.pag_scale >= 0, "a number ≥ 0"),
         )
 
     @property

@@ -44,3 +44,10 @@ DOWNLOAD = """
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 """
+
+# The buttons of `layout._choices`.
+CHOOSE = """
+element.querySelectorAll("button").forEach((button, index) => {
+  button.onclick = () => trigger("choose", { index });
+});
+"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
+from tokenrank_guidance.app.examples import PICTURES, example
 from tokenrank_guidance.app.explorer import Explorer, Settings
 from tokenrank_guidance.app.export import numbers_of, write_shown
 from tokenrank_guidance.app.state import State, from_link, to_link
@@ -56,7 +57,7 @@ def _serve(arguments: Namespace, explorer: Explorer, state: State) -> Json:
     from tokenrank_guidance.app.serving import gradio, serve
 
     gradio()
-    explorer.model(state.source.model)
+    state = _begun(explorer, state)
     port = PORT if arguments.port is None else arguments.port
     page = serve(explorer, state, arguments.host or HOST, port, (arguments.max_upload or UPLOAD) * 2**20)
     say(f"explorer: {page.url} (Ctrl-C ends it)")
@@ -64,6 +65,16 @@ def _serve(arguments: Namespace, explorer: Explorer, state: State) -> Json:
         page.open()
     page.wait()
     return {"command": arguments.command, "url": page.url, "versions": versions()}
+
+
+def _begun(explorer: Explorer, state: State) -> State:
+    """The model loaded. The page comes with an embedded one's picture; who draws none reads an example."""
+    model = explorer.model(state.source.model).model
+    if model is None and state.source.drawn:
+        state = state.of(picture=explorer.keep_picture(open_picture(example(PICTURES[0]))))
+    if model is None or model.embedded:
+        explorer.captured(state.source)
+    return state
 
 
 def _export(arguments: Namespace, explorer: Explorer, state: State) -> Json:

@@ -1,4 +1,4 @@
-"""Drawing the same images without guidance, with SAG and with TokenRank."""
+"""Drawing the same images without guidance, with SAG, with TokenRank, or with PAG."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sag.guidance import SelfAttentionGuidance
+from sag.kinds import NONE, PAG
+from sag.perturbed import perturbed
 from tokenrank_guidance.calls import Job, Sampling, call_arguments, finite_pictures
 from tokenrank_guidance.capture.eager import eager
 from tokenrank_guidance.cli.overlap import StepMasks, intersection_over_union, join, paired_scorer
@@ -40,7 +42,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Study:
-    """All that the arms have in common; `guidance` has every setting but the scorer."""
+    """All that the arms have in common; `guidance` has every setting but the scorer. PAG has its scale."""
 
     pipe: Any
     sampling: Sampling
@@ -58,7 +60,9 @@ class Study:
         for job in {job.prompt: job for job in self.jobs}.values():
             call_arguments(self.pipe, self.sampling, [job])
         call_arguments(self.pipe, self.sampling, self.jobs[: self.batch_size])
-        if set(arms) != {"none"}:
+        if PAG in arms:
+            perturbed(self.pipe)
+        if set(arms) - {NONE, PAG}:
             with self.guidance(self.pipe):
                 pass
 
@@ -86,8 +90,10 @@ class Study:
         device = self.pipe.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(jobs[0].seed)  # DiT gives a stochastic scheduler no generator
-            if arm == "none":
+            if arm == NONE:
                 return self.pipe(**arguments).images, []
+            if arm == PAG:
+                return perturbed(self.pipe)(**arguments, pag_scale=self.guidance.sag_scale).images, []
             scorer = paired_scorer(arm, self.guidance)
             with replace(self.guidance, scorer=scorer)(self.pipe) as guidance:
                 images = self.pipe(**arguments).images

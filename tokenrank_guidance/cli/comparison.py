@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
+from sag.kinds import TITLES
 from tokenrank_guidance.calls import Job
 from tokenrank_guidance.cli.arms import Arm
 from tokenrank_guidance.cli.overlap import bootstrap_mean
 from tokenrank_guidance.cli.sample_options import COMPARED, ROWS, other_of
-from tokenrank_guidance.cli.tiles import COLOURS, NAMES, distance, token_tile
+from tokenrank_guidance.cli.tiles import COLOURS, distance, token_tile
 from tokenrank_guidance.drawing import GREY, INK, fitted, font, heat, shortened
 
 CELL, TILE, TILES = 192, 64, 6
@@ -85,7 +86,7 @@ class Comparison:
 
     def _header(self, draw: ImageDraw.ImageDraw, name: str) -> None:
         x = LEFT[name]
-        draw.text((x, 14), NAMES[name], COLOURS[name], font(19, "bold"))
+        draw.text((x, 14), TITLES[name], COLOURS[name], font(19, "bold"))
         draw.text((x, 48), "image", GREY, font(12))
         if name == "none":
             return
@@ -98,7 +99,7 @@ class Comparison:
             return "no step was guided"
         mean = bootstrap_mean(overlap.mean(0))
         text = "" if mean.n < 2 else f"  {mean.ends('.2f')}"
-        return f"IoU with {NAMES[other_of(name)]}'s mask {mean.value:.2f}{text}"
+        return f"IoU with {TITLES[other_of(name)]}'s mask {mean.value:.2f}{text}"
 
     def _row(self, canvas: Image.Image, top: int, index: int) -> None:
         draw, job = ImageDraw.Draw(canvas), self.jobs[index]
@@ -138,11 +139,11 @@ class Comparison:
         for name in COMPARED:
             other = other_of(name)
             draw.rectangle((x, top + 1, x + 12, top + 13), fill=COLOURS[name])
-            label = f"blurred by {NAMES[name]}"
+            label = f"blurred by {TITLES[name]}"
             draw.text((x + 18, top), label, INK, font(12))
             x += 18 + int(font(12).getlength(label)) + 22
             draw.ellipse((x + 3, top + 4, x + 9, top + 10), fill=COLOURS[other])
-            label = f"only {NAMES[other]} would blur it"
+            label = f"only {TITLES[other]} would blur it"
             draw.text((x + 16, top), label, INK, font(12))
             x += 16 + int(font(12).getlength(label)) + 30
         shown = f"{rows} of {len(self.jobs)} images. " if rows < len(self.jobs) else ""

@@ -9,12 +9,12 @@ from pathlib import Path
 from PIL import Image
 
 from sag.guidance import SelfAttentionGuidance
+from sag.kinds import TITLES
 from tokenrank_guidance.calls import Job, Sampling, jobs_for
 from tokenrank_guidance.cli.arms import Arm, Study
 from tokenrank_guidance.cli.comparison import Comparison
 from tokenrank_guidance.cli.sample_options import COMPARED, images_of_each, one_picture, settings_of
 from tokenrank_guidance.cli.sample_report import sample_report
-from tokenrank_guidance.cli.tiles import NAMES
 from tokenrank_guidance.drawing import labelled_sheet
 from tokenrank_guidance.files.writing import staged, staged_file, write_result
 from tokenrank_guidance.messages import say
@@ -76,7 +76,7 @@ def _names(single: str | None, arm: str, count: int) -> list[str]:
 def _sheets(study: Study, drawn: Mapping[str, Arm], model: str) -> dict[str, Image.Image]:
     """What a folder has beside the images, under its file's name, the one to look at first."""
     compared = Comparison(drawn, study.jobs, _caption(study, model)).picture() if len(drawn) > 1 else None
-    sheets = {f"{name}.png": _sheet(study, arm, f"{NAMES[name]}: {model}") for name, arm in drawn.items()}
+    sheets = {f"{name}.png": _sheet(study, arm, f"{TITLES[name]}: {model}") for name, arm in drawn.items()}
     return ({} if compared is None else {COMPARISON: compared}) | sheets
 
 

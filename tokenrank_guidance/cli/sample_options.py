@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from sag.kinds import NONE, PAG, PAG_SCALE, TITLES
 from sag.scorers import HEAD_WEIGHTS, SCORERS, unread_by
 from sag.settings import MASK_KINDS, GuidanceSettings
 from tokenrank_guidance.option_groups import (
@@ -26,9 +27,9 @@ from tokenrank_guidance.options import (
     positive_number,
 )
 
-SUMMARY = "Draw images from a diffusion model without guidance, with SAG or with TokenRank."
+SUMMARY = "Draw images from a diffusion model without guidance, with SAG, TokenRank or PAG."
 MOST = 10_000  # of a prompt; all are held for the sheets. `eval.generate` draws more, and resumes
-ARMS = ("none", *SCORERS)
+ARMS = tuple(TITLES)
 COMPARED = ("sag", "tokenrank")  # by --compare, beside none
 ROWS = 4  # images that a comparison shows, if there are no more prompts
 N_HELP = "images per prompt; default: 2, with FILE.png 1, with --compare as many as it shows"
@@ -67,8 +68,12 @@ def check(arguments: Namespace) -> None:
     """ValueError for what the arguments cannot be together."""
     if arguments.compare and arguments.guidance is not None:
         raise ValueError("--compare draws every kind of guidance; leave --guidance out")
-    if not arguments.compare and arguments.guidance == "none":
+    if not arguments.compare and arguments.guidance == NONE:
         refuse_without_effect(arguments, OF_GUIDANCE, "nothing is guided with --guidance none")
+    if not arguments.compare and arguments.guidance == PAG:
+        refuse_without_effect(
+            arguments, OF_GUIDANCE[1:], "PAG, which is diffusers' own, takes a --scale alone"
+        )
     if not arguments.compare and arguments.guidance in SCORERS:
         why = f"not read by --guidance {arguments.guidance}"
         refuse_without_effect(arguments, unread_by(arguments.guidance), why)
@@ -105,6 +110,8 @@ def settings_of(arguments: Namespace) -> GuidanceSettings:
     given = {name: getattr(arguments, name) for name in OF_GUIDANCE if getattr(arguments, name) is not None}
     if "scale" in given:
         given["sag_scale"] = given.pop("scale")
+    elif arguments.guidance == PAG:
+        given["sag_scale"] = PAG_SCALE
     if len(given.get("layers", ())) == 1:
         given["layers"] = given["layers"][0]
     return GuidanceSettings(**given)
@@ -140,9 +147,13 @@ def _add_guidance_arguments(parser: ArgumentParser) -> None:
     default, group = GuidanceSettings(), parser.add_argument_group("guidance")
     group.add_argument("--guidance", choices=ARMS, help="default: tokenrank")
     group.add_argument(
-        "--compare", action="store_true", help="all three, from the same seeds, and a picture of them"
+        "--compare",
+        action="store_true",
+        help="none, sag and tokenrank from the same seeds, and a picture of them",
     )
-    group.add_argument("--scale", type=finite, metavar="S", help=f"default: {default.sag_scale}")
+    group.add_argument(
+        "--scale", type=finite, metavar="S", help=f"default: {default.sag_scale}, of pag {PAG_SCALE:g}"
+    )
     group.add_argument(
         "--layers", type=layer, nargs="+", metavar="LAYER", help="auto (default), all, names or indices"
     )

@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sag.scorers import SCORERS
 from tokenrank_guidance.cli.sample_options import other_of
 from tokenrank_guidance.drawing import Size, fitted
 
 COLOURS = {"none": (60, 60, 60), "sag": (0, 114, 178), "tokenrank": (213, 94, 0)}  # Okabe and Ito's, by arm
 FRAME = (150, 150, 150)
-NAMES = {"none": "unguided"} | {name: scorer.title for name, scorer in SCORERS.items()}
 
 
 def distance(first: Image.Image, second: Image.Image) -> np.ndarray:

@@ -51,22 +51,33 @@ def refusing(source: object) -> Iterator[None]:
 
 def _timm_weights(source: str) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+    unreached: LocalEntryNotFoundError | None = None
     for name in TIMM_WEIGHTS:
         if Path(source).is_dir():
             if (Path(source) / name).is_file():
                 return Path(source) / name
             continue
         try:
-            return Path(hf_hub_download(source, name))
+            return Path(hf_hub_download(source, name, local_files_only=unreached is not None))
+        except LocalEntryNotFoundError as error:  # which says nothing of what the Hub has
+            unreached = unreached or error
         except EntryNotFoundError:
             continue
+    if unreached is not None:
+        raise unreached
     raise ValueError(f"it has no {' or '.join(TIMM_WEIGHTS)}, and pickled weights are not loaded")
 
 
 def _reason(error: BaseException) -> str:
     """The first line of what an error says, or of what it comes from: some advise to read the traceback."""
-    while error.__cause__ is not None:
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    while error.__cause__ is not None and not isinstance(error, RepositoryNotFoundError):
         error = error.__cause__
+    if isinstance(error, GatedRepoError):
+        return "its page on the Hub says who may have it; agree to its terms there, then run hf auth login"
+    if isinstance(error, RepositoryNotFoundError):
+        return "the Hub has nothing of that name that you may see; for what is private run hf auth login"
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
+from tokenrank_guidance.app.examples import example
 from tokenrank_guidance.app.explorer import Explorer, Settings
-from tokenrank_guidance.app.layout import example
 from tokenrank_guidance.app.serving import Served, serve
 from tokenrank_guidance.app.state import Source, State, to_link
 
@@ -64,10 +64,20 @@ def browser() -> Iterator[Any]:
         yield opened
 
 
+# When the picture and its map were first drawn: in the frame after they came, since the address was opened.
+PAINTED = """
+new MutationObserver((_, observer) => {
+  if (!document.querySelector("#stage .tr-frame canvas, #stage .tr-tile canvas")) return;
+  observer.disconnect();
+  requestAnimationFrame(() => requestAnimationFrame(() => (window.painted = performance.now())));
+}).observe(document, { childList: true, subtree: true });
+"""
+
+
 class Tab:
     """A page in its own context, as another person has it; every request and error is written down."""
 
-    def __init__(self, browser: Any, address: str) -> None:
+    def __init__(self, browser: Any, address: str, before: Callable[[Any], object] | None) -> None:
         self.context = browser.new_context(
             viewport={"width": 1200, "height": 1000}, accept_downloads=True, color_scheme="light"
         )
@@ -77,11 +87,23 @@ class Tab:
         self.errors: list[str] = []
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        start = time.perf_counter()
+        self.page.add_init_script(PAINTED)
+        if before:
+            before(self.page)
         self.page.goto(address)
         self.page.wait_for_selector(".tr-frame:visible, .tr-tile:visible")
-        self.page.wait_for_function("() => document.querySelector('#stage .tr-stage')")
-        self.first_paint = time.perf_counter() - start
+
+    @property
+    def first_paint(self) -> float:
+        """Milliseconds."""
+        return self.page.wait_for_function("() => window.painted").json_value()
+
+    def ready(self) -> Tab:
+        """Once the server has answered, so that what is typed stays."""
+        self.page.wait_for_function(
+            "() => [...document.querySelectorAll('#stage *, #stage')].some((e) => e.stage?.ready)"
+        )
+        return self
 
     def scene(self) -> dict[str, Any]:
         """What the stage shows, with the values of its map and the milliseconds of the last click."""
@@ -137,12 +159,15 @@ class Tab:
 
 @pytest.fixture
 def tab(browser, site) -> Iterator[Any]:
-    """`tab(state)` opens a page; none may have had an error in its scripts, or have loaded from elsewhere."""
+    """`tab(state)` opens a page, `before` which something may be done to it.
+
+    None may have had an error in its scripts, or have loaded anything from elsewhere.
+    """
     opened: list[Tab] = []
 
-    def open_tab(state: State = FIRST) -> Tab:
-        opened.append(Tab(browser, site.address(state)))
-        return opened[-1]
+    def open_tab(state: State = FIRST, before: Callable[[Any], object] | None = None) -> Tab:
+        opened.append(Tab(browser, site.address(state), before))
+        return opened[-1] if before else opened[-1].ready()
 
     yield open_tab
     for one in opened:

@@ -21,7 +21,7 @@ SHOWN = {
     "heads": CHURCH.of(token=None),
     "segments": CHURCH,
     "words": CHURCH.of(model="tiny-flux", steps=10, words="church"),
-    "guidance": CHURCH,
+    "guidance": CHURCH.of(arms=("sag", "tokenrank", "pag")),
 }
 QUALITY = 62
 PAINTED = """() => {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 from urllib.parse import urlsplit
@@ -52,7 +53,25 @@ def test_a_click_shows_the_walk_that_multi_bounce_computes(tab, site, capsys):
     assert float(share[1]) / 100 == pytest.approx(page.scene()["values"][0], rel=0.01)
     with capsys.disabled():
         clicks = ", ".join(f"{one:.0f}" for one in milliseconds)
-        print(f"\nfirst paint: {1000 * page.first_paint:.0f} ms; a click to its map: {clicks} ms")
+        print(f"\nfirst paint: {page.first_paint:.0f} ms; a click to its map: {clicks} ms")
+
+
+def test_the_page_comes_with_its_first_picture_and_keeps_a_click_until_the_server_answers(tab, site):
+    held = []
+    page = tab(before=lambda page: page.route("**/queue/join*", lambda route: held.append(route)))
+    assert page.scene()["token"] == 136
+    page.click_token(3, 5)
+    page.page.wait_for_timeout(300)
+    assert page.scene()["token"] == 136 and len(held) == 1
+    held.pop().continue_()
+    scene = page.until("token", 53)
+    assert np.array_equal(np.float32(scene["values"]), expected_walk(site, FIRST.of(token=53), 2))
+    page.page.goto(site.address(FIRST.of(token=40)))
+    page.page.locator("#draw").wait_for()
+    assert page.page.locator("#stage canvas").count() == 0  # another picture than this address asks for
+    held.pop().continue_()
+    page.page.locator("#stage canvas").wait_for()
+    assert page.scene()["token"] == 40
 
 
 def test_draw_rank_and_a_brushed_region(tab, site):
@@ -84,6 +103,7 @@ def test_a_head_is_chosen_from_the_grid_and_nothing_is_loaded_from_elsewhere(tab
     scene = page.scene()
     values = [tile["lambda2"] for tile in scene["tiles"]]
     assert values == sorted(values, reverse=True)
+    assert not page.page.locator("#direction").is_visible()  # without a token, each head's TokenRank is shown
     chosen = scene["tiles"][2]
     page.page.locator(".tr-tile").nth(2).click()
     page.until("view", "walk")
@@ -129,6 +149,23 @@ def test_words_guidance_and_a_mistake(tab, site):
     assert "20%" in page.page.locator(".tr-cut").get_attribute("style")
 
 
+def test_pag_is_ticked_and_a_name_that_the_hub_lacks_is_typed(tab, site, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    page = tab(FIRST.of(view="guidance", steps=2, arms=("sag",)))
+    page.page.get_by_label("PAG", exact=True).check()
+    page.page.wait_for_function("() => location.search.includes('pag')")
+    state = from_link(page.page.url)
+    assert state.arms == ("sag", "pag")
+    shown = base64.b64decode(page.scene()["images"]["PAG"].partition(",")[2])
+    expected = site.explorer.scene(state).images["PAG"]
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(shown))), np.asarray(expected))
+    assert page.page.get_by_label("Scale of PAG").first.is_visible()
+    page.page.locator("#model input").fill("nobody/nothing")
+    page.page.locator("#model input").press("Enter")
+    page.says("no model could be loaded from nobody/nothing")
+    assert from_link(page.page.url) == state
+
+
 def test_the_link_restores_the_state_and_files_hold_it_without_a_server(tab, site, browser, tmp_path):
     asked = FIRST.of(token=40, n=3, direction="incoming", heads="mean")
     page = tab(asked)
@@ -138,7 +175,7 @@ def test_the_link_restores_the_state_and_files_hold_it_without_a_server(tab, sit
     assert np.array_equal(np.float32(scene["values"]), expected_walk(site, asked, 3))
     saved = np.asarray(Image.open(io.BytesIO(page.saved("#png"))))
     assert np.array_equal(saved, np.asarray(picture_of(site.explorer.scene(asked))))
-    assert "multi_bounce(record, 40, n=3" in page.page.locator("#python .cm-content").inner_text()
+    assert "multi_bounce(record, 40, n=3" in page.page.locator("#python textarea").input_value()
     file = tmp_path / "walk.html"
     file.write_bytes(page.saved("#html"))
     context = browser.new_context(offline=True)
@@ -169,12 +206,15 @@ def test_two_tabs_do_not_mix_and_drawing_can_be_cancelled(tab, site):
 
 
 def test_the_page_fits_a_telephone_and_its_controls_have_names(browser, site):
-    context = browser.new_context(viewport={"width": 375, "height": 740})
+    context = browser.new_context(viewport={"width": 390, "height": 844})
     page = context.new_page()
     page.goto(site.address(FIRST))
     page.wait_for_selector(".tr-frame img")
+    page.locator("#draw").wait_for()
     width = page.evaluate("() => document.documentElement.scrollWidth")
-    assert width <= 375
+    assert width <= 390
+    for part in (".tr-frame", "#draw"):
+        assert page.locator(part).bounding_box()["width"] >= 0.92 * 390
     unnamed = page.evaluate(
         "() => [...document.querySelectorAll('#stage button, #stage input, #stage select')]"
         ".filter((e) => !e.getAttribute('aria-label') && !e.textContent.trim() && !e.labels?.length).length"

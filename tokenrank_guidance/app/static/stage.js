@@ -46,14 +46,15 @@ function mountStage(root, { luts, on }) {
     head.replaceChildren(make("h2", "", { textContent: scene.title }));
     const facts = [...scene.facts];
     if (scene.view === "walk" && heats[shown].note) facts.push(heats[shown].note);
-    head.append(make("p", "", { textContent: facts.join(" · ") }));
+    const shortly = facts.map((fact) => fact.split(", ").map(short).join(", "));
+    head.append(make("p", "", { textContent: shortly.join(" · "), title: facts.join(" · ") }));
   }
 
   function drawModes() {
     const found = {
       segments: [["segments", "Segments"], ["map", "TokenRank"]],
       words: [["masks", "Masks"], ...heats.map((heat, i) => [`word ${i}`, heat.name])],
-      guidance: [["compare", "Compare"], ["masks", "Blurred tokens"]],
+      guidance: [["compare", "Compare"], ...(heats.length ? [["masks", "Blurred tokens"]] : [])],
       walk: [["map", "Map"], ["plain", "Picture"]],
       tokenrank: [["map", "Map"], ["plain", "Picture"], ...(scene.region.length ? [["clear", "Clear the region"]] : [])],
     }[scene.view] || [];
@@ -236,7 +237,8 @@ function mountStage(root, { luts, on }) {
   function draw() {
     if (!scene) return;
     drawModes(); drawHead(); drawFrame(); drawOthers(); drawTiles(); drawSteps(); drawScale();
-    const hint = { walk: "click a token; ← → change the bounces", heads: "click a map to walk with that head",
+    const walk = matchMedia("(hover: hover)").matches ? "click a token; ← → change the bounces" : "tap a token";
+    const hint = { walk, heads: "click a map to walk with that head",
       tokenrank: "drag over the picture to let walks begin anew there" }[scene.view];
     read.textContent = hint || "";
   }
@@ -309,7 +311,12 @@ function mountStage(root, { luts, on }) {
     show(next) {
       if (!box.isConnected) root.replaceChildren(box);
       if (timer && (!scene || next.view !== scene.view)) { clearInterval(timer); timer = 0; }
-      if (!scene || next.view !== scene.view) { sides = [0, 2]; mode = ""; }
+      const sorts = (one) => Object.keys(one ? one.images : {}).filter((name) => !name.startsWith("difference:"));
+      const names = sorts(next);
+      if (!scene || next.view !== scene.view || names.join() !== sorts(scene).join()) {
+        sides = [0, names.includes("TokenRank") ? names.indexOf("TokenRank") : Math.max(names.length - 1, 0)];
+        mode = "";
+      }
       scene = next;
       picture = next.picture || picture;
       heats = next.heats.map(unpacked);
