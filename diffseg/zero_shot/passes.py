@@ -99,13 +99,18 @@ def drawing_passes(reading: Reading, collectors: Sequence[Collector], request: G
 
 
 class ConditionalCalls:
-    """Tells the calls under the prompt: FLUX makes two of each step, under the prompt first."""
+    """Tells the calls under the prompt: FLUX makes two of each step, under the prompt first.
+
+    Denoisers that are given their text by another name are called once a step, for both halves.
+    """
 
     def __init__(self) -> None:
         self._text: Tensor | None = None
 
     def __call__(self, inputs: Mapping[str, Any]) -> bool:
-        text = inputs["encoder_hidden_states"]
+        text = inputs.get("encoder_hidden_states")
+        if text is None:
+            return True
         first = text if self._text is None else self._text
         self._text = first
         return text is first or (text.shape == first.shape and torch.equal(text, first))

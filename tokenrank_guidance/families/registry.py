@@ -107,8 +107,14 @@ def words_of(pipe: Any) -> Words:
     return family.words
 
 
+def prompt_row(pipe: Any) -> int:
+    """The row that is under the prompt where both halves of classifier-free guidance share a batch."""
+    family = family_of(denoiser_of(pipe))
+    return 0 if family is not None and family.calling is not None and family.calling.unconditional else -1
+
+
 def packing_of(pipe: Any) -> int:
-    """Latent pixels a side that the pipeline puts into a token, beside its denoiser's `patch_size`."""
+    """Latent pixels a side that the pipeline puts into a token before its denoiser does; 1 for none."""
     family = family_of(denoiser_of(pipe))
     return 1 if family is None else family.packing
 

@@ -16,6 +16,7 @@ from tests.matrix.building import seeded, square_unet, variant
 from tests.matrix.features import add_ip_adapter
 from tests.matrix.rows import ROWS
 from tests.tiny_models import Call, denoiser, pipeline
+from tests.tiny_readers import deepened
 from tokenrank_guidance import UnsupportedError
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.families.registry import family_of
@@ -86,6 +87,7 @@ def marked(names):
 @pytest.mark.parametrize("name", list(marked(RUN)))
 def test_rows_of_the_matrix_are_segmented_or_refused_by_from_pipe_and_by_segment(name):
     pipe = ROWS[name].build()
+    pipe = deepened(pipe) if name.startswith("Flux2") else pipe
     reason = reason_of(name, pipe)
     if reason is not None:
         for call in (DiffSeg.from_pipe, lambda pipe: segment(pipe, image(8, 8), ["box"])):

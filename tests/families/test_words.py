@@ -1,0 +1,116 @@
+"""Captions in every family whose text and image share a map: where a word's tokens are, and that they are it.
+
+The oracle: encoders whose attention gives nothing, so that of each token its own character alone counts.
+"""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from diffseg.passes.denoise import denoiser_pass
+from diffseg.settings import Settings
+from diffseg.words import word_tokens
+from sag.call import Given
+from tests.diffseg.helpers import image
+from tests.tiny_readers import READERS, Reader
+from tokenrank_guidance.capture import AttentionRecord, capture
+from tokenrank_guidance.components import denoiser_of
+from tokenrank_guidance.families.packed import unpacked
+from tokenrank_guidance.families.picture import PicturePass
+from tokenrank_guidance.families.registry import picture_of
+
+CAPTION, OTHER = "a red box", "a xyz box"
+ENDS = ("o_proj", "o", "out_proj")  # what text encoders call the end of an attention layer
+OPTIONAL = {"return_dict", "joint_attention_kwargs", "attention_kwargs", "controlnet_block_samples"}
+Read = tuple[Reader, Any]
+
+
+@pytest.fixture(scope="module", params=READERS)
+def read(request) -> Read:
+    """A row of the table, and its pipeline."""
+    row = READERS[request.param]
+    return row, row.build()
+
+
+def deaf(pipe: Any) -> Any:
+    """No token of its text encoders hears of another."""
+    for name, part in pipe.components.items():
+        if name.startswith("text_encoder"):
+            ends = [module for at, module in part.named_modules() if at.rpartition(".")[2] in ENDS]
+            assert ends
+            for weights in (one for end in ends for one in end.parameters()):
+                nn.init.zeros_(weights)
+    return pipe
+
+
+def first_call(pipe: Any, row: Reader, **more: Any) -> dict[str, Any]:
+    """What the pipeline gives its denoiser first."""
+    calls = []
+
+    def keep(module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+        calls.append(Given.take(args, kwargs).named(module))
+
+    height, width = row.size
+    options = {"height": height, "width": width, "num_inference_steps": 1, "output_type": "latent"}
+    with denoiser_of(pipe).register_forward_pre_hook(keep, with_kwargs=True):
+        pipe(**options | row.extra | more)
+    return calls[0]
+
+
+def keys(pipe: Any, row: Reader, caption: str) -> tuple[Tensor, AttentionRecord]:
+    """The keys of all tokens in the first joint layer, and their record."""
+    resolution = round((row.size[0] * row.size[1]) ** 0.5)
+    with capture(denoiser_of(pipe), row.first) as records:
+        denoiser_pass(pipe, image(*row.size), Settings(resolution=resolution), caption)
+    [record] = records
+    assert record.plane == row.grid and record.text is not None
+    return record.k[0].transpose(0, 1).flatten(1), record
+
+
+def same(own: Any, theirs: Any, name: str, half: int) -> None:
+    """Lists too; of theirs the row `half` where both halves of classifier-free guidance are in it."""
+    if isinstance(own, list):
+        assert len(own) == len(theirs)
+        for mine, other in zip(own, theirs, strict=True):
+            same(mine, other, name, half)
+    elif isinstance(own, Tensor):
+        whole = (
+            theirs if theirs.shape == own.shape or theirs.shape[:1] == own.shape[:1] else theirs[half:][:1]
+        )
+        whole = whole.reshape(own.shape) if whole.numel() == own.numel() else whole
+        torch.testing.assert_close(own, whole, check_dtype=False, rtol=1e-4, atol=1e-5, msg=name)
+    else:
+        assert own == theirs, name
+
+
+@torch.no_grad()
+def test_the_network_gets_what_its_pipeline_gives_it(read):
+    row, pipe = read
+    theirs = first_call(pipe, row, prompt=CAPTION)
+    given = next(iter(theirs.values()))
+    sample = given[0].transpose(0, 1) if isinstance(given, list) else given[:1]
+    latents = unpacked(sample, row.grid) if sample.ndim == 3 else sample
+    time = next(theirs[name] for name in ("timestep", "timesteps", "t") if name in theirs)
+    own = picture_of(pipe).inputs(
+        PicturePass(pipe, latents, latents, row.time(time.flatten()[0].item()), CAPTION)
+    )
+    guidance = {"guidance"} if theirs.get("guidance") is not None else set()  # ours is 1
+    for name, value in own.items():
+        if name not in guidance:
+            same(value, theirs[name], name, -1)
+    assert theirs.keys() - own.keys() <= OPTIONAL
+
+
+@torch.no_grad()
+def test_a_words_tokens_are_those_whose_keys_change_with_it(read):
+    """Most: a text that is refined before, and one that is pooled beside, let the others change too."""
+    row, pipe = read
+    deaf(pipe)
+    (own,) = word_tokens(pipe, CAPTION, ["red"])
+    one, record = keys(pipe, row, CAPTION)
+    other, _ = keys(pipe, row, OTHER)
+    changed = (one - other).norm(dim=-1)
+    expected = sorted(record.text.start + own)
+    assert sorted(changed.topk(len(own)).indices) == expected
