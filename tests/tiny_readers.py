@@ -38,7 +38,8 @@ class Reader:
     """A pipeline that reads captions, and what its call takes beside a prompt and a size.
 
     `size`: in pixels, of `grid` tokens. `time`: what its denoiser's timestep is in its scheduler's.
-    `first`: the first layer in which text and image share a map.
+    `first`: the first layer in which text and image share a map. `scale`: of classifier-free guidance where
+    there is none; None where the call has no such argument, or gives its number to the denoiser.
     """
 
     build: Callable[[], Any]
@@ -47,10 +48,17 @@ class Reader:
     size: tuple[int, int] = (24, 40)
     time: Callable[[float], float] = lambda time: 1000 * time
     first: str = "transformer_blocks.0.attn"
+    scale: float | None = 1.0
 
 
 def as_it_is(time: float) -> float:
     return time
+
+
+def shifted(pipe: Any) -> Any:
+    """With an autoencoder whose latents are decoded with a shift, as theirs are."""
+    pipe.vae.register_to_config(shift_factor=0.1)
+    return pipe
 
 
 def padded(pipe: Any, side: str) -> Any:
@@ -109,37 +117,61 @@ def hunyuan_image() -> Any:
 
 
 def lumina2() -> Any:
-    pipe = pipeline("lumina2")
+    pipe = shifted(pipeline("lumina2"))
     pipe.system_prompt = "You draw what you are told."
     return pipe
 
 
 def chroma() -> Any:
-    pipe = twins.made(lambda: d.ChromaPipeline(**twins.chroma_parts()))
-    pipe.vae.register_to_config(shift_factor=0.1)
-    return pipe
+    return shifted(twins.made(lambda: d.ChromaPipeline(**twins.chroma_parts())))
 
 
 def z_reader(side: str) -> Reader:
     return Reader(
         lambda: z_image(side),
         {"guidance_scale": 0.0},
+        scale=0.0,
         time=lambda time: 1000 * (1 - time),
         first="layers.0.attention",
     )
+
+
+def ovis() -> Any:
+    def build() -> Any:
+        return d.OvisImagePipeline(**twins.ovis_pipeline().components)
+
+    pipe = shifted(twins.made(build))
+    pipe.tokenizer.chat_template = CHATML
+    return pipe
+
+
+def longcat() -> Any:
+    """With its own template, which frames a prompt in the middle of its padding."""
+    pipe = twins.made(lambda: d.LongCatImagePipeline(**twins.longcat_pipeline().components))
+    pipe.tokenizer_max_length = 40
+    return shifted(pipe)
+
+
+def krea2() -> Any:
+    def build() -> Any:
+        pipe = alone.krea2_pipeline()
+        layers = pipe.text_encoder_select_layers
+        return d.Krea2Pipeline(**pipe.components, text_encoder_select_layers=layers)
+
+    return twins.made(build)
 
 
 SHORT = {"max_sequence_length": 77}  # the tiny T5's
 READERS: dict[str, Reader] = {
     "Qwen-Image": Reader(qwen),
     "Qwen-Image, padded left": Reader(lambda: qwen("left")),
-    "FLUX.2": Reader(flux2),
-    "FLUX.2, padded left": Reader(lambda: flux2("left")),
+    "FLUX.2": Reader(flux2, scale=None),
+    "FLUX.2, padded left": Reader(lambda: flux2("left"), scale=None),
     "FLUX.2 Klein": Reader(klein),
     "Z-Image": z_reader("right"),
     "Z-Image, padded left": z_reader("left"),
     "Chroma": Reader(chroma, SHORT),
-    "HunyuanImage 2.1": Reader(hunyuan_image, time=as_it_is),
+    "HunyuanImage 2.1": Reader(hunyuan_image, time=as_it_is, scale=None),
     "HiDream": Reader(
         listed.hidream_pipeline,
         {"guidance_scale": 1.0},
@@ -155,5 +187,8 @@ READERS: dict[str, Reader] = {
         first="transformer_blocks.0.attn1",
     ),
     "Lumina 2": Reader(lumina2, size=(96, 160), time=lambda time: 1000 * (1 - time), first="layers.0.attn"),
+    "Ovis-Image": Reader(ovis),
+    "LongCat-Image": Reader(longcat, {"enable_prompt_rewrite": False}),
+    "Krea 2": Reader(krea2, scale=0.0),
     "Bria 3.2": Reader(lambda: twins.made(alone.bria_pipeline), SHORT, time=as_it_is),
 }

@@ -21,7 +21,10 @@ def check_family(pipe: Any) -> None:
     """Raise UnsupportedError for a pipeline that cannot be called, or whose words no method starts at."""
     check_pipeline(pipe)
     if not reads_text(pipe) or not words_of(pipe).walks:
-        raise UnsupportedError(f"{type(pipe).__name__} cannot be segmented by words; FLUX, SD3 and UNets can")
+        raise UnsupportedError(
+            f"{type(pipe).__name__} cannot be segmented by words; those can that have text and image in one "
+            "map (FLUX, SD3, Qwen-Image and others), and UNets"
+        )
 
 
 def chain_layers(pipe: Any, options: Options) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.families.registry import habits_of, words_of
 
 PICTURES = ("image", "mask_image", "control_image")
+REWRITING = {"enable_prompt_rewrite", "use_pe"}  # of the prompt by a language model, so that words move
 Wanted = Callable[[Mapping[str, Any]], bool]
 
 
@@ -166,6 +167,7 @@ def arguments_of(pipe: Any, request: Generate) -> dict[str, Any]:
             "give the picture to segment"
         )
     arguments = calls.call_arguments(pipe, request.sampling, [calls.Job(request.prompt, request.seed)])
+    arguments |= dict.fromkeys(REWRITING & taken.keys(), False)
     if "max_sequence_length" in taken:
         arguments["max_sequence_length"] = words_of(pipe).longest(pipe)
     return arguments

@@ -3,6 +3,7 @@
 The oracle: encoders whose attention gives nothing, so that of each token its own character alone counts.
 """
 
+import inspect
 from typing import Any
 
 import pytest
@@ -12,14 +13,15 @@ from torch import Tensor, nn
 from diffseg.passes.denoise import denoiser_pass
 from diffseg.settings import Settings
 from diffseg.words import word_tokens
+from diffseg.zero_shot import Generate, segment
 from sag.call import Given
 from tests.diffseg.helpers import image
 from tests.tiny_readers import READERS, Reader
 from tokenrank_guidance.capture import AttentionRecord, capture
 from tokenrank_guidance.components import denoiser_of
-from tokenrank_guidance.families.packed import unpacked
+from tokenrank_guidance.families.packed import packed, unpacked
 from tokenrank_guidance.families.picture import PicturePass
-from tokenrank_guidance.families.registry import picture_of
+from tokenrank_guidance.families.registry import packing_of, picture_of
 
 CAPTION, OTHER = "a red box", "a xyz box"
 ENDS = ("o_proj", "o", "out_proj")  # what text encoders call the end of an attention layer
@@ -104,6 +106,18 @@ def test_the_network_gets_what_its_pipeline_gives_it(read):
 
 
 @torch.no_grad()
+def test_squares_of_latents_are_packed_as_its_pipeline_packs_them(read):
+    pipe, latents = read[1], torch.randn(1, 4, 12, 20)
+    pack = getattr(pipe, "_pack_latents", None)
+    assert (pack is not None) == (packing_of(pipe) > 1)
+    if pack is None:
+        return
+    whole = hasattr(pipe, "_patchify_latents")
+    theirs = pack(pipe._patchify_latents(latents)) if whole else pack(latents, *latents.shape)
+    assert torch.equal(packed(latents), theirs)
+
+
+@torch.no_grad()
 def test_a_words_tokens_are_those_whose_keys_change_with_it(read):
     """Most: a text that is refined before, and one that is pooled beside, let the others change too."""
     row, pipe = read
@@ -114,3 +128,23 @@ def test_a_words_tokens_are_those_whose_keys_change_with_it(read):
     changed = (one - other).norm(dim=-1)
     expected = sorted(record.text.start + own)
     assert sorted(changed.topk(len(own)).indices) == expected
+
+
+def test_a_drawing_is_read_under_its_prompt(read):
+    """The first step's latents are the same with classifier-free guidance as without."""
+    row, pipe = read
+    if row.scale is None:
+        return
+    height, width = row.size
+    taken = inspect.signature(pipe.__call__).parameters
+    negative = "blurry" if "negative_prompt" in taken else None
+    with_guidance, without = (
+        segment(
+            pipe,
+            Generate(CAPTION, 1, cfg=scale, negative_prompt=other, height=height, width=width),
+            ["red"],
+        ).heats
+        for scale, other in ((3.0, negative), (row.scale, None))
+    )
+    assert with_guidance.shape == (1, *row.grid)
+    torch.testing.assert_close(with_guidance, without, rtol=1e-4, atol=1e-5)

@@ -110,5 +110,6 @@ FIBO2 = Family(
     models=("BriaFibo2Transformer2DModel",),
     tokens=Tokens(_spans, _layers, _auto),
     calling=Calling(prompt_first=True, timestep_scale=1000.0),
+    wordless="a few learned tokens stand for the whole prompt",
 )
 FAMILIES = (BRIA, FIBO, FIBO2)

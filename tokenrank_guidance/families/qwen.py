@@ -50,7 +50,7 @@ def _needs_pictures(pipe: Any) -> str:
         return "its denoiser makes several layers at once, and a picture is one"
     if getattr(pipe, "processor", None) is None:
         return ""
-    return "its captions are read beside reference pictures: use QwenImagePipeline with the same weights"
+    return "its captions are read together with reference pictures; QwenImagePipeline reads them alone"
 
 
 def _words(pipe: Any) -> list[TextTokens]:

@@ -99,9 +99,11 @@ def reads_text(pipe: Any) -> bool:
 
 
 def words_of(pipe: Any) -> Words:
-    """How a pipeline's denoiser reads text; UnsupportedError where it does not, or takes no picture."""
-    picture_of(pipe)
+    """How a pipeline's denoiser reads text; UnsupportedError where no word or no picture is."""
     family = family_of(denoiser_of(pipe))
+    if family is not None and family.wordless:
+        raise UnsupportedError(f"no word is found in {type(pipe).__name__}: {family.wordless}")
+    picture_of(pipe)
     if family is None or family.words is None:
         raise UnsupportedError(f"{type(pipe).__name__} reads no text, so it cannot name segments")
     return family.words

@@ -15,6 +15,10 @@ MARK = "CAPTION"
 STACKS = ("transformer_blocks", "single_transformer_blocks")
 
 
+KEYS_ALONE = "its prompt has keys beside the image's and no row in their map, where a walk could start"
+VIDEO = "it draws videos, whose frames share one map with the text: words are found in single pictures so far"
+
+
 def everything(mask: Sequence[int]) -> Sequence[int]:
     """Padding comes into the text too."""
     return range(len(mask))
