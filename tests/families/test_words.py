@@ -4,13 +4,17 @@ The oracle: encoders whose attention gives nothing, so that of each token its ow
 """
 
 import inspect
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import diffusers as d
 import pytest
 import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 
 from diffseg.passes.denoise import denoiser_pass
+from diffseg.passes.sizes import pass_size, size_multiple
 from diffseg.settings import Settings
 from diffseg.words import word_tokens
 from diffseg.zero_shot import Generate, segment
@@ -148,3 +152,96 @@ def test_a_drawing_is_read_under_its_prompt(read):
     )
     assert with_guidance.shape == (1, *row.grid)
     torch.testing.assert_close(with_guidance, without, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_words_after_quoted_text_stand_behind_its_letters():
+    """HunyuanImage has tokens of ByT5 for what is quoted, before all others."""
+    row = READERS["HunyuanImage 2.1"]
+    pipe = deaf(row.build())
+    plain, quoted = (word_tokens(pipe, caption, ["red"])[0] for caption in ("a box red", 'a "box" red'))
+    assert (quoted - plain).tolist() == [2 + len('<Text "box". >')] * 3
+    one, record = keys(pipe, row, 'a "box" red')
+    other, _ = keys(pipe, row, 'a "box" xyz')
+    assert sorted((one - other).norm(dim=-1).topk(3).indices) == sorted(record.text.start + quoted)
+
+
+def test_what_longcat_spells_is_refused():
+    pipe = READERS["LongCat-Image"].build()
+    with pytest.raises(
+        ValueError, match='LongCat-Image reads "red" letter by letter, so words are not found'
+    ):
+        word_tokens(pipe, 'a "red" box', ["box"])
+    assert len(word_tokens(pipe, "a dog's red box", ["red"])[0]) == 3
+
+
+@torch.no_grad()
+def test_without_a_caption_lumina_gets_no_instructions():
+    row = READERS["Lumina 2"]
+    pipe = row.build()
+    latents = torch.zeros(1, 4, 12, 20)
+    given = picture_of(pipe).inputs(PicturePass(pipe, latents, latents, 500))
+    *_, text, mask = pipe.encode_prompt(CAPTION)
+    torch.testing.assert_close(given["encoder_hidden_states"], text)
+    assert torch.equal(given["encoder_attention_mask"], mask)
+
+
+class Encoded(NamedTuple):
+    """A pipeline with an autoencoder of its own statistics, and a method that encodes a picture as theirs."""
+
+    pipe: Any
+    theirs: Callable[[Tensor], Tensor]
+
+
+def flux2_encoded() -> Encoded:
+    pipe = READERS["FLUX.2"].build()
+    pipe.vae.bn.running_mean.normal_()
+    pipe.vae.bn.running_var.uniform_(0.5, 2)
+    return Encoded(pipe, lambda pixels: pipe._pack_latents(pipe._encode_vae_image(pixels, None)))
+
+
+def qwen_encoded() -> Encoded:
+    pipe = READERS["Qwen-Image"].build()
+    pipe.vae.register_to_config(latents_mean=[0.1, -0.2, 0.3, 0.4], latents_std=[0.5, 1.0, 2.0, 3.0])
+    other = d.QwenImageImg2ImgPipeline(**pipe.components)
+
+    def theirs(pixels: Tensor) -> Tensor:
+        latents = other._encode_vae_image(pixels.unsqueeze(2), None)
+        return pipe._pack_latents(latents, 1, 4, 12, 20)
+
+    return Encoded(pipe, theirs)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("build", [flux2_encoded, qwen_encoded])
+def test_a_picture_is_encoded_as_its_pipeline_does_it(build, monkeypatch):
+    monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
+    pipe, theirs = build()
+    seen, picture = [], image(24, 40)
+    with denoiser_of(pipe).register_forward_pre_hook(
+        lambda module, args, given: seen.append(given["hidden_states"]), with_kwargs=True
+    ):
+        denoiser_pass(pipe, picture, Settings(resolution=31))
+    torch.testing.assert_close(seen[0], theirs(2 * picture[None] - 1), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("size", [(37, 53), (31, 31), (20, 90), (64, 16)])
+def test_words_are_found_in_pictures_of_any_size(read, size):
+    row, pipe = read
+    resolution = round((row.size[0] * row.size[1]) ** 0.5)
+    found = segment(pipe, image(*size), ["red", "box"], CAPTION, draws=1, resolution=resolution)
+    height, width = pass_size(pipe, size, resolution)
+    assert found.heats.shape[1:] == (height // size_multiple(pipe), width // size_multiple(pipe))
+    assert found.masks.shape == (2, *size) and torch.isfinite(found.heats).all()
+    assert (found.heats > 0).any() and not torch.equal(*found.heats)
+
+
+def test_hidream_is_given_no_more_tokens_than_it_takes():
+    pipe = READERS["HiDream"].build()
+    most = denoiser_of(pipe).max_seq
+    for size in ((24, 40), (29, 32), (33, 31), (16, 64)):
+        height, width = pass_size(pipe, size, None)
+        assert height * width <= most * 16 and height % 4 == width % 4 == 0
+    with pytest.raises(ValueError, match="got 40, expected at most 32: HiDreamImagePipeline sees 64"):
+        pass_size(pipe, (8, 8), 40)
