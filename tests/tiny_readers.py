@@ -39,7 +39,8 @@ class Reader:
 
     `size`: in pixels, of `grid` tokens. `time`: what its denoiser's timestep is in its scheduler's.
     `first`: the first layer in which text and image share a map. `scale`: of classifier-free guidance where
-    there is none; None where the call has no such argument, or gives its number to the denoiser.
+    there is none; None where the call has no such argument, or gives its number to the denoiser. `side`:
+    latent pixels a side that the pipeline packs into a token, None where its denoiser is given latents.
     """
 
     build: Callable[[], Any]
@@ -49,6 +50,7 @@ class Reader:
     time: Callable[[float], float] = lambda time: 1000 * time
     first: str = "transformer_blocks.0.attn"
     scale: float | None = 1.0
+    side: int | None = 2
 
 
 def as_it_is(time: float) -> float:
@@ -131,6 +133,7 @@ def z_reader(side: str) -> Reader:
         lambda: z_image(side),
         {"guidance_scale": 0.0},
         scale=0.0,
+        side=None,
         time=lambda time: 1000 * (1 - time),
         first="layers.0.attention",
     )
@@ -161,6 +164,10 @@ def krea2() -> Any:
     return twins.made(build)
 
 
+def fibo() -> Any:
+    return twins.made(lambda: d.BriaFiboPipeline(**alone.fibo_parts()))
+
+
 SHORT = {"max_sequence_length": 77}  # the tiny T5's
 READERS: dict[str, Reader] = {
     "Qwen-Image": Reader(qwen),
@@ -171,24 +178,31 @@ READERS: dict[str, Reader] = {
     "Z-Image": z_reader("right"),
     "Z-Image, padded left": z_reader("left"),
     "Chroma": Reader(chroma, SHORT),
-    "HunyuanImage 2.1": Reader(hunyuan_image, time=as_it_is, scale=None),
+    "HunyuanImage 2.1": Reader(hunyuan_image, time=as_it_is, scale=None, side=None),
     "HiDream": Reader(
         listed.hidream_pipeline,
         {"guidance_scale": 1.0},
+        side=None,
         time=as_it_is,
         first="double_stream_blocks.0.block.attn1",
     ),
-    "AuraFlow": Reader(lambda: pipeline("auraflow"), SHORT, first="joint_transformer_blocks.0.attn"),
+    "AuraFlow": Reader(
+        lambda: pipeline("auraflow"), SHORT, side=None, first="joint_transformer_blocks.0.attn"
+    ),
     "CogView 4": Reader(
         lambda: twins.made(lambda: d.CogView4Pipeline(**alone.cogview4_parts())),
         grid=(12, 20),
+        side=None,
         size=(48, 80),
         time=as_it_is,
         first="transformer_blocks.0.attn1",
     ),
-    "Lumina 2": Reader(lumina2, size=(96, 160), time=lambda time: 1000 * (1 - time), first="layers.0.attn"),
+    "Lumina 2": Reader(
+        lumina2, side=None, size=(96, 160), time=lambda time: 1000 * (1 - time), first="layers.0.attn"
+    ),
     "Ovis-Image": Reader(ovis),
     "LongCat-Image": Reader(longcat, {"enable_prompt_rewrite": False}),
     "Krea 2": Reader(krea2, scale=0.0),
+    "FIBO": Reader(fibo, {"guidance_scale": 1.0}, side=1, size=(96, 160), time=as_it_is),
     "Bria 3.2": Reader(lambda: twins.made(alone.bria_pipeline), SHORT, time=as_it_is),
 }

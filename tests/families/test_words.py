@@ -25,7 +25,7 @@ from tokenrank_guidance.capture import AttentionRecord, capture
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.families.packed import packed, unpacked
 from tokenrank_guidance.families.picture import PicturePass
-from tokenrank_guidance.families.registry import packing_of, picture_of
+from tokenrank_guidance.families.registry import picture_of
 
 CAPTION, OTHER = "a red box", "a xyz box"
 ENDS = ("o_proj", "o", "out_proj")  # what text encoders call the end of an attention layer
@@ -97,7 +97,7 @@ def test_the_network_gets_what_its_pipeline_gives_it(read):
     theirs = first_call(pipe, row, prompt=CAPTION)
     given = next(iter(theirs.values()))
     sample = given[0].transpose(0, 1) if isinstance(given, list) else given[:1]
-    latents = unpacked(sample, row.grid) if sample.ndim == 3 else sample
+    latents = sample if row.side is None else unpacked(sample, row.grid, row.side)
     time = next(theirs[name] for name in ("timestep", "timesteps", "t") if name in theirs)
     own = picture_of(pipe).inputs(
         PicturePass(pipe, latents, latents, row.time(time.flatten()[0].item()), CAPTION)
@@ -111,14 +111,14 @@ def test_the_network_gets_what_its_pipeline_gives_it(read):
 
 @torch.no_grad()
 def test_squares_of_latents_are_packed_as_its_pipeline_packs_them(read):
-    pipe, latents = read[1], torch.randn(1, 4, 12, 20)
-    pack = getattr(pipe, "_pack_latents", None)
-    assert (pack is not None) == (packing_of(pipe) > 1)
-    if pack is None:
+    (row, pipe), latents = read, torch.randn(1, 4, 12, 20)
+    pack = getattr(pipe, "_pack_latents_no_patch" if row.side == 1 else "_pack_latents", None)
+    assert (pack is None) == (row.side is None)
+    if pack is None or row.side is None:
         return
     whole = hasattr(pipe, "_patchify_latents")
     theirs = pack(pipe._patchify_latents(latents)) if whole else pack(latents, *latents.shape)
-    assert torch.equal(packed(latents), theirs)
+    assert torch.equal(packed(latents, row.side), theirs)
 
 
 @torch.no_grad()
