@@ -19,6 +19,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from tokenrank_guidance.families.registry import words_of
+from tokenrank_guidance.families.words import MARK, TextTokens
 
 Positions = list[Int[Tensor, " _"]]  # of different lengths
 Place = tuple[int, int]  # the first character and the one after the last
@@ -31,15 +32,18 @@ WORD = rf"{LETTER}+(?:[-'’]{LETTER}+)*"
 
 @dataclass(frozen=True)
 class TextReader:
-    """One tokenizer: its tokens come at `offset` in the text, `limit` of them with the special ones.
+    """One tokenizer, and what the pipeline makes of a caption before it frames it (`given`)."""
 
-    `given` makes of a caption what the pipeline gives to the tokenizer.
-    """
-
-    tokenizer: Any
-    offset: int
-    limit: int
+    text: TextTokens
     given: Callable[[str], str]
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.text.tokenizer
+
+    @property
+    def limit(self) -> int:
+        return self.text.limit
 
     def tokens(self, caption: str, word: str) -> list[int]:
         """Where in the text the tokens of every place of `word` are; a place that is cut off is none.
@@ -51,24 +55,49 @@ class TextReader:
         found = places(name, text)
         if not found:
             raise _not_there(name, text)
-        return [self.offset + i for place in found for i in find(self, text, place)]
+        framed, start = self._framed(text)
+        order = self._order(framed)
+        every = [find(self, framed, (start + first, start + last), start) for first, last in found]
+        offset = self.text.offset + self.text.before(text)
+        return [offset + order[i] for own in every if order.keys() >= set(own) for i in own]
+
+    def names(self, caption: str) -> dict[int, str]:
+        """Every token of the text but its padding, by its place, as the tokenizer writes it."""
+        text = self.given(caption)
+        framed, _ = self._framed(text)
+        ids, padding = self.encoded(framed, "input_ids"), self.tokenizer.pad_token_id
+        real = [i for i, one in enumerate(ids) if one != padding]
+        first, last = (real[0], real[-1]) if real else (0, -1)
+        names = self.tokenizer.convert_ids_to_tokens([int(one) for one in ids])
+        offset = self.text.offset + self.text.before(text)
+        return {offset + at: names[i] for i, at in self._order(framed).items() if first <= i <= last}
 
     def encoded(self, text: str, name: str, **options: Any) -> list[Any]:
         """The field `name` of the tokenised text, as the encoder gets it."""
-        whole = {"padding": "max_length", "truncation": True, "max_length": self.limit}
+        whole = {"truncation": True, "max_length": self.limit, **self.text.options}
         return list(self.tokenizer(text, **whole, **options)[name])
 
     def content(self, text: str, name: str, **options: Any) -> list[Any]:
         """The same without special tokens, and with what is cut off."""
         return list(self.tokenizer(text, add_special_tokens=False, verbose=False, **options)[name])
 
+    def _framed(self, text: str) -> tuple[str, int]:
+        """What the tokenizer is given, and where the caption's first character is in it."""
+        framed, said = self.text.frame(text), text.strip()
+        start = framed.find(said, len(self.text.frame(MARK).partition(MARK)[0]))
+        if start < 0:
+            raise ValueError(f"caption: the model's template changes {text!r}, so its words are not found")
+        return framed, start - text.index(said)
+
+    def _order(self, framed: str) -> dict[int, int]:
+        """Of the tokens that the encoder gets, those that come into the text, and their places there."""
+        mask = self.encoded(framed, "attention_mask", return_attention_mask=True)
+        return {i: at for at, i in enumerate(self.text.kept(mask))}
+
 
 def text_readers(pipe: Any) -> list[TextReader]:
     """The tokenizers whose tokens share attention with the image, in order; UnsupportedError without one."""
-    return [
-        TextReader(one.tokenizer, one.offset, one.limit, partial(_given, pipe, one.tokenizer))
-        for one in words_of(pipe).tokenizers(pipe)
-    ]
+    return [TextReader(one, partial(_given, pipe, one.tokenizer)) for one in words_of(pipe).tokenizers(pipe)]
 
 
 def word_tokens(pipe: Any, caption: str, words: Sequence[str]) -> Positions:
@@ -127,7 +156,7 @@ def _not_there(word: str, caption: str) -> ValueError:
     return ValueError(f"{word!r} {how} in the caption {caption!r}")
 
 
-def _by_offsets(reader: TextReader, text: str, place: Place) -> list[int]:
+def _by_offsets(reader: TextReader, text: str, place: Place, start: int) -> list[int]:
     """Tokens of one place by the characters that they stand for, which fast tokenizers tell."""
     name, asked = "offset_mapping", {"return_offsets_mapping": True}
     read = _overlapping(reader.encoded(text, name, **asked), place)
@@ -141,14 +170,14 @@ def _overlapping(spans: Sequence[Place], place: Place) -> list[int]:
     return [i for i, (first, last) in enumerate(spans) if max(first, place[0]) < min(last, place[1])]
 
 
-def _by_prefixes(reader: TextReader, text: str, place: Place) -> list[int]:
+def _by_prefixes(reader: TextReader, text: str, place: Place, start: int) -> list[int]:
     """The same for a tokenizer that does not tell: the tokens that the text up to the word's end has more.
 
     That the tokens of both beginnings begin those of the whole text is checked; ValueError where they do not.
+    White space before the caption, which is at `start`, is the frame's.
     """
-    whole, *parts = (
-        reader.content(part, "input_ids") for part in (text, text[: place[0]].rstrip(), text[: place[1]])
-    )
+    before = text[:start] + text[start : place[0]].rstrip()
+    whole, *parts = (reader.content(part, "input_ids") for part in (text, before, text[: place[1]]))
     first, last = map(len, parts)
     if any(whole[: len(part)] != part for part in parts):
         name = type(reader.tokenizer).__name__
@@ -156,9 +185,9 @@ def _by_prefixes(reader: TextReader, text: str, place: Place) -> list[int]:
     if first == last:
         raise _no_token(reader, text, place)
     read = reader.encoded(text, "input_ids")
-    start = max(range(len(read)), key=lambda i: _alike(read[i:], whole))  # special tokens may come first
-    kept = last <= _alike(read[start:], whole)
-    return list(range(start + first, start + last)) if kept else []
+    skipped = max(range(len(read)), key=lambda i: _alike(read[i:], whole))  # special tokens may come first
+    kept = last <= _alike(read[skipped:], whole)
+    return list(range(skipped + first, skipped + last)) if kept else []
 
 
 def _alike(a: Sequence[int], b: Sequence[int]) -> int:

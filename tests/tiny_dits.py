@@ -68,14 +68,14 @@ def qwen_vl() -> Qwen2_5_VLForConditionalGeneration:
     return Qwen2_5_VLForConditionalGeneration(config)
 
 
-def flux2() -> d.Flux2Transformer2DModel:
+def flux2(joint_attention_dim: int = 16) -> d.Flux2Transformer2DModel:
     return d.Flux2Transformer2DModel(
         in_channels=16,
         num_layers=1,
         num_single_layers=2,
         attention_head_dim=16,
         num_attention_heads=2,
-        joint_attention_dim=16,
+        joint_attention_dim=joint_attention_dim,
         timestep_guidance_channels=32,
         axes_dims_rope=(4, 4, 4, 4),
     )

@@ -52,8 +52,10 @@ def pixels_per_latent(pipe: Any) -> int:
     vae = autoencoder_of(pipe)
     if vae is None:
         return 1
-    blocks = getattr(vae.config, "block_out_channels", None) or vae.config.encoder_block_out_channels  # DC-AE
-    return 2 ** (len(blocks) - 1)
+    config = vae.config
+    told = config.get("scale_factor_spatial") or config.get("spatial_compression_ratio")
+    levels = ("block_out_channels", "encoder_block_out_channels", "dim_mult")  # the second is DC-AE's
+    return told or 2 ** (len(next(config[name] for name in levels if config.get(name))) - 1)
 
 
 def native_resolution(pipe: Any) -> int:

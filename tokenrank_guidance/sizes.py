@@ -55,14 +55,15 @@ def held_bytes(pipe: Any, height: int, width: int, images: int) -> int:
 
 
 def _patch(pipe: Any) -> int:
-    """What pipelines pack into a token, too, which the transformer's patch_size does not tell."""
+    """What pipelines pack into a token, where they do; else the transformer's patch_size."""
     transformer = getattr(pipe, "transformer", None)
     if transformer is None:
         return 1
     family = family_of(transformer)
-    packing = 1 if family is None else family.packing
+    if family is not None and family.packing > 1:
+        return family.packing
     patch = getattr(transformer.config, "patch_size", 1)
-    return packing * (patch if isinstance(patch, int) and patch > 0 else 1)
+    return patch if isinstance(patch, int) and patch > 0 else 1
 
 
 def _native_side(pipe: Any) -> int:

@@ -11,7 +11,7 @@ from tokenrank_guidance.families.registry import habits_of, packing_of
 def latent_channels(pipe: Any) -> int:
     """Channels of what is denoised: the autoencoder's, of each latent pixel in a token; else of RGB."""
     vae = autoencoder_of(pipe)
-    channels = 3 if vae is None else vae.config.latent_channels
+    channels = 3 if vae is None else vae.config.get("latent_channels") or vae.config.z_dim
     return packing_of(pipe) ** 2 * channels
 
 

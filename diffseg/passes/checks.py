@@ -43,8 +43,14 @@ def _missing(pipe: Any, spare: Collection[str]) -> str:
 
 def _encoder(pipe: Any) -> str:
     vae = autoencoder_of(pipe)
-    channels = 3 if vae is None else vae.config.get("in_channels", 3)
+    channels = 3 if vae is None else vae.config.get("in_channels", 3) // _square(vae)
     return "" if channels == 3 else f"its autoencoder encodes {channels} channels, a picture has 3"
+
+
+def _square(vae: Any) -> int:
+    """Pixels that an autoencoder puts into one before it encodes them (Wan 2.2's)."""
+    side = vae.config.get("patch_size")
+    return side**2 if isinstance(side, int) else 1
 
 
 def _channels(pipe: Any) -> str:

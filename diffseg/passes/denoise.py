@@ -59,11 +59,10 @@ def _encode(pipe: Any, image: Rgb) -> Float[Tensor, "1 c gh gw"]:
     try:
         if wide:
             vae.to(torch.float32)
-        encoded = vae.encode(pixels.to(vae.dtype))
+        encoded = vae.encode(picture_of(pipe).pixels(pixels.to(vae.dtype)))
     finally:
         if wide:
             vae.to(kept)
     name = next(name for name in ("latents", "latent", "latent_dist") if hasattr(encoded, name))
     latents = encoded.latent_dist.mode() if name == "latent_dist" else getattr(encoded, name)
-    shift, scale = vae.config.get("shift_factor") or 0.0, vae.config.get("scaling_factor") or 1.0
-    return ((latents - shift) * scale).to(denoiser.dtype)
+    return picture_of(pipe).latents(vae, latents).to(denoiser.dtype)

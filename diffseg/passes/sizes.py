@@ -14,8 +14,17 @@ MOST_ASPECT = 4
 
 def pass_size(pipe: Any, size: Size, resolution: int | None) -> Size:
     """The size that `pipe` works at for a picture of `size` = (h, w); by default about its own resolution."""
-    square = picture_of(pipe).square
-    return working_size(size, resolution or native_resolution(pipe), size_multiple(pipe), square)
+    picture, multiple, side = picture_of(pipe), size_multiple(pipe), resolution or native_resolution(pipe)
+    most = picture.most(pipe)
+    if most is not None and (side / multiple) ** 2 > most:
+        raise ValueError(
+            f"resolution: got {side}, expected at most {math.isqrt(most) * multiple}: "
+            f"{type(pipe).__name__} sees {most} tokens of {multiple}×{multiple} pixels"
+        )
+    height, width = working_size(size, side, multiple, picture.square)
+    while most is not None and height * width > most * multiple**2:  # by rounding
+        height, width = (height - multiple, width) if height > width else (height, width - multiple)
+    return height, width
 
 
 def size_multiple(pipe: Any) -> int:
@@ -25,7 +34,9 @@ def size_multiple(pipe: Any) -> int:
     if blocks:
         return pixels_per_latent(pipe) * 2 ** (len(blocks) - 1)
     patch = config.get("patch_size", picture_of(pipe).patch)
-    return pixels_per_latent(pipe) * packing_of(pipe) * patch
+    side = patch if isinstance(patch, int) else patch[-1]
+    packing = packing_of(pipe)
+    return pixels_per_latent(pipe) * (packing if packing > 1 else side)
 
 
 def working_size(size: Size, resolution: int, multiple: int, square: bool) -> Size:

@@ -1,9 +1,10 @@
-"""Chains over image and text together: FLUX and SD3."""
+"""Chains over image and text together, where they share a map."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 
@@ -14,6 +15,7 @@ from diffseg.zero_shot.options import Options
 from tokenrank_guidance.capture import AttentionRecord, capture
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import CaptureError, UnsupportedError
+from tokenrank_guidance.families.registry import prompt_row
 from tokenrank_guidance.families.tokens import ADVICE
 
 
@@ -38,7 +40,7 @@ class JointWalks:
     def _add(self, record: AttentionRecord) -> None:
         if not self._reading.current.wanted:
             return
-        record = conditional(record)
+        record = conditional(self._reading.pipe, record)
         walks = Walks(LayerChains(record, self.options[0]), walk_starts(record, self._reading), record.image)
         for mean, options in zip(self._means, self.options, strict=True):
             mean.add(on_grid(walks.ends(options), record))
@@ -67,7 +69,7 @@ class OneChainWalks:
 
     def _add(self, record: AttentionRecord) -> None:
         if self._reading.current.wanted:
-            self._chain.add(conditional(record))
+            self._chain.add(conditional(self._reading.pipe, record))
 
 
 class Rollout:
@@ -101,12 +103,12 @@ class Rollout:
 
     def _add(self, record: AttentionRecord) -> None:
         if self._reading.current.wanted and record.text is not None:
-            self._records.append(conditional(record))
+            self._records.append(conditional(self._reading.pipe, record))
 
 
-def conditional(record: AttentionRecord) -> AttentionRecord:
-    """The last row of the batch: with classifier-free guidance the unconditional one comes first."""
-    return record.select(-1)
+def conditional(pipe: Any, record: AttentionRecord) -> AttentionRecord:
+    """The row of the batch that is under the prompt."""
+    return record.select(prompt_row(pipe))
 
 
 def walk_starts(record: AttentionRecord, reading: Reading) -> Starts:

@@ -21,24 +21,26 @@ def check_family(pipe: Any) -> None:
     """Raise UnsupportedError for a pipeline that cannot be called, or whose words no method starts at."""
     check_pipeline(pipe)
     if not reads_text(pipe) or not words_of(pipe).walks:
-        raise UnsupportedError(f"{type(pipe).__name__} cannot be segmented by words; FLUX, SD3 and UNets can")
+        raise UnsupportedError(
+            f"{type(pipe).__name__} cannot be segmented by words; those can that have text and image in one "
+            "map (FLUX, SD3, Qwen-Image and others), and UNets"
+        )
 
 
 def chain_layers(pipe: Any, options: Options) -> tuple[str, ...]:
     """The layers of the chain.
 
     By default those of the authors' FLUX demo, by share of the depth: the last half of the double blocks (9
-    to 18 of 19) and the last quarter of the single ones (28 to 37 of 38); SD3: the last half. Rollout: all.
-    UNets: every self-attention layer.
+    to 18 of 19) and the last quarter of the single ones (28 to 37 of 38); where all blocks are alike, their
+    last half. Rollout: all. UNets: every self-attention layer.
     """
     if options.layers != "auto":
         return chosen(pipe, options.layers)
     names = [name for name in chosen(pipe, "all") if not name.endswith(".attn2") or not is_joint(pipe)]
     if options.method == "rollout" or not is_joint(pipe):
         return tuple(names)
-    double = [name for name in names if name.startswith("transformer_blocks.")]
-    single = [name for name in names if name.startswith("single_transformer_blocks.")]
-    return (*double[len(double) // 2 :], *single[len(single) * 3 // 4 :])
+    first, *others = ([n for n in names if n.startswith(f"{one}.")] for one in words_of(pipe).stacks)
+    return (*first[len(first) // 2 :], *(n for own in others for n in own[len(own) * 3 // 4 :]))
 
 
 def concept_layers(pipe: Any, options: Options) -> tuple[str, ...]:

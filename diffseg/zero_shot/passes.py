@@ -26,6 +26,7 @@ from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.families.registry import habits_of, words_of
 
 PICTURES = ("image", "mask_image", "control_image")
+REWRITING = {"enable_prompt_rewrite", "use_pe"}  # of the prompt by a language model, so that words move
 Wanted = Callable[[Mapping[str, Any]], bool]
 
 
@@ -99,13 +100,18 @@ def drawing_passes(reading: Reading, collectors: Sequence[Collector], request: G
 
 
 class ConditionalCalls:
-    """Tells the calls under the prompt: FLUX makes two of each step, under the prompt first."""
+    """Tells the calls under the prompt: FLUX makes two of each step, under the prompt first.
+
+    Denoisers that are given their text by another name are called once a step, for both halves.
+    """
 
     def __init__(self) -> None:
         self._text: Tensor | None = None
 
     def __call__(self, inputs: Mapping[str, Any]) -> bool:
-        text = inputs["encoder_hidden_states"]
+        text = inputs.get("encoder_hidden_states")
+        if text is None:
+            return True
         first = text if self._text is None else self._text
         self._text = first
         return text is first or (text.shape == first.shape and torch.equal(text, first))
@@ -161,6 +167,7 @@ def arguments_of(pipe: Any, request: Generate) -> dict[str, Any]:
             "give the picture to segment"
         )
     arguments = calls.call_arguments(pipe, request.sampling, [calls.Job(request.prompt, request.seed)])
+    arguments |= dict.fromkeys(REWRITING & taken.keys(), False)
     if "max_sequence_length" in taken:
         arguments["max_sequence_length"] = words_of(pipe).longest(pipe)
     return arguments

@@ -110,7 +110,9 @@ def _collectors(reading: Reading, options: Sequence[Options]) -> list[tuple[Coll
         elif option.method == "rollout" and joint:
             collectors.append((Rollout(reading, chain_layers(reading.pipe, option), option), [i]))
         elif option.method == "daam" and joint:
-            raise UnsupportedError("daam reads cross-attention, which FLUX and SD3 lack; column is alike")
+            raise UnsupportedError(
+                f"daam reads cross-attention, which {type(reading.pipe).__name__} lacks; column is alike"
+            )
         else:
             key = (
                 chain_layers(reading.pipe, option),

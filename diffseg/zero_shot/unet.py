@@ -98,7 +98,7 @@ class UnetWalks:
             return
         self._grids[record.plane[0] * record.plane[1]] = record.plane
         if record.module in self._layers:
-            self._records.append(conditional(record))
+            self._records.append(conditional(self._reading.pipe, record))
 
 
 def _bounces(options: Options) -> bool:

@@ -17,6 +17,7 @@ from tests.diffseg.tiny_tokenizers import MARK, PIECES, Joining, Slow, clip_like
 from tests.tiny_models import denoiser, pipeline
 from tokenrank_guidance import UnsupportedError
 from tokenrank_guidance.families.registry import FAMILIES, reads_text
+from tokenrank_guidance.families.words import TextTokens
 
 KINDS = {"clip": clip_like, "t5": t5_like, "slow": Slow}
 TOKENIZERS = {kind: build() for kind, build in KINDS.items()}
@@ -25,7 +26,7 @@ COLUMNS = {"sd": 77, "sdxl": 77, "sd3": 77 + 256, "flux": 77, "pixart": 300}  # 
 
 
 def reader_of(tokenizer):
-    return TextReader(tokenizer, 0, tokenizer.model_max_length, str)
+    return TextReader(TextTokens(tokenizer, tokenizer.model_max_length), str)
 
 
 def spelled(tokenizer, caption, own):
@@ -91,7 +92,7 @@ def test_positions_are_where_a_plain_loop_over_the_words_puts_them(kind, words, 
     ):  # its mark of white space stands for no character of the word, but where it is put in first
         alone = tokenizer.convert_tokens_to_ids(MARK)
         expected = [i for i in expected if read[i] != alone or i == 0]
-    assert TextReader(tokenizer, 0, 64, str).tokens(" ".join(words), word) == expected
+    assert TextReader(TextTokens(tokenizer, 64), str).tokens(" ".join(words), word) == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)

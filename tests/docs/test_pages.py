@@ -38,6 +38,6 @@ def test_a_model_family_cannot_be_left_out(monkeypatch):
 
 
 def test_a_line_is_of_families_that_are_known_alike(monkeypatch):
-    monkeypatch.setitem(GROUPS, "images", {"FLUX": "FluxTransformer2DModel Flux2Transformer2DModel"})
+    monkeypatch.setitem(GROUPS, "images", {"FLUX": "FluxTransformer2DModel Flux3Transformer2DModel"})
     with pytest.raises(ValueError, match="FLUX: different things are known"):
         families()

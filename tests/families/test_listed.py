@@ -68,8 +68,10 @@ def add_to_patch(image, row, column):
 def test_z_images_tokens_come_first_row_by_row(layer):
     inputs = z_inputs(35, 9)
     record, tokens = moved(z_model(), inputs, layer, add_to_patch(inputs["x"][1], 2, 3))
-    assert (record.grid, record.image, record.text) == ((6, 10), slice(0, 60), None)
-    assert record.tokens == (64 if layer.startswith("noise") else 64 + 64)
+    joint = layer.startswith("layers")
+    assert (record.grid, record.image) == ((6, 10), slice(0, 60))
+    assert record.text == (slice(64, 64 + 35) if joint else None)  # of the longer prompt
+    assert record.tokens == (64 + 64 if joint else 64)
     assert tokens == [[], [2 * 10 + 3]]
 
 

@@ -92,9 +92,9 @@ def test_one_text_of_refusal(ask, refusal):
 @pytest.mark.parametrize("ask", [picture_of, words_of])
 def test_a_pipeline_that_takes_no_picture_here_says_which_do(ask):
     with pytest.raises(
-        UnsupportedError, match=r"cannot segment with QwenImageTransformer2DModel: .* known: .*Flux.*UNet"
+        UnsupportedError, match=r"cannot segment with LuminaNextDiT2DModel: .* known: .*Flux.*UNet"
     ):
-        ask(pipeline("qwen"))
+        ask(pipeline("lumina"))
 
 
 def test_a_family_of_ones_own_is_one_entry(monkeypatch):

@@ -23,7 +23,7 @@ from tokenrank_guidance.calls import Arguments, Job, Sampling, call_arguments, f
 from tokenrank_guidance.capture import AttentionRecord, capture
 from tokenrank_guidance.capture.eager import eager
 from tokenrank_guidance.capture.layers import choose_layers
-from tokenrank_guidance.families.registry import reads_text, tokens_of, words_of
+from tokenrank_guidance.families.registry import prompt_row, reads_text, tokens_of, words_of
 from tokenrank_guidance.files.pictures import to_rgb
 
 
@@ -103,7 +103,8 @@ def run_pass(
     Raises UnsupportedError for what the model cannot do, ValueError as the library, Cancelled by `watch`.
     """
     auto = choose_layers(opened.network, tokens_of(opened.network), "auto")[0]
-    keeper = _Keeper(auto, source.steps if source.drawn else 1, memory)
+    row = -1 if opened.model is None else prompt_row(opened.pipe)
+    keeper = _Keeper(auto, source.steps if source.drawn else 1, memory, row)
     with _counting(opened, keeper), capture(opened.network, "all", reduce=keeper.take, keep=1):
         if source.drawn:
             picture = _draw(opened, source, watch)
@@ -152,13 +153,13 @@ def _given(picture: Image.Image | None) -> Image.Image:
 
 
 class _Keeper:
-    """Takes the first call of each timestep, which is under the prompt, and of it the last row, which is too.
+    """Takes the first call of each timestep, which is under the prompt, and of it the `row` that is too.
 
     Steps are kept evenly, so many as fit into `memory` bytes; beyond it only the layer `auto` is.
     """
 
-    def __init__(self, auto: str, steps: int, memory: int) -> None:
-        self.auto, self.total, self.memory = auto, steps, memory
+    def __init__(self, auto: str, steps: int, memory: int, row: int) -> None:
+        self.auto, self.total, self.memory, self._row = auto, steps, memory, row
         self.calls: dict[int, int] = {}
         self._call, self._step, self._time = -1, -1, None
         self._first, self._stride, self._wanted = 0, 1, False
@@ -188,7 +189,7 @@ class _Keeper:
             self._first += size
         elif (0, record.module) not in self._records:
             return
-        row = record.select(-1)
+        row = record.select(self._row)
         # Copies: the view would hold the other rows, and the network may write over its own tensors.
         mask = None if row.mask is None else row.mask.clone()
         self._records[self._step, record.module] = replace(row, q=row.q.clone(), k=row.k.clone(), mask=mask)
@@ -231,11 +232,7 @@ def _words(opened: Opened, text: str) -> dict[int, str]:
         return {}
     found: dict[int, str] = {}
     for reader in text_readers(opened.pipe):
-        ids = reader.encoded(reader.given(text), "input_ids")
-        padding = reader.tokenizer.pad_token_id
-        last = max((i for i, one in enumerate(ids) if one != padding), default=-1)
-        tokens = reader.tokenizer.convert_ids_to_tokens([int(one) for one in ids[: last + 1]])
-        found |= {reader.offset + i: _readable(token) for i, token in enumerate(tokens)}
+        found |= {place: _readable(token) for place, token in reader.names(text).items()}
     return found
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from tokenrank_guidance.families.calling import Calling
 from tokenrank_guidance.families.family import Family
+from tokenrank_guidance.families.picture import Inputs, Picture, PicturePass
 from tokenrank_guidance.families.tokens import (
     ForwardPass,
     Tokens,
@@ -14,6 +15,9 @@ from tokenrank_guidance.families.tokens import (
     patch_grid,
     processed,
 )
+from tokenrank_guidance.families.words import Words, own_limit, t5_alone
+
+STACKS = ("joint_transformer_blocks", "single_transformer_blocks")
 
 
 def _spans(call: ForwardPass) -> TokenSpans:
@@ -27,9 +31,25 @@ def _spans(call: ForwardPass) -> TokenSpans:
     )
 
 
+def _inputs(call: PicturePass) -> Inputs:
+    text, *_ = call.pipe.encode_prompt(
+        call.caption,
+        device=call.device,
+        do_classifier_free_guidance=False,
+        max_sequence_length=own_limit(call.pipe),
+    )
+    return {
+        "hidden_states": call.latents,
+        "timestep": call.times(1 / 1000),
+        "encoder_hidden_states": text,
+    }
+
+
 AURAFLOW = Family(
     models=("AuraFlowTransformer2DModel",),
-    tokens=Tokens(_spans, processed("joint_transformer_blocks", "single_transformer_blocks"), middle_layer),
+    tokens=Tokens(_spans, processed(*STACKS), middle_layer),
     calling=Calling(timestep_scale=1000.0),
+    picture=Picture(_inputs),
+    words=Words(t5_alone, own_limit, joint=True, stacks=STACKS),
 )
 FAMILIES = (AURAFLOW,)

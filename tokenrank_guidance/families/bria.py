@@ -13,7 +13,14 @@ from tokenrank_guidance.families.calling import Calling, Habits
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.flux import LAYERS, positions, text_then_image
 from tokenrank_guidance.families.packed import SIDE, edit_packed, edit_pixels, packed
-from tokenrank_guidance.families.picture import Inputs, Picture, PicturePass
+from tokenrank_guidance.families.picture import (
+    Inputs,
+    Picture,
+    PicturePass,
+    longest_text,
+    one_frame,
+    standardised,
+)
 from tokenrank_guidance.families.tokens import (
     ForwardPass,
     Tokens,
@@ -22,7 +29,7 @@ from tokenrank_guidance.families.tokens import (
     patch_grid,
     processed,
 )
-from tokenrank_guidance.families.words import Words, own_limit, t5_alone
+from tokenrank_guidance.families.words import TextTokens, Words, own_limit, t5_alone, text_tokens
 
 STACKS = ("noise_refiner.", "layers.")
 
@@ -90,6 +97,31 @@ def _inputs(call: PicturePass) -> Inputs:
     }
 
 
+def _fibo(call: PicturePass) -> Inputs:
+    """Each block has the text of a layer of the text encoder: its last ones, or its last once more."""
+    pipe, (height, width) = call.pipe, call.latents.shape[-2:]
+    text, _, text_ids, _, _, layers, _ = pipe.encode_prompt(
+        call.caption, device=call.device, guidance_scale=1.0
+    )
+    network: Any = pipe.transformer
+    blocks = len(network.transformer_blocks) + len(network.single_transformer_blocks)
+    return {
+        "hidden_states": packed(call.latents, 1),
+        "timestep": call.times(),
+        "encoder_hidden_states": text,
+        "text_encoder_layers": (layers + layers[-1:] * blocks)[:blocks]
+        if len(layers) < blocks
+        else layers[-blocks:],
+        "txt_ids": text_ids[0],
+        "img_ids": positions(height, width).to(text),
+    }
+
+
+def _smol(pipe: Any) -> list[TextTokens]:
+    """A single caption is not padded."""
+    return [text_tokens(pipe.tokenizer, longest_text(pipe), options={"padding": "longest"})]
+
+
 BRIA = Family(
     models=("BriaTransformer2DModel",),
     tokens=Tokens(text_then_image, LAYERS),
@@ -102,6 +134,8 @@ FIBO = Family(
     models=("BriaFiboTransformer2DModel",),
     tokens=Tokens(text_then_image, LAYERS),
     calling=Calling(channel_axis=-1, edit=edit_pixels),
+    picture=Picture(_fibo, one_frame, standardised),
+    words=Words(_smol, joint=True),
     pipelines=dict.fromkeys(
         ("BriaFiboPipeline", "BriaFiboEditPipeline"), Habits(edits={"do_patching": edit_packed})
     ),
@@ -110,5 +144,6 @@ FIBO2 = Family(
     models=("BriaFibo2Transformer2DModel",),
     tokens=Tokens(_spans, _layers, _auto),
     calling=Calling(prompt_first=True, timestep_scale=1000.0),
+    wordless="a few learned tokens stand for the whole prompt",
 )
 FAMILIES = (BRIA, FIBO, FIBO2)

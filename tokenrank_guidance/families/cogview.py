@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from tokenrank_guidance.families.calling import Calling
 from tokenrank_guidance.families.family import Family
-from tokenrank_guidance.families.picture import Inputs, Picture, PicturePass
+from tokenrank_guidance.families.picture import Inputs, Picture, PicturePass, longest_text
 from tokenrank_guidance.families.tokens import ForwardPass, Tokens, TokenSpans, patch_grid, processed
-from tokenrank_guidance.families.words import Words, own_limit, t5_alone
+from tokenrank_guidance.families.words import TextTokens, Words, own_limit, t5_alone, text_tokens
 
 
 def _spans(call: ForwardPass) -> TokenSpans:
@@ -18,21 +22,36 @@ def _spans(call: ForwardPass) -> TokenSpans:
 
 
 def _inputs(call: PicturePass) -> Inputs:
-    """CogView 3+'s: without a caption the text is zeros."""
+    """Without a caption CogView 3+'s text is zeros."""
     text, _ = call.pipe.encode_prompt(
         call.caption,
         device=call.device,
         do_classifier_free_guidance=False,
         max_sequence_length=own_limit(call.pipe),
     )
+    return _sized(call, text if call.caption else torch.zeros_like(text))
+
+
+def _inputs_4(call: PicturePass) -> Inputs:
+    text, _ = call.pipe.encode_prompt(call.caption, device=call.device, do_classifier_free_guidance=False)
+    return _sized(call, text)
+
+
+def _sized(call: PicturePass, text: Float[Tensor, "1 n dim"]) -> Inputs:
     return {
         "hidden_states": call.latents,
         "timestep": call.times(),
-        "encoder_hidden_states": text if call.caption else torch.zeros_like(text),
+        "encoder_hidden_states": text,
         "original_size": call.numbers(*call.size),
         "target_size": call.numbers(*call.size),
         "crop_coords": call.numbers(0, 0),
     }
+
+
+def _glm(pipe: Any) -> list[TextTokens]:
+    """Padded before the text to whole sixteens."""
+    options = {"padding": "longest", "pad_to_multiple_of": 16, "padding_side": "left"}
+    return [text_tokens(pipe.tokenizer, longest_text(pipe), options=options)]
 
 
 TOKENS = Tokens(_spans, processed("transformer_blocks"))
@@ -43,5 +62,11 @@ COGVIEW3 = Family(
     picture=Picture(_inputs),
     words=Words(t5_alone, own_limit, joint=True),
 )
-COGVIEW4 = Family(("CogView4Transformer2DModel",), TOKENS, Calling(prompt_first=True))
+COGVIEW4 = Family(
+    models=("CogView4Transformer2DModel",),
+    tokens=TOKENS,
+    calling=Calling(prompt_first=True),
+    picture=Picture(_inputs_4),
+    words=Words(_glm, joint=True),
+)
 FAMILIES = (COGVIEW3, COGVIEW4)

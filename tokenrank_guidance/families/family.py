@@ -20,7 +20,9 @@ class Family:
     tokens: where its tokens are, for capturing attention.
     calling: how samplers call it, for guidance. picture: how a picture is put into it, for segmentation.
         words: how it reads text, for naming segments. None where it has no such thing, or it is not known.
-    packing: latent pixels a side that pipelines put into a token, beside the configuration's `patch_size`.
+    wordless: why no word of a caption is found in it, empty where words are, or nothing is known.
+    packing: latent pixels a side that pipelines put into a token, in place of the configuration's
+        `patch_size`, which of Qwen-Image's says the same once more; 1 where they pack nothing.
     pipelines: the habits of pipelines of it, by class name, where they are not the usual ones.
     """
 
@@ -29,6 +31,7 @@ class Family:
     calling: Calling | None = None
     picture: Picture | None = None
     words: Words | None = None
+    wordless: str = ""
     packing: int = 1
     pipelines: Mapping[str, Habits] = field(default_factory=dict)
     package: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +15,10 @@ from tokenrank_guidance.components import config_of, execution_device
 from tokenrank_guidance.families.calling import Habits
 from tokenrank_guidance.families.calling import Inputs as Call
 from tokenrank_guidance.families.family import Family
-from tokenrank_guidance.families.packed import PACKED, SIDE, packed
-from tokenrank_guidance.families.picture import Inputs, Picture, PicturePass, longest_text
+from tokenrank_guidance.families.packed import PACKED, SIDE, packed, unpacked
+from tokenrank_guidance.families.picture import Inputs, Latents, Picture, PicturePass, longest_text
 from tokenrank_guidance.families.tokens import ForwardPass, Grid, Tokens, TokenSpans, middle_layer, processed
-from tokenrank_guidance.families.words import Concepts, TextTokens, Words, text_tokens
+from tokenrank_guidance.families.words import MARK, Concepts, TextTokens, Words, chat, text_tokens
 
 LAYERS = processed("transformer_blocks", "single_transformer_blocks")
 
@@ -111,6 +112,58 @@ def _cached_keys(denoiser: nn.Module, inputs: Call) -> str:
     )
 
 
+def _is_klein(pipe: Any) -> bool:
+    """Its text encoder is told nothing by a system, and its denoiser no guidance."""
+    return not hasattr(pipe, "system_message")
+
+
+def _inputs_2(call: PicturePass) -> Inputs:
+    """FLUX 2's: positions have a fourth column."""
+    pipe, (height, width) = call.pipe, call.latents.shape[-2:]
+    text, text_ids = pipe.encode_prompt(call.caption, device=call.device)
+    places = positions(height // SIDE, width // SIDE)
+    return {
+        "hidden_states": packed(call.latents),
+        "timestep": call.times(1 / 1000),
+        "guidance": None if _is_klein(pipe) else call.numbers(1.0)[0],
+        "encoder_hidden_states": text,
+        "txt_ids": text_ids,
+        "img_ids": nn.functional.pad(places, (0, 1))[None].to(call.device),
+    }
+
+
+def normalised(vae: Any, encoded: Latents) -> Latents:
+    """By the running mean and variance of each number of a square, as FLUX 2's autoencoder keeps them."""
+    height, width = encoded.shape[-2:]
+    variance = vae.bn.running_var + vae.config.batch_norm_eps
+    tokens = (packed(encoded) - vae.bn.running_mean.to(encoded)) / variance.sqrt().to(encoded)
+    return unpacked(tokens, (height // SIDE, width // SIDE))
+
+
+def _conversation(pipe: Any) -> tuple[Any, Callable[[str], str], bool]:
+    """The tokenizer, the text it is given, and whether it adds special tokens to it.
+
+    Mistral reads a message of the system too; Qwen 3 (Klein) is asked not to think.
+    """
+    tokenizer = getattr(pipe.tokenizer, "tokenizer", pipe.tokenizer)  # of a processor of pictures and texts
+    if _is_klein(pipe):
+        return tokenizer, chat(tokenizer, enable_thinking=False), True
+
+    def frame(caption: str) -> str:
+        parts = {"system": pipe.system_message, "user": caption.replace("[IMG]", "")}
+        turns = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in parts.items()]
+        return pipe.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=False)
+
+    begun = frame(MARK).startswith(tokenizer.bos_token or "")
+    return tokenizer, frame, tokenizer is not pipe.tokenizer and not begun
+
+
+def _words_2(pipe: Any) -> list[TextTokens]:
+    tokenizer, frame, special = _conversation(pipe)
+    options = {"padding": "max_length", "add_special_tokens": special}
+    return [text_tokens(tokenizer, longest_text(pipe), frame=frame, options=options)]
+
+
 FLUX = Family(
     models=("FluxTransformer2DModel",),
     tokens=Tokens(text_then_image, LAYERS),
@@ -127,5 +180,9 @@ FLUX2 = Family(
     models=("Flux2Transformer2DModel",),
     tokens=Tokens(text_then_image, LAYERS, middle_layer),
     calling=replace(PACKED, refused=_cached_keys),
+    picture=Picture(_inputs_2, latents=normalised),
+    words=Words(_words_2, joint=True),
+    packing=SIDE,
+    pipelines=dict.fromkeys(("Flux2Pipeline", "Flux2KleinPipeline"), Habits(draws_alone=True)),
 )
 FAMILIES = (FLUX, FLUX2)

@@ -31,5 +31,6 @@ GLM = Family(
     models=("GlmImageTransformer2DModel",),
     tokens=Tokens(_spans, processed("transformer_blocks")),
     calling=Calling(prompt_first=True, timestep_offset=1.0, refused=_cached_keys),
+    wordless="its denoiser is given what stands in quotes alone; a language model reads the rest",
 )
 FAMILIES = (GLM,)

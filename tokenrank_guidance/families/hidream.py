@@ -7,6 +7,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.families.calling import Calling, Inputs
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.picture import Inputs as Given
@@ -65,6 +66,11 @@ def _inputs(call: PicturePass) -> Given:
     }
 
 
+def _most(pipe: Any) -> int:
+    """Its network pads a picture that is no square to so many."""
+    return denoiser_of(pipe).max_seq
+
+
 def _words(pipe: Any) -> list[TextTokens]:
     """T5's, and Llama's twice: CLIP gives pooled vectors and no tokens."""
     t5, llama = (
@@ -79,7 +85,7 @@ HIDREAM = Family(
     models=("HiDreamImageTransformer2DModel",),
     tokens=Tokens(_spans, processed("double_stream_blocks", "single_stream_blocks"), middle_layer),
     calling=Calling(time="timesteps", rows={LLAMA: _llama}, sign=-1, refused=_patches),
-    picture=Picture(_inputs),
-    words=Words(_words, joint=True, walks=False),
+    picture=Picture(_inputs, most=_most),
+    words=Words(_words, joint=True, stacks=("double_stream_blocks", "single_stream_blocks")),
 )
 FAMILIES = (HIDREAM,)

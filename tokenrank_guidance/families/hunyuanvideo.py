@@ -18,6 +18,7 @@ from tokenrank_guidance.families.volume import (
     layers,
     volume_grid,
 )
+from tokenrank_guidance.families.words import VIDEO
 
 LAYERS = layers("attn", "transformer_blocks", "single_transformer_blocks")
 # Frames, rows and columns of latents in a token of what Framepack drew before, the longer ago the more.
@@ -85,20 +86,24 @@ HUNYUAN_VIDEO = Family(
     tokens=Tokens(_spans, LAYERS),
     calling=Calling(prompt_first=True, edit=edit_video, held=_held),
     pipelines={"HunyuanVideoImageToVideoPipeline": Habits(stepped=_stepped)},
+    wordless=VIDEO,
 )
 HUNYUAN_VIDEO_15 = Family(
     models=("HunyuanVideo15Transformer3DModel",),
     tokens=Tokens(_spans, layers("attn", "transformer_blocks")),
     calling=Calling(prompt_first=True, edit=edit_video, refused=_mean_flow, guider=VIDEO_BLOCKS),
+    wordless=VIDEO,
 )
 FRAMEPACK = Family(
     models=("HunyuanVideoFramepackTransformer3DModel",),
     tokens=Tokens(_spans_after_history, LAYERS),
     calling=CALLING,
+    wordless=VIDEO,
 )
 MOTIF = Family(
     models=("MotifVideoTransformer3DModel",),
     tokens=Tokens(_spans, _encoding_layers),
     calling=CALLING,
+    wordless=VIDEO,
 )
 FAMILIES = (HUNYUAN_VIDEO, HUNYUAN_VIDEO_15, FRAMEPACK, MOTIF)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
 from tokenrank_guidance.families.calling import Calling
 from tokenrank_guidance.families.family import Family
+from tokenrank_guidance.families.picture import Inputs, Picture, PicturePass, longest_text
 from tokenrank_guidance.families.tokens import (
     ForwardPass,
     Tokens,
@@ -19,6 +21,7 @@ from tokenrank_guidance.families.tokens import (
     patch_spans,
     processed,
 )
+from tokenrank_guidance.families.words import TextTokens, Words, text_tokens
 
 
 def _layers(model: nn.Module) -> dict[str, bool]:
@@ -44,6 +47,33 @@ def _spans(call: ForwardPass) -> TokenSpans:
     return TokenSpans(longest + image, grid, slice(0, image), starts=tuple(prompts))
 
 
+def _inputs(call: PicturePass) -> Inputs:
+    """Without a caption the instructions before it are left out too, as in a negative prompt."""
+    text, mask, *without = call.pipe.encode_prompt(
+        call.caption, do_classifier_free_guidance=not call.caption, device=call.device
+    )
+    if not call.caption:
+        text, mask = without
+    return {
+        "hidden_states": call.latents,
+        "timestep": 1 - call.times(1 / 1000),
+        "encoder_hidden_states": text,
+        "encoder_attention_mask": mask,
+    }
+
+
+def _words(pipe: Any) -> list[TextTokens]:
+    """After the instructions, and without padding: the first tokens, as many as are real."""
+
+    def frame(caption: str) -> str:
+        return f"{pipe.system_prompt} <Prompt Start> {caption}"
+
+    def kept(mask: Sequence[int]) -> Sequence[int]:
+        return range(sum(mask))
+
+    return [text_tokens(pipe.tokenizer, longest_text(pipe), frame=frame, kept=kept)]
+
+
 # Time runs from 0, noise, to 1, and the output points to the image; the prompt's half is first.
 CALLING = Calling(unconditional=1, timestep_scale=-1000.0, timestep_offset=1000.0, sign=-1)
 LUMINA_NEXT = Family(("LuminaNextDiT2DModel",), Tokens(patch_spans, processed()), CALLING)
@@ -51,5 +81,7 @@ LUMINA2 = Family(
     models=("Lumina2Transformer2DModel",),
     tokens=Tokens(_spans, _layers, _auto),
     calling=replace(CALLING, prompt_first=True, renormalises=True),
+    picture=Picture(_inputs),
+    words=Words(_words, joint=True, stacks=("layers",)),
 )
 FAMILIES = (LUMINA_NEXT, LUMINA2)

@@ -8,6 +8,7 @@ from tokenrank_guidance.families.calling import Calling, edit_video
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.tokens import ForwardPass, Tokens, TokenSpans
 from tokenrank_guidance.families.volume import layers, volume_spans
+from tokenrank_guidance.families.words import VIDEO
 
 
 def _spans(call: ForwardPass) -> TokenSpans:
@@ -18,5 +19,6 @@ MOCHI = Family(
     models=("MochiTransformer3DModel",),
     tokens=Tokens(_spans, layers("attn1", "transformer_blocks")),
     calling=Calling(edit=edit_video),
+    wordless=VIDEO,
 )
 FAMILIES = (MOCHI,)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.packed import PACKED, SIDE
 from tokenrank_guidance.families.tokens import ForwardPass, Tokens, TokenSpans, image_only, processed
+from tokenrank_guidance.families.words import KEYS_ALONE
 
 
 def _spans(call: ForwardPass) -> TokenSpans:
@@ -19,6 +20,7 @@ NUCLEUS = Family(
     models=("NucleusMoEImageTransformer2DModel",),
     tokens=Tokens(_spans, processed("transformer_blocks")),
     calling=replace(PACKED, sign=-1, renormalises=True),
+    wordless=KEYS_ALONE,
     packing=SIDE,
 )
 FAMILIES = (NUCLEUS,)

@@ -62,25 +62,58 @@ def nothing_spared(pipe: Any) -> frozenset[str]:
     return frozenset()
 
 
+def any_number(pipe: Any) -> int | None:
+    """Of tokens."""
+    return None
+
+
 def nothing_unusual(pipe: Any) -> str:
     """No configuration of the class is refused."""
     return ""
+
+
+def scaled(vae: Any, encoded: Latents) -> Latents:
+    """Shifted and scaled by two numbers of the autoencoder's configuration."""
+    shift, scale = vae.config.get("shift_factor") or 0.0, vae.config.get("scaling_factor") or 1.0
+    return (encoded - shift) * scale
+
+
+def one_frame(pixels: Float[Tensor, "1 c h w"]) -> Float[Tensor, "1 c one h w"]:
+    """A picture as a video of one frame, for autoencoders of videos."""
+    return pixels.unsqueeze(2)
+
+
+def standardised(vae: Any, encoded: Float[Tensor, "1 c one h w"]) -> Latents:
+    """The frame's, by the mean and the deviation of each channel that the configuration tells."""
+    mean, deviation = (
+        encoded.new_tensor(vae.config[name]).view(1, -1, 1, 1) for name in ("latents_mean", "latents_std")
+    )
+    return (encoded.squeeze(2) - mean) / deviation
+
+
+def as_it_is(pixels: Float[Tensor, "1 c h w"]) -> Float[Tensor, "1 c h w"]:
+    """A picture is a picture."""
+    return pixels
 
 
 @dataclass(frozen=True)
 class Picture:
     """How one pass over a picture is made.
 
-    `inputs`: the denoiser's, by name. `square`: it puts its patches together as a square, whatever it was
+    `inputs`: the denoiser's, by name. `pixels`: what its autoencoder encodes, `latents`: what is denoised, of
+    (autoencoder, the encoded picture). `square`: it puts its patches together as a square, whatever it was
     given. `patch`: latent pixels a side of a token, where its configuration has no `patch_size`. `spare`: the
-    encoders that a pipeline does without. `refused`: why a pipeline cannot be passed a picture through, empty
-    where it can.
+    encoders that a pipeline does without. `most`: how many tokens it sees at most, None for any number.
+    `refused`: why a pipeline cannot be passed a picture through, empty where it can.
     """
 
     inputs: Callable[[PicturePass], Inputs]
+    pixels: Callable[[Tensor], Tensor] = as_it_is
+    latents: Callable[[Any, Tensor], Latents] = scaled
     square: bool = False
     patch: int = 1
     spare: Callable[[Any], frozenset[str]] = nothing_spared
+    most: Callable[[Any], int | None] = any_number
     refused: Callable[[Any], str] = nothing_unusual
 
 

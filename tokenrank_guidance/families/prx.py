@@ -12,6 +12,7 @@ from tokenrank_guidance.families.tokens import (
     patch_spans,
     processed,
 )
+from tokenrank_guidance.families.words import KEYS_ALONE
 
 
 def _spans(call: ForwardPass) -> TokenSpans:
@@ -22,6 +23,7 @@ PRX = Family(
     models=("PRXTransformer2DModel",),
     tokens=Tokens(_spans, processed("blocks"), middle_layer),
     calling=Calling(timestep_scale=1000.0),
+    wordless=KEYS_ALONE,
     pipelines={"PRXPixelPipeline": Habits(predicts="sample")},
 )
 FAMILIES = (PRX,)

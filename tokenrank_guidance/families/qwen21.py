@@ -17,6 +17,7 @@ from tokenrank_guidance.families.calling import Holding, Inputs
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.packed import PACKED, edit_pixels
 from tokenrank_guidance.families.tokens import ForwardPass, Tokens, TokenSpans, image_only, processed
+from tokenrank_guidance.families.words import KEYS_ALONE
 
 SLOT = 4  # tokens of a reference image for each that stands for it in the text
 
@@ -50,5 +51,6 @@ QWEN21 = Family(
     models=("QwenImage21Transformer2DModel",),
     tokens=Tokens(_spans, processed("transformer_blocks")),
     calling=replace(PACKED, holding=Holding(_read, _write), edit=edit_pixels),
+    wordless=KEYS_ALONE,
 )
 FAMILIES = (QWEN21,)

@@ -99,16 +99,24 @@ def reads_text(pipe: Any) -> bool:
 
 
 def words_of(pipe: Any) -> Words:
-    """How a pipeline's denoiser reads text; UnsupportedError where it does not, or takes no picture."""
-    picture_of(pipe)
+    """How a pipeline's denoiser reads text; UnsupportedError where no word or no picture is."""
     family = family_of(denoiser_of(pipe))
+    if family is not None and family.wordless:
+        raise UnsupportedError(f"no word is found in {type(pipe).__name__}: {family.wordless}")
+    picture_of(pipe)
     if family is None or family.words is None:
         raise UnsupportedError(f"{type(pipe).__name__} reads no text, so it cannot name segments")
     return family.words
 
 
+def prompt_row(pipe: Any) -> int:
+    """The row that is under the prompt where both halves of classifier-free guidance share a batch."""
+    family = family_of(denoiser_of(pipe))
+    return 0 if family is not None and family.calling is not None and family.calling.unconditional else -1
+
+
 def packing_of(pipe: Any) -> int:
-    """Latent pixels a side that the pipeline puts into a token, beside its denoiser's `patch_size`."""
+    """Latent pixels a side that the pipeline puts into a token before its denoiser does; 1 for none."""
     family = family_of(denoiser_of(pipe))
     return 1 if family is None else family.packing
 

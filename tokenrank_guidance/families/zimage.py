@@ -20,11 +20,10 @@ from tokenrank_guidance.families.tokens import (
     middle_layer,
     processed,
 )
-from tokenrank_guidance.families.words import TextTokens, Words, text_tokens
+from tokenrank_guidance.families.words import TextTokens, Words, chat, text_tokens, without_padding
 
 MULTIPLE = 32
 PATCH = 2  # the forward's default
-CAPTION = "CAPTION"
 STACKS = ("noise_refiner.", "layers.")
 Images = Sequence[Any]  # (c, 1, h, w) each, or what Omni gives for one: its pictures, and the image last
 
@@ -89,9 +88,8 @@ def _spans(call: ForwardPass) -> TokenSpans:
     first = starts[0]
     if any(start != first for start in starts):
         return TokenSpans(total, (height, width), slice(0, image), starts=tuple(starts))
-    prompts = {len(text) for text in call.inputs["cap_feats"]}
-    joint = not omni and call.layer.startswith("layers.") and len(prompts) == 1
-    text = slice(own, own + prompts.pop()) if joint else None
+    joint = not omni and call.layer.startswith("layers.")
+    text = slice(own, own + max(map(len, call.inputs["cap_feats"]))) if joint else None
     return TokenSpans(total, (height, width), slice(first, first + image), text)
 
 
@@ -137,14 +135,9 @@ def _inputs(call: PicturePass) -> Given:
 
 
 def _words(pipe: Any) -> list[TextTokens]:
-    """A caption's tokens, after those that the chat template has before it."""
-    turn = {"role": "user", "content": CAPTION}
-    framed = pipe.tokenizer.apply_chat_template(
-        [turn], tokenize=False, add_generation_prompt=True, enable_thinking=True
-    )
-    before = pipe.tokenizer(framed.partition(CAPTION)[0], add_special_tokens=False).input_ids
-    limit = longest_text(pipe)
-    return [text_tokens(pipe.tokenizer, None if limit is None else limit - len(before), len(before))]
+    """A caption's tokens in the chat template, without padding."""
+    frame = chat(pipe.tokenizer, enable_thinking=True)
+    return [text_tokens(pipe.tokenizer, longest_text(pipe), frame=frame, kept=without_padding)]
 
 
 LISTS = ("x", "cap_feats", "siglip_feats", "image_noise_mask")
@@ -172,6 +165,6 @@ Z_IMAGE = Family(
         refused=_several,
     ),
     picture=Picture(_inputs, patch=PATCH, refused=_omni),
-    words=Words(_words, joint=True, walks=False),
+    words=Words(_words, joint=True, stacks=("layers",)),
 )
 FAMILIES = (Z_IMAGE,)

@@ -80,7 +80,7 @@ class JointReader:
 
         def add(record: AttentionRecord) -> None:
             if record.text is not None:  # SD3.5's second attention has none
-                one = conditional(record)
+                one = conditional(self.pipe, record)
                 start = starts_at(tokens, record.text, one.q.new_empty((), dtype=torch.float32), one.tokens)
                 found.append(read_layer(one, start[0], self.maps))
 
@@ -132,7 +132,9 @@ def open_reader(asked: HeadsOptions, device: str) -> HeadsReader:
     model = open_pipeline(asked.model, device, asked.dtype)
     check_pipeline(model.pipe)
     if not is_joint(model.pipe):
-        raise UnsupportedError(f"{type(model.pipe).__name__} has no text in its maps; FLUX and SD3 have")
+        raise UnsupportedError(
+            f"{type(model.pipe).__name__} has no text in its maps; FLUX, SD3 and others have"
+        )
     if model.embedded and options.resolution is None:
         options = replace(options, resolution=EMBEDDED_RESOLUTION)
     return JointReader(model.pipe, options, asked.caption or CAPTION, asked.maps)

@@ -84,7 +84,7 @@ def test_one_bounce_is_the_start_and_rows_do_not_exist():
     assert torch.equal(one, column)
     with pytest.raises(UnsupportedError, match="row needs text and image in one map"):
         segment(pipe, image(32, 32), ["dog"], CAPTION, method="row")
-    with pytest.raises(UnsupportedError, match="daam reads cross-attention, which FLUX"):
+    with pytest.raises(UnsupportedError, match="daam reads cross-attention, which FluxPipeline lacks"):
         segment(pipeline("flux"), image(32, 32), ["dog"], CAPTION, method="daam")
 
 

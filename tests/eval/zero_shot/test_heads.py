@@ -183,7 +183,7 @@ def test_mistakes(models, data, tmp_path, capsys):
         assert captured.out == "" and "Traceback" not in captured.err
         return captured.err.strip().splitlines()[-1]
 
-    assert "has no text in its maps; FLUX and SD3 have" in of("sd")
+    assert "has no text in its maps; FLUX, SD3 and others have" in of("sd")
     assert "its denoiser takes 32 channels, an image gives 16" in of("control")
     assert "has no class token for a walk to start at" in of("siglip")
     assert "expected some of row, column, bounce, tokenrank" in of("vit", "--maps", "best")
