@@ -23,7 +23,7 @@ from sag.settings import GuidanceSettings, Layers, renamed_rescale
 from tokenrank_guidance.capture import AttentionTap, is_unwatched
 from tokenrank_guidance.capture.eager import eager
 from tokenrank_guidance.checks import is_number
-from tokenrank_guidance.components import denoiser_of
+from tokenrank_guidance.components import denoisers_of
 from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.families.calling import Calling
 from tokenrank_guidance.families.registry import calling_of, guidable
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from diffusers.guiders.classifier_free_guidance import GuiderOutput
 
 USUAL = GuidanceSettings()
+GUIDERS = ("guider", "guider_2")
 
 
 class TokenRankGuider(ClassifierFreeGuidance):
@@ -101,6 +102,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
         settings |= {"start": sag_start, "stop": sag_stop}
         self.guidance = SelfAttentionGuidance(**settings)
         self._scheduler: Any = None
+        self._run: object = None
         self._extra: DegradedPass | None = None
         self._handles: list[RemovableHandle] = []
         self._given: Given | None = None
@@ -116,23 +118,30 @@ class TokenRankGuider(ClassifierFreeGuidance):
         self._scheduler = scheduler
         return self
 
-    def guide(self, pipe: Any) -> TokenRankGuider:
+    def guide(self, pipe: Any, guider_2: TokenRankGuider | None = None) -> TokenRankGuider:
         """Become the guider of a modular pipeline, bound to its scheduler.
 
+        Where a second denoiser takes over and has a guider of its own (Wan 2.2), that is `guider_2`, or this
+        one too.
+
         Raises UnsupportedError for a pipeline whose blocks take no guider, which would ignore this one, with
-        a warning at most, and for a denoiser or scheduler that cannot be guided.
+        a warning at most, and for a denoiser or scheduler that cannot be guided; ValueError for a `guider_2`
+        that the pipeline has no use for.
         """
-        if "guider" not in getattr(pipe, "component_names", ()):
+        taken = [name for name in GUIDERS if name in getattr(pipe, "component_names", ())]
+        if not taken:
             raise UnsupportedError(
                 f"{type(pipe).__name__} takes no guider: guide it with SelfAttentionGuidance()(pipe)"
             )
+        if guider_2 is not None and len(taken) < len(GUIDERS):
+            raise ValueError(f"{type(pipe).__name__} takes one guider; got a guider_2 too")
         guidable(pipe)
-        denoiser = denoiser_of(pipe)
-        why = calling_of(denoiser).guider
-        if why:
-            raise UnsupportedError(f"cannot guide {type(denoiser).__name__}: {why}")
+        for denoiser in denoisers_of(pipe):
+            calling_of(denoiser)
         noise_formula(getattr(pipe, "scheduler", None))
-        pipe.update_components(guider=self.bind(pipe.scheduler))
+        guiders = (self, self if guider_2 is None else guider_2)
+        for name, guider in zip(taken, guiders, strict=False):
+            pipe.update_components(**{name: guider.bind(pipe.scheduler)})
         return self
 
     @property
@@ -150,7 +159,9 @@ class TokenRankGuider(ClassifierFreeGuidance):
         super().set_state(step, num_inference_steps, timestep)
         self._release()
         self._shift = None
-        if step == 0:
+        run = getattr(self._scheduler, "timesteps", None)
+        if step == 0 or run is not self._run:  # the guider of a second denoiser does not see a run begin
+            self._run = run
             self._last = None
             self._raw = self._sign = None
             if self._extra is not None:

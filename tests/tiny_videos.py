@@ -361,3 +361,15 @@ def mochi_vae() -> d.AutoencoderKLMochi:
         latents_mean=[0.0] * 4,
         latents_std=[1.0] * 4,
     )
+
+
+def anima_conditioner() -> d.AnimaTextConditioner:
+    return d.AnimaTextConditioner(
+        source_dim=16,
+        target_dim=16,
+        model_dim=16,
+        num_layers=1,
+        num_attention_heads=2,
+        target_vocab_size=32,
+        min_sequence_length=8,
+    )

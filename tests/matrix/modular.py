@@ -15,6 +15,14 @@ BY_THE_GUIDER = {
     "krea2": m.Krea2AutoBlocks,
     "zimage": m.ZImageAutoBlocks,
     "ernie": m.ErnieImageAutoBlocks,
+    "anima": m.AnimaAutoBlocks,
+    "wan": m.WanBlocks,
+    "wan-i2v": m.WanImage2VideoAutoBlocks,
+    "wan22": m.Wan22Blocks,
+    "wan22-i2v": m.Wan22Image2VideoBlocks,
+    "wan22-vace": m.Wan22VaceBlocks,
+    "ltx": m.LTXAutoBlocks,
+    "hunyuan-video-15": m.HunyuanVideo15AutoBlocks,
 }
 BY_THE_HOOK = {
     "flux": m.FluxAutoBlocks,

@@ -61,7 +61,6 @@ A_TENSOR = Holding(lambda held, inputs: held, lambda held, images, inputs: image
 
 
 POSITIONS = ("image_rotary_emb", "img_ids", "txt_ids")
-VIDEO_BLOCKS = "videos are guided in classic pipelines alone so far, not by a guider in blocks"
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,7 @@ class Calling:
     prompt. `held` tells, of the same two, which values of the sample are given and not drawn, such as the
     first frame of a video: it broadcasts to the sample, None where there are none. `times` gives, of the
     inputs by name, the times of a batch, or of each of its tokens, of which the largest counts, where its
-    timestep does not tell these itself. `guider`: why it is guided in classic pipelines alone, and by no
-    guider in blocks.
+    timestep does not tell these itself.
     """
 
     sample: str = "hidden_states"
@@ -100,7 +98,6 @@ class Calling:
     sign: Literal[1, -1] = 1
     edit: Callable[[Tensor, Grid, Edit], Tensor] = edit_image
     refused: Callable[[nn.Module, Inputs], str] = no_reason
-    guider: str = ""
     renormalises: bool = False
     held: Callable[[nn.Module, Inputs], Bool[Tensor, "batch ..."] | None] = nothing_held
     times: Callable[[Inputs], Any] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from tokenrank_guidance.families.calling import VIDEO_BLOCKS, Calling, Habits, Inputs, edit_video
+from tokenrank_guidance.families.calling import Calling, Habits, Inputs, edit_video
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.tokens import Tokens, middle_layer
 from tokenrank_guidance.families.unet import PRECONDITIONED
@@ -34,7 +34,6 @@ COSMOS = Family(
         edit=edit_video,
         held=_held,
         times=_times,
-        guider=VIDEO_BLOCKS,
     ),
     pipelines={
         "CosmosTextToWorldPipeline": Habits(refused=PRECONDITIONED),

@@ -8,7 +8,7 @@ from typing import Any, cast
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from tokenrank_guidance.families.calling import VIDEO_BLOCKS, Calling, Habits, Inputs, edit_video
+from tokenrank_guidance.families.calling import Calling, Habits, Inputs, edit_video
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.tokens import ForwardPass, Tokens, TokenSpans
 from tokenrank_guidance.families.volume import (
@@ -91,7 +91,7 @@ HUNYUAN_VIDEO = Family(
 HUNYUAN_VIDEO_15 = Family(
     models=("HunyuanVideo15Transformer3DModel",),
     tokens=Tokens(_spans, layers("attn", "transformer_blocks")),
-    calling=Calling(prompt_first=True, edit=edit_video, refused=_mean_flow, guider=VIDEO_BLOCKS),
+    calling=Calling(prompt_first=True, edit=edit_video, refused=_mean_flow),
     wordless=VIDEO,
 )
 FRAMEPACK = Family(

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from tokenrank_guidance.families.calling import VIDEO_BLOCKS, Calling, Edit, Habits, Inputs, edit_frames
+from tokenrank_guidance.families.calling import Calling, Edit, Habits, Inputs, edit_frames
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.tokens import ForwardPass, Grid, Tokens, TokenSpans, middle_layer
 from tokenrank_guidance.families.volume import after_first_frame, layers, patch_of
@@ -71,7 +71,7 @@ WINDOWS = "its windows hold latents of other windows among their tokens, which a
 LTX = Family(
     models=("LTXVideoTransformer3DModel",),
     tokens=Tokens(_spans, layers("attn1", "transformer_blocks"), middle_layer),
-    calling=Calling(channel_axis=-1, edit=_edit, held=_held, refused=_several_latents, guider=VIDEO_BLOCKS),
+    calling=Calling(channel_axis=-1, edit=_edit, held=_held, refused=_several_latents),
     pipelines={
         "LTXImageToVideoPipeline": Habits(stepped=_frames_after_first),
         "LTXConditionPipeline": Habits(negates=True),

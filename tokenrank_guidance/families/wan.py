@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tokenrank_guidance.families.calling import VIDEO_BLOCKS, Calling, Habits, edit_video
+from tokenrank_guidance.families.calling import Calling, Habits, edit_video
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.tokens import Tokens, middle_layer
 from tokenrank_guidance.families.volume import held_by_time, layers, volume_spans
@@ -17,7 +17,7 @@ WAN = Family(
         *("SkyReelsV2Transformer3DModel", "ChronoEditTransformer3DModel"),
     ),
     tokens=Tokens(volume_spans, layers("attn1", "blocks"), middle_layer),
-    calling=Calling(prompt_first=True, edit=edit_video, held=held_by_time, guider=VIDEO_BLOCKS),
+    calling=Calling(prompt_first=True, edit=edit_video, held=held_by_time),
     pipelines={
         "SkyReelsV2DiffusionForcingPipeline": Habits(refused=EACH_FRAME),
         "SkyReelsV2DiffusionForcingImageToVideoPipeline": Habits(refused=EACH_FRAME),
