@@ -72,6 +72,11 @@ def test_the_page_comes_with_its_first_picture_and_keeps_a_click_until_the_serve
     held.pop().continue_()
     page.page.locator("#stage canvas").wait_for()
     assert page.scene()["token"] == 40
+    page.page.unroute("**/queue/join*")
+    page.page.goto(f"{site.served.url}?n=99")
+    page.says("n: got 99, expected a whole number from 1 to 8")
+    page.page.locator("#stage canvas").wait_for()
+    assert page.scene()["token"] == 136 and from_link(page.page.url) == FIRST
 
 
 def test_draw_rank_and_a_brushed_region(tab, site):
