@@ -72,6 +72,7 @@ new MutationObserver((_, observer) => {
   requestAnimationFrame(() => requestAnimationFrame(() => (window.painted = performance.now())));
 }).observe(document, { childList: true, subtree: true });
 """
+READY = "() => [...document.querySelectorAll('#stage *, #stage')].some((e) => e.stage?.ready)"
 
 
 class Tab:
@@ -100,9 +101,7 @@ class Tab:
 
     def ready(self) -> Tab:
         """Once the server has answered, so that what is typed stays."""
-        self.page.wait_for_function(
-            "() => [...document.querySelectorAll('#stage *, #stage')].some((e) => e.stage?.ready)"
-        )
+        self.page.wait_for_function(READY)
         return self
 
     def scene(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.app.browser.conftest import FIRST, UPLOAD
+from tests.app.browser.conftest import FIRST, READY, UPLOAD
 from tokenrank_guidance import multi_bounce, tokenrank
 from tokenrank_guidance.app.picture import picture_of
 from tokenrank_guidance.app.segments import segmented
@@ -72,6 +72,11 @@ def test_the_page_comes_with_its_first_picture_and_keeps_a_click_until_the_serve
     held.pop().continue_()
     page.page.locator("#stage canvas").wait_for()
     assert page.scene()["token"] == 40
+    page.page.unroute("**/queue/join*")
+    page.page.goto(f"{site.served.url}?n=99")
+    page.says("n: got 99, expected a whole number from 1 to 8")
+    page.page.locator("#stage canvas").wait_for()
+    assert page.scene()["token"] == 136 and from_link(page.page.url) == FIRST
 
 
 def test_draw_rank_and_a_brushed_region(tab, site):
@@ -211,6 +216,7 @@ def test_the_page_fits_a_telephone_and_its_controls_have_names(browser, site):
     page.goto(site.address(FIRST))
     page.wait_for_selector(".tr-frame img")
     page.locator("#draw").wait_for()
+    page.wait_for_function(READY)
     width = page.evaluate("() => document.documentElement.scrollWidth")
     assert width <= 390
     for part in (".tr-frame", "#draw"):
@@ -220,4 +226,8 @@ def test_the_page_fits_a_telephone_and_its_controls_have_names(browser, site):
         ".filter((e) => !e.getAttribute('aria-label') && !e.textContent.trim() && !e.labels?.length).length"
     )
     assert unnamed == 0
+    page.locator("#draw").scroll_into_view_if_needed()
+    assert page.evaluate("() => document.querySelector('#stage').getBoundingClientRect().top") < -200
+    page.locator("#draw").click()  # what is drawn comes into sight
+    page.wait_for_function("() => Math.abs(document.querySelector('#stage').getBoundingClientRect().top) < 5")
     context.close()
