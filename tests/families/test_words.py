@@ -21,6 +21,7 @@ from diffseg.zero_shot import Generate, segment
 from sag.call import Given
 from tests.diffseg.helpers import image
 from tests.tiny_readers import READERS, Reader
+from tokenrank_guidance import UnsupportedError
 from tokenrank_guidance.capture import AttentionRecord, capture
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.families.packed import packed, unpacked
@@ -134,11 +135,8 @@ def test_a_words_tokens_are_those_whose_keys_change_with_it(read):
     assert sorted(changed.topk(len(own)).indices) == expected
 
 
-def test_a_drawing_is_read_under_its_prompt(read):
+def assert_read_under_its_prompt(row: Reader, pipe: Any) -> None:
     """The first step's latents are the same with classifier-free guidance as without."""
-    row, pipe = read
-    if row.scale is None:
-        return
     height, width = row.size
     taken = inspect.signature(pipe.__call__).parameters
     negative = "blurry" if "negative_prompt" in taken else None
@@ -152,6 +150,23 @@ def test_a_drawing_is_read_under_its_prompt(read):
     )
     assert with_guidance.shape == (1, *row.grid)
     torch.testing.assert_close(with_guidance, without, rtol=1e-4, atol=1e-5)
+
+
+def test_a_drawing_with_the_prompts_half_first_is_read_under_it():
+    row = READERS["Z-Image"]
+    assert_read_under_its_prompt(row, row.build())
+
+
+@pytest.mark.matrix
+def test_every_drawing_is_read_under_its_prompt(read):
+    if read[0].scale is not None:
+        assert_read_under_its_prompt(*read)
+
+
+@pytest.mark.matrix
+def test_concept_attention_is_not_defined_for_them(read):
+    with pytest.raises(UnsupportedError, match=f"needs FLUX or SD3, got {type(read[1]).__name__}"):
+        segment(read[1], image(8, 8), ["red"], method="concept-attention")
 
 
 @torch.no_grad()

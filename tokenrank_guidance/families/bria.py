@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.families.calling import Calling, Habits
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.flux import LAYERS, positions, text_then_image
@@ -103,15 +104,13 @@ def _fibo(call: PicturePass) -> Inputs:
     text, _, text_ids, _, _, layers, _ = pipe.encode_prompt(
         call.caption, device=call.device, guidance_scale=1.0
     )
-    network: Any = pipe.transformer
+    network: Any = denoiser_of(pipe)
     blocks = len(network.transformer_blocks) + len(network.single_transformer_blocks)
     return {
         "hidden_states": packed(call.latents, 1),
         "timestep": call.times(),
         "encoder_hidden_states": text,
-        "text_encoder_layers": (layers + layers[-1:] * blocks)[:blocks]
-        if len(layers) < blocks
-        else layers[-blocks:],
+        "text_encoder_layers": (layers + layers[-1:] * (blocks - len(layers)))[-blocks:],
         "txt_ids": text_ids[0],
         "img_ids": positions(height, width).to(text),
     }

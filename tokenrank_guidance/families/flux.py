@@ -154,7 +154,7 @@ def _conversation(pipe: Any) -> tuple[Any, Callable[[str], str], bool]:
         turns = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in parts.items()]
         return pipe.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=False)
 
-    begun = frame(MARK).startswith(tokenizer.bos_token or "")
+    begun = tokenizer.bos_token is not None and frame(MARK).startswith(tokenizer.bos_token)
     return tokenizer, frame, tokenizer is not pipe.tokenizer and not begun
 
 
