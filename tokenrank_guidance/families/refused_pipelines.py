@@ -16,6 +16,7 @@ PARALLEL = "it denoises several timesteps in one batch, of which guidance knows 
 FLOW_MAP = (
     "its denoiser predicts where its next step leads, by which the image that all steps lead to is not known"
 )
+STAGES = "its schedulers lead from stage to stage to noisy videos, not to a clean one"
 ONNX = "its networks run in ONNX, out of sight of torch's hooks"
 
 REFUSED_PIPELINES: dict[str, str] = {
@@ -49,6 +50,9 @@ REFUSED_PIPELINES: dict[str, str] = {
     "CycleDiffusionPipeline": CYCLE,
     "StableDiffusionParadigmsPipeline": PARALLEL,
     "Flux3DistilledModularPipeline": FLOW_MAP,
+    "HeliosPyramidPipeline": STAGES,
+    "HeliosPyramidModularPipeline": STAGES,
+    "HeliosPyramidDistilledModularPipeline": STAGES,
     "OnnxStableDiffusionPipeline": ONNX,
     "OnnxStableDiffusionImg2ImgPipeline": ONNX,
     "OnnxStableDiffusionInpaintPipeline": ONNX,
