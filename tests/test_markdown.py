@@ -39,6 +39,7 @@ def test_a_difference_is_bold_where_its_interval_leaves_0_out():
     assert signed(figure(-0.017, -0.025, -0.008)) == "**−0.017 (−0.025 to −0.008)**"
     assert signed(figure(0.007, -0.001, 0.016)) == "+0.007 (−0.001 to +0.016)"
     assert signed(figure(3.0, 1.0, 5.0) | {"p": 0.00995}, ".0f") == "**+3 (+1 to +5), p = 0.00995**"
+    assert signed(figure(3.0, 1.0, 5.0) | {"p": 0.00995}, ".0f", chances=False) == "**+3 (+1 to +5)**"
     assert signed(figure(0.021, 0.0, 0.05), ".1p") == "+2.1 (+0.0 to +5.0)"
     assert signed(figure(0.5, float("nan"), float("nan")), ".1f") == "+0.5" and signed(None) is None
 

@@ -29,18 +29,19 @@ def with_interval(figure: Spelt | None, form: str = ".3f") -> str | None:
     return number(figure["value"], form) + (f" ({ends})" if ends else "")
 
 
-def signed(figure: Spelt | None, form: str = ".3f") -> str | None:
+def signed(figure: Spelt | None, form: str = ".3f", chances: bool = True) -> str | None:
     """`**−0.017 (−0.025 to −0.008), p = 0.01**`: a difference, bold where its interval leaves 0 out.
 
-    Its chance under no difference follows where the report has one, and what Holm's correction makes of it.
+    Its chance under no difference follows where the report has one and `chances` are wanted, and what Holm's
+    correction makes of it.
     """
     if figure is None:
         return None
     low, high = figure["ci"]
     form = f"+{form.removeprefix('+')}"
     ends = interval_of(figure, form)
-    chance = f", p = {figure['p']:.3g}" if figure.get("p") is not None else ""
-    chance += f", Holm {figure['p_holm']:.3g}" if figure.get("p_holm") is not None else ""
+    named = {"p =": figure.get("p"), "Holm": figure.get("p_holm")} if chances else {}
+    chance = "".join(f", {name} {value:.3g}" for name, value in named.items() if value is not None)
     text = number(figure["value"], form) + (f" ({ends})" if ends else "") + chance
     return f"**{text}**" if low is not None and (low > 0 or high < 0) else text
 

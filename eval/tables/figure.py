@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from tokenrank_guidance.markdown import Spelt, interval_of, number, signed, with_interval
@@ -16,6 +17,7 @@ PARTS: Mapping[str, Callable[[Spelt, str], str | None]] = {
     "ci": lambda figure, form: interval_of(figure, form.replace("%", "p")),
     "both": with_interval,
     "difference": signed,
+    "less": partial(signed, chances=False),
 }
 
 

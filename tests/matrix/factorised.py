@@ -159,7 +159,7 @@ FACTORISED_ROWS: dict[str, Row] = ANIMATED_ROWS | {
         lambda: built(d.VideoToVideoSDPipeline, tiny.text_to_video),
         drop=("height", "width"),
         own=redrawn,
-        without=SILENT,
+        without=(*SILENT, *ONE),
     ),
     "I2VGenXL": Row(
         "video",

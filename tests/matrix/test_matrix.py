@@ -1,10 +1,7 @@
 """Every pipeline with every feature: guided as the method says, or refused with the declared reason."""
 
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
-import diffusers
 import pytest
 import torch
 
@@ -42,21 +39,6 @@ def marked(cell: Cell) -> object:
     """A sample of the cells runs by default."""
     marks = [] if (cell.row, cell.feature) in SAMPLE else [pytest.mark.matrix]
     return pytest.param(cell, id=f"{cell.row}-{cell.feature}", marks=marks)
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """Half precision on a CPU, casts of parts and repeated images are the features' own affair."""
-    verbosity = diffusers.utils.logging.get_verbosity()
-    diffusers.utils.logging.set_verbosity_error()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "You have passed", FutureWarning)
-        warnings.filterwarnings("ignore", "Mismatch dtype between input and weight", UserWarning)
-        warnings.filterwarnings("ignore", "Safety checker disabled", UserWarning)
-        warnings.filterwarnings("ignore", "In CPU autocast", UserWarning)
-        warnings.filterwarnings("ignore", "The decode_latents method is deprecated", FutureWarning)
-        yield
-    diffusers.utils.logging.set_verbosity(verbosity)
 
 
 @pytest.mark.parametrize("cell", [marked(cell) for cell in GUIDED])

@@ -72,16 +72,13 @@ def _check_words(arguments: Namespace, model: Model) -> None:
 
 def columns_of(pipe: Any, options: Options, bounces: list[int]) -> list[Column]:
     """One step either way with the heads' plain mean, the bounces, and the limit of outgoing ones."""
-    plain = replace(options, head_weights="mean")
-    first = [Column("column select", "who attends to it", replace(plain, method="column"))]
+    column = replace(options, method="column", direction="outgoing", head_weights="mean")
+    first = [Column("column select", "who attends to it", column)]
     if is_joint(pipe):
-        first.insert(0, Column("row select", "where it attends", replace(plain, method="row")))
+        first.insert(0, Column("row select", "where it attends", replace(column, method="row")))
     walks = [Column(_count(n), _note(options), replace(options, n=n)) for n in dict.fromkeys(bounces)]
-    return [
-        *first,
-        *walks,
-        Column("TokenRank", "limit, outgoing", replace(options, method="tokenrank")),
-    ]
+    limit = replace(options, method="tokenrank", direction="outgoing")
+    return [*first, *walks, Column("TokenRank", "limit, outgoing", limit)]
 
 
 def _count(n: int) -> str:

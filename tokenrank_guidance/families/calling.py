@@ -60,7 +60,7 @@ class Holding:
 A_TENSOR = Holding(lambda held, inputs: held, lambda held, images, inputs: images)
 
 
-POSITIONS = ("image_rotary_emb", "img_ids", "txt_ids")
+POSITIONS = ("image_rotary_emb", "img_ids", "txt_ids", "position_ids", "text_rope_pos", "visual_rope_pos")
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, cast
 
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from tokenrank_guidance.families.calling import Calling, Habits, Inputs, edit_video
+from tokenrank_guidance.families.calling import POSITIONS, Calling, Habits, Inputs, edit_video
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.tokens import ForwardPass, Tokens, TokenSpans
 from tokenrank_guidance.families.volume import (
@@ -81,6 +82,7 @@ def _mean_flow(denoiser: nn.Module, inputs: Inputs) -> str:
 
 
 CALLING = Calling(prompt_first=True, edit=edit_video)
+INDICES = tuple(f"indices_latents{part}" for part in ("", "_clean", "_history_2x", "_history_4x"))
 HUNYUAN_VIDEO = Family(
     models=("HunyuanVideoTransformer3DModel",),
     tokens=Tokens(_spans, LAYERS),
@@ -97,7 +99,7 @@ HUNYUAN_VIDEO_15 = Family(
 FRAMEPACK = Family(
     models=("HunyuanVideoFramepackTransformer3DModel",),
     tokens=Tokens(_spans_after_history, LAYERS),
-    calling=CALLING,
+    calling=replace(CALLING, shared=(*POSITIONS, *INDICES)),
     wordless=VIDEO,
 )
 MOTIF = Family(
