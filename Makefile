@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 OUT    ?= demo
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: install demo test browser wheel lint types docs clean
+.PHONY: install demo test extended browser wheel lint types docs clean
 
 # What the commands and guidance need, and no more.
 $(VENV)/.package: pyproject.toml
@@ -26,6 +26,10 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n auto
+
+# What takes longer and changes seldom: blocks of the pages, notebooks, the site, memory, compilers.
+extended: install
+	$(BIN)/python -m pytest -n auto -m extended
 
 # The explorer's page in headless Chromium, which the system must have.
 browser: install

@@ -9,6 +9,7 @@ from tests.benchmarks import chain, gradients, peers
 from tests.benchmarks.peers import HEADER, Layer
 
 
+@pytest.mark.extended
 def test_ways_of_keeping_attention_hold_what_they_say(tmp_path, capsys):
     small = ["--tokens", "36", "--heads", "2", "--dim", "8", "--layers", "3", "--rounds", "1"]
     peers.main([*small, "--out", str(tmp_path)])

@@ -15,6 +15,7 @@ def measured(path, *more):
     return json.loads(path.read_text())["sections"]
 
 
+@pytest.mark.extended
 def test_every_section_runs_and_is_saved(tmp_path, capsys):
     sections = measured(tmp_path / "out.json", "--only", *HERE)
     printed = capsys.readouterr().out

@@ -47,6 +47,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.extended
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator alone is told so")
 def test_programs_keep_the_pages_that_they_free():
     """The same layers a second time: what the first left is used again, no page is cleared anew."""

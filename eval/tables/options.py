@@ -15,7 +15,7 @@ DESCRIPTION = (
     "Fills the places of README.md, docs and model cards from results/KIND/NAME.json: tables between "
     "<!-- table: KIND/NAME [VIEW] --> and <!-- /table -->, numbers between <!-- n: KIND/NAME KEY FORMAT "
     "[ci|both|difference|less] --> and <!-- /n -->. KEY is a path as results/tokenrank/frechet_vit: names of "
-    "rows and fields; a difference is differences/ARM,ARM/FIELD. FORMAT is Python's (p: per cent without sign)."
+    "rows and fields; a difference is differences/ARM,ARM/FIELD. FORMAT is Python's (p: per cent, no sign)."
 )
 KINDS = ("masking", "segmentation", "zero_shot", "fidelity", "benchmarks")
 NAME = re.compile(rf"(?:{'|'.join(KINDS)})/[A-Za-z0-9._-]+")

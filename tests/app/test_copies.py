@@ -77,6 +77,7 @@ def test_python_and_command_of_segments(explorer, given, picture, monkeypatch, t
     assert np.array_equal(np.asarray(Image.open("segments/labels.png")), expected.numpy())
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("drawn", [True, False])
 def test_python_and_command_of_words(explorer, given, picture, monkeypatch, tokenrank, drawn):
     source = {"picture": "", "prompt": "a red box", "steps": 2} if drawn else {}

@@ -237,6 +237,7 @@ def test_a_model_that_did_not_run_is_an_error():
         pass
 
 
+@pytest.mark.extended
 @no_grad()
 @pytest.mark.parametrize(
     ("before", "backend"),

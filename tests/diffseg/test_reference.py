@@ -73,6 +73,7 @@ def test_each_resolution_counts_once_and_by_its_side(grids):
     assert len(set(counts)) >= 2, counts
 
 
+@pytest.mark.extended
 def test_64_by_64():
     records = [record((side, side), heads=1, seed=side, sharpness=0.7) for side in (64, 16)]
     counts = compare(records, 3, (512, 512), ((0.1, 0.3, 0.8),))

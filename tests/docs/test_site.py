@@ -24,6 +24,7 @@ def build(folder, config):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.extended
 def test_the_site_is_built_strictly_and_every_link_leads_somewhere(tmp_path):
     assemble(tmp_path / site.PAGES)
     built = build(tmp_path, CONFIG.read_text())

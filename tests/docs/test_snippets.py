@@ -98,6 +98,7 @@ def small_world(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.extended
 @pytest.mark.filterwarnings("ignore:unknown to this model", "ignore:the model does not know all of")
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_blocks_of_a_page_run(page, small_world):

@@ -67,6 +67,7 @@ def check_pictures(script: Path, folder: Path) -> None:
             assert len(set(image.convert("L").resize((64, 64)).get_flattened_data())) > 20
 
 
+@pytest.mark.extended
 @every_script
 @pytest.mark.filterwarnings("ignore::UserWarning:diffusers")
 def test_its_cells_run_to_its_pictures(script, models, workplace):

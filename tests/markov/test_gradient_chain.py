@@ -89,6 +89,7 @@ def test_what_does_not_fit_is_refused():
         GradientTransition([])
 
 
+@pytest.mark.extended
 def test_4096_tokens_of_8_heads_whose_maps_and_gradients_would_be_1_gib():
     peak = peak_mib(
         "from tokenrank_guidance.markov import AttentionGradient, GradientTransition",

@@ -41,6 +41,7 @@ def peak_mib(imports, setup, work):
     return float(answer)
 
 
+@pytest.mark.extended
 def test_16384_tokens_where_the_matrix_would_be_1_gib():
     """A pass for the row normalisers and a bounce more."""
     peak = peak_mib(
@@ -52,6 +53,7 @@ def test_16384_tokens_where_the_matrix_would_be_1_gib():
     assert peak <= 96
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("images", [1, 2])
 def test_scoring_a_guided_step(images):
     """The finest self-attention layer of an SD-1.5-sized UNet at 512 px, whose maps are half a GiB an image.

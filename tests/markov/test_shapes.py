@@ -25,6 +25,7 @@ def test_torch_agrees(left, right):
         assert broadcasts(left, right) and expands(left, right) == (expected == right)
 
 
+@pytest.mark.extended
 def test_a_first_ranking_imports_no_computer_algebra():
     """It would take longer than ranking a thousand times."""
     program = (

@@ -16,28 +16,32 @@ from tests.tiny_models import Call
 from tokenrank_guidance import CaptureError, UnsupportedError
 from tokenrank_guidance.components import denoiser_of
 
-SAMPLE = {
+DEFAULT = {
     ("StableDiffusionControlNet", "CFG, negative prompt"),
+    ("StableDiffusion3Img2Img", "bf16"),
+    ("FluxImg2Img", "sequential offload"),
+    ("SemanticStableDiffusion", "CFG, negative prompt"),
+    ("Flux", "FirstBlockCache"),
+    ("StableDiffusion", "DeepCache"),
+}
+EXTENDED = {
     ("StableDiffusionXLInpaint", "fp16"),
     ("StableDiffusionXL", "IP-Adapter"),
     ("StableDiffusionImg2Img", "LoRA, scale 0.5"),
-    ("StableDiffusion3Img2Img", "bf16"),
-    ("FluxImg2Img", "sequential offload"),
     ("StableDiffusionXLControlNet", "model offload"),
     ("StableDiffusion", "attention slicing"),
     ("StableDiffusionAdapter", "CFG, negative prompt"),
-    ("SemanticStableDiffusion", "CFG, negative prompt"),
-    ("Flux", "FirstBlockCache"),
     ("StableDiffusion", "another on its denoiser"),
-    ("StableDiffusion", "DeepCache"),
     ("PRXPixel", "CFG, negative prompt"),
     ("BriaFibo2, reference image", "plain"),
 }
 
 
 def marked(cell: Cell) -> object:
-    """A sample of the cells runs by default."""
-    marks = [] if (cell.row, cell.feature) in SAMPLE else [pytest.mark.matrix]
+    """A sample of the cells runs by default, another in CI."""
+    place = cell.row, cell.feature
+    marks = [] if place in DEFAULT else [pytest.mark.matrix]
+    marks += [pytest.mark.extended] if place in EXTENDED else []
     return pytest.param(cell, id=f"{cell.row}-{cell.feature}", marks=marks)
 
 

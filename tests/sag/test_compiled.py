@@ -90,6 +90,7 @@ def test_a_compiled_denoiser_is_guided(name, before, in_place):
     torch.testing.assert_close(run(name, pipe, CALL), plain)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("before", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_compiling_the_blocks_without_the_captured_layers_works(name, before):
@@ -112,6 +113,7 @@ def test_compiling_the_blocks_without_the_captured_layers_works(name, before):
     assert_same(found, expected)
 
 
+@pytest.mark.extended
 def test_compiling_once_guidance_is_over_works():
     pipe = pipeline("sd")
     plain = run("sd", pipe, CALL)

@@ -156,6 +156,7 @@ def test_views_of_a_panorama_do_not_depend_on_their_batch():
     torch.testing.assert_close(*images, rtol=0, atol=1e-4)
 
 
+@pytest.mark.extended
 def test_each_view_of_a_panorama_reuses_its_own_shift():
     """It copies its scheduler for every view, in every step."""
     pipe, given = panorama(72, num_inference_steps=2)

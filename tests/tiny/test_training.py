@@ -135,6 +135,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(l
     assert (tmp_path / "c.safetensors").exists()
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", OBJECTIVES)
 @pytest.mark.parametrize("works", [True, False])
 def test_a_network_is_compiled_or_the_reason_is_said(

@@ -1,5 +1,7 @@
 """Peak memory of walks over a layer of FLUX's length, in a process of its own."""
 
+import pytest
+
 from tests.markov.test_memory import peak_mib
 
 IMPORTS = """
@@ -24,6 +26,7 @@ layer = record(4096)
 """
 
 
+@pytest.mark.extended
 def test_4608_tokens_whose_maps_would_be_162_mib():
     """Two heads at 1024 px, two words, two bounces: less than one map, so that none was built."""
     assert peak_mib(IMPORTS, SETUP, "work(layer)") <= 64

@@ -81,6 +81,7 @@ def test_image_is_of_its_own_seed_and_prompt(draw, tmp_path):
     assert [all_[f"000/00000{i}.png"] for i in (2, 3)] == list(other.values())
 
 
+@pytest.mark.extended
 def test_two_processes_give_the_same_bytes(draw, tmp_path, monkeypatch):
     draw(*ARMS)
     everything = (store.micro_batches(5, 2), {})
@@ -160,6 +161,7 @@ def test_an_image_damaged_at_its_size_is_drawn_again(draw, tmp_path, drawn):
     assert images(tmp_path / "out") == before and [seed for _, seed in drawn] == [2, 3]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
@@ -224,6 +226,7 @@ def largest_file(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("size", "name"), [(100, "batches-0.jsonl"), (None, ".png")])
 def test_a_write_that_the_system_refuses_is_one_line_and_loses_nothing(draw, tmp_path, size, name):
     draw("--arms", "none", "--n", 5, "--batch-size", 2)
@@ -259,6 +262,7 @@ class Disk(NamedTuple):
     grow: Callable[[], bool]
 
 
+@pytest.mark.extended
 def test_a_disk_that_is_full_is_one_line_and_loses_nothing(draw, disk, tmp_path, drawn):
     draw(*ARMS)
     drawn.clear()

@@ -133,6 +133,7 @@ def test_features_that_are_lost_or_damaged_are_made_again(model, data, tmp_path,
         assert row["curve"][0]["frechet_vit"] == pytest.approx(other["curve"][0]["frechet_vit"], rel=1e-3)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("old", "new"),
     [

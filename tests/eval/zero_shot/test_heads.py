@@ -133,6 +133,7 @@ def arguments(model, data, out, *more):
     return ["--model", str(model), "--data", str(data), *fixed, *noise, *more]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("name", "layers", "heads"), [("flux", 4, 2), ("vit", 3, 2)])
 def test_the_program(models, data, tmp_path, capsys, figures, name, layers, heads):
     assert run(main, arguments(models / name, data, tmp_path)) == 0
