@@ -16,6 +16,8 @@ PARALLEL = "it denoises several timesteps in one batch, of which guidance knows 
 FLOW_MAP = (
     "its denoiser predicts where its next step leads, by which the image that all steps lead to is not known"
 )
+SLOTS = "it draws keyframes beside the video, whose tokens are no part of the grid of its frames"
+UNSCHEDULED = "it steps without a scheduler, of which guidance asks how noisy its latents are"
 ONNX = "its networks run in ONNX, out of sight of torch's hooks"
 
 REFUSED_PIPELINES: dict[str, str] = {
@@ -49,6 +51,9 @@ REFUSED_PIPELINES: dict[str, str] = {
     "CycleDiffusionPipeline": CYCLE,
     "StableDiffusionParadigmsPipeline": PARALLEL,
     "Flux3DistilledModularPipeline": FLOW_MAP,
+    "LTX2DFRPipeline": SLOTS,
+    "LTX2DFRTemporalRefinePipeline": SLOTS,
+    "EchoModularPipeline": UNSCHEDULED,
     "OnnxStableDiffusionPipeline": ONNX,
     "OnnxStableDiffusionImg2ImgPipeline": ONNX,
     "OnnxStableDiffusionInpaintPipeline": ONNX,
