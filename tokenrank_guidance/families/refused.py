@@ -14,7 +14,6 @@ IN_ONE_ROW = (
 MEAN_FLOW = "it predicts the mean flow between two timesteps, which tells no clean video to be blurred"
 FLEX = "its layers run torch's flex attention, whose queries and keys are not seen"
 CACHED = "it caches keys of frames that it is given, so that no call holds the whole map"
-STAGES = "its schedulers lead from stage to stage to noisy videos, not to a clean one"
 LISTS = "it is given lists of text, video, sound and actions, of which none is its sample"
 AMONG = "its sample holds given pictures beside the one that it draws, which are not told apart here"
 SOUND = "it makes sound, whose tokens are no grid of an image"
@@ -42,7 +41,7 @@ REFUSED: dict[str, str] = {
     "AnyFlowFARTransformer3DModel": MEAN_FLOW,
     "AnyFlowTransformer3DModel": MEAN_FLOW,
     "Cosmos3OmniTransformer": LISTS,
-    "HeliosTransformer3DModel": STAGES,
+    "HeliosTransformer3DModel": NO_LAYOUT,
     "JoyImageEditPlusTransformer3DModel": AMONG,
     "JoyImageEditTransformer3DModel": AMONG,
     "Kandinsky6SRTransformer3DModel": FLEX,

@@ -18,6 +18,7 @@ FLOW_MAP = (
 )
 SLOTS = "it draws keyframes beside the video, whose tokens are no part of the grid of its frames"
 UNSCHEDULED = "it steps without a scheduler, of which guidance asks how noisy its latents are"
+STAGES = "its schedulers lead from stage to stage to noisy videos, not to a clean one"
 ONNX = "its networks run in ONNX, out of sight of torch's hooks"
 
 REFUSED_PIPELINES: dict[str, str] = {
@@ -54,6 +55,9 @@ REFUSED_PIPELINES: dict[str, str] = {
     "LTX2DFRPipeline": SLOTS,
     "LTX2DFRTemporalRefinePipeline": SLOTS,
     "EchoModularPipeline": UNSCHEDULED,
+    "HeliosPyramidPipeline": STAGES,
+    "HeliosPyramidModularPipeline": STAGES,
+    "HeliosPyramidDistilledModularPipeline": STAGES,
     "OnnxStableDiffusionPipeline": ONNX,
     "OnnxStableDiffusionImg2ImgPipeline": ONNX,
     "OnnxStableDiffusionInpaintPipeline": ONNX,
