@@ -31,13 +31,15 @@ def _stepped(denoiser: nn.Module, inputs: Inputs, tokens: Tensor, given: Tensor)
     return after_first_frame(tokens.unflatten(1, _grid(inputs)).movedim(-1, 1))
 
 
+IN_BLOCKS = Habits(stepped=_stepped, mixes_more=True)
 LTX2 = Family(
     models=("LTX2VideoTransformer3DModel",),
     tokens=Tokens(_spans, layers("attn1", "transformer_blocks"), middle_layer),
     calling=Calling(channel_axis=-1, edit=partial(edit_from, 0), held=held_tokens, refused=several_latents),
     pipelines={
         "LTX2ImageToVideoPipeline": Habits(stepped=_stepped),
-        "LTX2ModularPipeline": Habits(stepped=_stepped, mixes_more=True),
+        "LTX2ModularPipeline": IN_BLOCKS,
+        "LTX25ModularPipeline": IN_BLOCKS,
     },
 )
 FAMILIES = (LTX2,)
