@@ -29,7 +29,7 @@ class Mark:
     inputs: Sequence[Float[Tensor, "images *latent"]]
     outputs: Sequence[Float[Tensor, "images *latent"]]
     direction: Float[Tensor, "images *latent"]
-    stepped: Callable[[Tensor], Tensor]
+    stepped: Callable[[Tensor, Tensor], Tensor]
     sign: int
     held: Bool[Tensor, "images *latent"] | None
 
@@ -103,7 +103,7 @@ class Step:
     def _rows(self, like: Tensor, value: Callable[[Mark], Tensor]) -> Tensor | None:
         """A value of every place's images, with as many rows as `like`; None if they do not fit."""
         firsts = [next(mark for mark in self._marks if mark.place == place) for place in self._places]
-        rows = torch.cat([mark.stepped(value(mark)) for mark in firsts])
+        rows = torch.cat([mark.stepped(value(mark), like) for mark in firsts])
         if len(rows) * self._call.parts.count == len(like):
             rows = self._call.parts.spread(rows)  # DiT steps both halves
         return rows if len(rows) == len(like) and rows.ndim == like.ndim else None

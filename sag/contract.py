@@ -164,4 +164,6 @@ class Contract:
 
 
 def _rescales(caller: Caller, call: DenoiserCall) -> bool:
-    return call.calling.renormalises or any(bool(caller.says(name)) for name in RESCALES)
+    guider = getattr(caller.pipe, "guider", None)
+    settings = (*map(caller.says, RESCALES), getattr(guider, "guidance_rescale", None))
+    return call.calling.renormalises or any(map(bool, settings))

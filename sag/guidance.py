@@ -72,13 +72,13 @@ class SelfAttentionGuidance(GuidanceSettings):
         Raises RuntimeError if this guidance is enabled already or another is on this pipeline, ValueError for
         a layer that does not exist, and UnsupportedError for what cannot be guided.
         """
-        guidable(pipe)
+        habits = guidable(pipe)
         denoisers = denoisers_of(pipe)
         if self._state.undo is not None:
             raise RuntimeError("this guidance is already enabled; call disable() first")
         if any(isinstance(hook, GuidanceHook) and hook.pipe is pipe for hook in _hooks(denoisers)):
             raise RuntimeError(f"another guidance is enabled on this {type(pipe).__name__}: disable it first")
-        if "guider" in getattr(pipe, "component_names", ()):
+        if "guider" in getattr(pipe, "component_names", ()) and not habits.mixes_more:
             raise UnsupportedError(
                 f"{type(pipe).__name__} guides by a guider: guide it with sag.TokenRankGuider().guide(pipe)"
             )

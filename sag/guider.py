@@ -135,7 +135,11 @@ class TokenRankGuider(ClassifierFreeGuidance):
             )
         if guider_2 is not None and len(taken) < len(GUIDERS):
             raise ValueError(f"{type(pipe).__name__} takes one guider; got a guider_2 too")
-        guidable(pipe)
+        if guidable(pipe).mixes_more:
+            raise UnsupportedError(
+                f"{type(pipe).__name__} has guiders that mix more than classifier-free guidance does, which "
+                "stay: guide it with SelfAttentionGuidance()(pipe)"
+            )
         for denoiser in denoisers_of(pipe):
             calling_of(denoiser)
         noise_formula(getattr(pipe, "scheduler", None))

@@ -48,6 +48,7 @@ IMAGES = {
 VIDEOS = {
     "Wan 2.1 and 2.2, SkyReels V2, ChronoEdit": "WanTransformer3DModel",
     "LTX-Video": "LTXVideoTransformer3DModel",
+    "LTX-2": "LTX2VideoTransformer3DModel",
     "CogVideoX, ConsisID": "CogVideoXTransformer3DModel",
     "EasyAnimate": "EasyAnimateTransformer3DModel",
     "HunyuanVideo 1 and 1.5": "HunyuanVideoTransformer3DModel HunyuanVideo15Transformer3DModel",

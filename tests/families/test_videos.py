@@ -9,6 +9,7 @@ import torch
 
 import sag.degraded
 from sag import SelfAttentionGuidance
+from tests import tiny_ltx2
 from tests import tiny_videos as tiny
 from tests.matrix.building import seeded
 from tests.matrix.rows import ROWS, run
@@ -51,6 +52,15 @@ def beside_pictures():
     return given | dict.fromkeys(("num_frames", "height", "width"))
 
 
+def with_sound():
+    """A picture's tokens come after the video's."""
+    tokens = (FRAMES + 1) * SIDE * SIDE
+    given = packed(hidden_states=normal(1, tokens, 4), video_coords=normal(1, 3, tokens, 2))
+    sound = {"hidden_states": normal(1, 5, 4), "encoder_hidden_states": given["encoder_hidden_states"]}
+    given |= {f"audio_{name}": value for name, value in sound.items()}
+    return given | {"sigma": given["timestep"], "audio_num_frames": 5}
+
+
 def mochi():
     """Each video's words are cut to their own number."""
     mask = torch.arange(7)[None] < torch.tensor([[5], [3]])
@@ -76,6 +86,10 @@ def packed_token(sample):
     sample[:, -FRAMES * SIDE * SIDE + (1 * SIDE + 2) * SIDE + 3] += 1
 
 
+def early_token(sample):
+    sample[:, (1 * SIDE + 2) * SIDE + 3] += 1
+
+
 def first_patch(sample):
     sample[:, 1, :, 4:6, 6:8] += 1
 
@@ -93,6 +107,7 @@ NETWORKS = {
     "skyreels": (tiny.skyreels, volume, volume_patch, VOLUME),
     "ltx": (tiny.ltx, packed, packed_token, PACKED),
     "ltx, beside pictures": (tiny.ltx, beside_pictures, packed_token, PACKED),
+    "ltx2": (tiny_ltx2.ltx2, with_sound, early_token, PACKED),
     "cogvideox": (tiny.cogvideox, frames_first, first_patch, VOLUME),
     "cogvideox 1.5": (lambda: tiny.cogvideox(**ROTATED), frames_first, later_frames, (2, 4, 4)),
     "hunyuan": (tiny.hunyuan_video, hunyuan, volume_patch, VOLUME),
@@ -174,6 +189,8 @@ HELD = [
     "WanImageToVideo, expand_timesteps",
     "LTXImageToVideo",
     "LTXCondition, first frame",
+    "LTX2ImageToVideo",
+    "LTX2Condition, first and later frame",
     "HunyuanVideoImageToVideo, token_replace",
 ]
 
@@ -207,12 +224,12 @@ def own_clean(scheduler, step, output, sample):
     return step(scheduler, output, time, sample, return_dict=False)[0]
 
 
-CLEAN = ["Wan", "LTX", "LTXCondition", "CogVideoX", "HunyuanVideo", "Allegro"]
+CLEAN = ["Wan", "LTX", "LTXCondition", "LTX2", "CogVideoX", "HunyuanVideo", "Allegro"]
 
 
 @pytest.mark.parametrize("name", CLEAN)
 def test_the_clean_video_is_the_schedulers_own(name, monkeypatch):
-    row = VIDEO_ROWS[name]
+    row = ROWS[name]
     pipe, arguments = row.build(), row.arguments(Call(steps=3, cfg=False))
     found, own, split = [], [], sag.degraded._split
     monkeypatch.setattr(

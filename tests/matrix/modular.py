@@ -30,4 +30,6 @@ BY_THE_HOOK = {
     "flux2": m.Flux2AutoBlocks,
     "flux2-klein": m.Flux2KleinAutoBlocks,
     "qwen21-turbo": m.QwenImage21TurboAutoBlocks,
+    "ltx2": m.LTX2AutoBlocks,
+    "ltx25": m.LTX25AutoBlocks,
 }

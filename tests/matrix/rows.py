@@ -36,6 +36,7 @@ from tests.matrix.kandinskys import KANDINSKY_ROWS
 from tests.matrix.kolors import KOLORS_ROWS
 from tests.matrix.later import LATER_ROWS
 from tests.matrix.listed import LISTED_ROWS
+from tests.matrix.ltx2 import LTX2_ROWS
 from tests.matrix.packed import PACKED_ROWS, flux_in
 from tests.matrix.perturbed import PERTURBED_ROWS
 from tests.matrix.sana import SANA_ROWS
@@ -127,6 +128,7 @@ ROWS: dict[str, Row] = (
     | TWIN_ROWS
     | VIDEO_ROWS
     | LATER_VIDEO_ROWS
+    | LTX2_ROWS
     | FACTORISED_ROWS
     | UNET_ROWS
     | PACKED_ROWS

@@ -24,6 +24,7 @@ from tests.tiny_models import ddim
 from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.families.refused import REFUSED
 from tokenrank_guidance.families.refused_pipelines import REFUSED_PIPELINES
+from tokenrank_guidance.families.registry import habits_of
 
 IMAGES, VIDEO = "images", "video"
 MADE = {  # fields of outputs, the first that is there tells
@@ -193,7 +194,7 @@ def _said(cls: Any) -> str:
     """What a user is told who enables guidance on such a pipeline; empty where guidance goes on."""
     pipe = without_weights(cls)
     try:
-        if "guider" in getattr(pipe, "component_names", ()):
+        if "guider" in getattr(pipe, "component_names", ()) and not habits_of(pipe).mixes_more:
             TokenRankGuider().guide(pipe)
         else:
             SelfAttentionGuidance().enable(pipe)

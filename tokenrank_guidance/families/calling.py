@@ -40,7 +40,7 @@ def nothing_held(denoiser: nn.Module, inputs: Inputs) -> Bool[Tensor, "batch ...
     return None
 
 
-def whole_sample(denoiser: nn.Module, inputs: Inputs, value: Tensor) -> Tensor:
+def whole_sample(denoiser: nn.Module, inputs: Inputs, value: Tensor, given: Tensor) -> Tensor:
     """Schedulers step all that a denoiser is given, as it is given."""
     return value
 
@@ -120,7 +120,10 @@ class Habits:
     what the pipeline makes of that. `edits`: how a sample is edited instead, by the setting of its call that
     changes how it packs its latents.
     `stepped` makes of a tensor that is laid out as the sample what its scheduler is given, by (denoiser,
-    inputs by name); `negates`: what it steps by is the denoiser's output times -1.
+    inputs by name, that tensor, what the scheduler is given); `negates`: what it steps by is the denoiser's
+    output times -1.
+    `mixes_more`: its own guiders mix other predictions beside those of classifier-free guidance, so that
+    guidance goes through them, in place of becoming one.
     `refused` says why it cannot be guided, empty where it can.
     """
 
@@ -134,6 +137,7 @@ class Habits:
     angles: bool = False
     predicts: str = ""
     edits: Mapping[str, Callable[[Tensor, Grid, Edit], Tensor]] = field(default_factory=dict)
-    stepped: Callable[[nn.Module, Inputs, Tensor], Tensor] = whole_sample
+    stepped: Callable[[nn.Module, Inputs, Tensor, Tensor], Tensor] = whole_sample
     negates: bool = False
+    mixes_more: bool = False
     refused: str = ""

@@ -58,7 +58,7 @@ def _split(denoiser: nn.Module, inputs: Inputs) -> str:
 
 
 def _stepped(
-    denoiser: nn.Module, inputs: Inputs, video: Float[Tensor, "b c t h w"]
+    denoiser: nn.Module, inputs: Inputs, video: Float[Tensor, "b c t h w"], given: Float[Tensor, "..."]
 ) -> Float[Tensor, "frames c h w"]:
     """Frames are stepped as images are."""
     return video.transpose(CHANNELS, FRAMES).flatten(0, 1)

@@ -73,7 +73,7 @@ def _held(denoiser: nn.Module, inputs: Inputs) -> Bool[Tensor, "1 1 t 1 1"] | No
     return first_frame(inputs) if _starts_with_picture(denoiser) else None
 
 
-def _stepped(denoiser: nn.Module, inputs: Inputs, video: Tensor) -> Tensor:
+def _stepped(denoiser: nn.Module, inputs: Inputs, video: Tensor, given: Tensor) -> Tensor:
     return after_first_frame(video) if _starts_with_picture(denoiser) else video
 
 

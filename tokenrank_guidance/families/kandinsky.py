@@ -43,7 +43,7 @@ def _sparse(denoiser: nn.Module, inputs: Inputs) -> str:
     return "" if inputs.get("sparse_params") is None else SPARSE
 
 
-def _after_first_frame(denoiser: nn.Module, inputs: Inputs, frames: Tensor) -> Tensor:
+def _after_first_frame(denoiser: nn.Module, inputs: Inputs, frames: Tensor, given: Tensor) -> Tensor:
     return frames[:, 1:]
 
 

@@ -45,24 +45,31 @@ def _read_grid(coordinates: Float[Tensor, "b 3 n"]) -> Grid:
 
 
 def _edit(tokens: Float[Tensor, "b n c"], grid: Grid, edit: Edit) -> Float[Tensor, "b n c"]:
-    """Edits the video's tokens frame by frame; those before it stay."""
-    before = tokens.shape[1] - math.prod(grid)
-    video = tokens[:, before:].unflatten(1, grid).movedim(-1, 2)
-    return torch.cat([tokens[:, :before], edit_frames(video, grid, edit).movedim(2, -1).flatten(1, 3)], 1)
+    return edit_from(tokens.shape[1] - math.prod(grid), tokens, grid, edit)
 
 
-def _held(denoiser: nn.Module, inputs: Inputs) -> Bool[Tensor, "b n 1"] | None:
+def edit_from(first: int, tokens: Float[Tensor, "b n c"], grid: Grid, edit: Edit) -> Float[Tensor, "b n c"]:
+    """Edits the video's tokens, from the `first` on, frame by frame; all others stay."""
+    end = first + math.prod(grid)
+    video = tokens[:, first:end].unflatten(1, grid).movedim(-1, 2)
+    edited = edit_frames(video, grid, edit).movedim(2, -1).flatten(1, 3)
+    return torch.cat([tokens[:, :first], edited, tokens[:, end:]], 1)
+
+
+def held_tokens(denoiser: nn.Module, inputs: Inputs) -> Bool[Tensor, "b n 1"] | None:
+    """Tokens whose own time is below the others'."""
     times = inputs["timestep"]
     if times.ndim < 2 or times.shape[1] == 1:
         return None
     return (times < times.amax(1, keepdim=True)).unsqueeze(-1)
 
 
-def _several_latents(denoiser: nn.Module, inputs: Inputs) -> str:
+def several_latents(denoiser: nn.Module, inputs: Inputs) -> str:
+    """Why a network is refused that packs them."""
     return "packs several latents into a token" if math.prod(patch_of(denoiser)) > 1 else ""
 
 
-def _frames_after_first(denoiser: nn.Module, inputs: Inputs, tokens: Tensor) -> Tensor:
+def _frames_after_first(denoiser: nn.Module, inputs: Inputs, tokens: Tensor, given: Tensor) -> Tensor:
     """Unpacked, and without the picture that the video starts with."""
     return after_first_frame(tokens.unflatten(1, _grid(inputs)).movedim(-1, 1))
 
@@ -71,7 +78,7 @@ WINDOWS = "its windows hold latents of other windows among their tokens, which a
 LTX = Family(
     models=("LTXVideoTransformer3DModel",),
     tokens=Tokens(_spans, layers("attn1", "transformer_blocks"), middle_layer),
-    calling=Calling(channel_axis=-1, edit=_edit, held=_held, refused=_several_latents),
+    calling=Calling(channel_axis=-1, edit=_edit, held=held_tokens, refused=several_latents),
     pipelines={
         "LTXImageToVideoPipeline": Habits(stepped=_frames_after_first),
         "LTXConditionPipeline": Habits(negates=True),

@@ -8,7 +8,9 @@ ROTATED = (
 RECURRENT = (
     "most of its self-attention is recurrent (a gated delta rule): no map of it is a chain over tokens"
 )
-WITH_SOUND = "it draws a video and its sound in one call: two samples, of which guidance takes apart but one"
+IN_ONE_ROW = (
+    "its text, sound and video are rows of one sequence, told apart by indices that are not read here"
+)
 MEAN_FLOW = "it predicts the mean flow between two timesteps, which tells no clean video to be blurred"
 FLEX = "its layers run torch's flex attention, whose queries and keys are not seen"
 CACHED = "it caches keys of frames that it is given, so that no call holds the whole map"
@@ -43,9 +45,8 @@ REFUSED: dict[str, str] = {
     "JoyImageEditPlusTransformer3DModel": AMONG,
     "JoyImageEditTransformer3DModel": AMONG,
     "Kandinsky6SRTransformer3DModel": FLEX,
-    "Kandinsky6Transformer3DModel": WITH_SOUND,
-    "LTX2VideoTransformer3DModel": WITH_SOUND,
-    "MiniMaxH3Transformer3DModel": WITH_SOUND,
+    "Kandinsky6Transformer3DModel": NO_LAYOUT,
+    "MiniMaxH3Transformer3DModel": IN_ONE_ROW,
     "SanaWMLTX2RefinerTransformer3DModel": CACHED,
     "WanAnimate2Transformer3DModel": CACHED,
     "Transformer2DModel": DISCRETE,

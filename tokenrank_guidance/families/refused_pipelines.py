@@ -16,6 +16,8 @@ PARALLEL = "it denoises several timesteps in one batch, of which guidance knows 
 FLOW_MAP = (
     "its denoiser predicts where its next step leads, by which the image that all steps lead to is not known"
 )
+SLOTS = "it draws keyframes beside the video, whose tokens are no part of the grid of its frames"
+UNSCHEDULED = "it steps without a scheduler, of which guidance asks how noisy its latents are"
 STAGES = "its schedulers lead from stage to stage to noisy videos, not to a clean one"
 ONNX = "its networks run in ONNX, out of sight of torch's hooks"
 
@@ -50,6 +52,9 @@ REFUSED_PIPELINES: dict[str, str] = {
     "CycleDiffusionPipeline": CYCLE,
     "StableDiffusionParadigmsPipeline": PARALLEL,
     "Flux3DistilledModularPipeline": FLOW_MAP,
+    "LTX2DFRPipeline": SLOTS,
+    "LTX2DFRTemporalRefinePipeline": SLOTS,
+    "EchoModularPipeline": UNSCHEDULED,
     "HeliosPyramidPipeline": STAGES,
     "HeliosPyramidModularPipeline": STAGES,
     "HeliosPyramidDistilledModularPipeline": STAGES,
