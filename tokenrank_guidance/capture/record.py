@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -108,7 +108,7 @@ class AttentionRecord:
         part = self.restrict(tokens)
         return AttentionTransition(part.q, part.k, part.scale, part.mask, memory)
 
-    def restrict(self, tokens: Subset) -> "AttentionRecord":
+    def restrict(self, tokens: Subset) -> Self:
         """The record of the queries and keys of `tokens` alone.
 
         `tokens`: "all", "image", "text" or "class+image", the class token followed by the image tokens and no
@@ -140,7 +140,7 @@ class AttentionRecord:
             raise ValueError(f"{self.module or 'this record'} has no {tokens!r} tokens: use 'all' or 'image'")
         return spans
 
-    def select(self, batch: int | slice) -> "AttentionRecord":
+    def select(self, batch: int | slice) -> Self:
         """The record of part of the batch, such as the unconditional half of classifier-free guidance.
 
         A view: it keeps the whole batch's memory alive. An integer keeps the axis, and raises IndexError
@@ -153,15 +153,17 @@ class AttentionRecord:
         sides = {name: side[chosen] for name, side in self._all_sides().items()}
         return replace(self, **sides, mask=mask, frames=None)
 
-    def detached(self) -> "AttentionRecord":
+    def detached(self) -> Self:
         """Out of the autograd graph."""
         return replace(self, **{name: side.detach() for name, side in self._all_sides().items()})
 
-    def images(self, chosen: slice) -> "AttentionRecord":
+    def images(self, chosen: slice) -> Self:
         """As `select`, counted in images or videos, though frames may be rows of their own."""
         if self.frames is None:
             return self.select(chosen)
-        rows = self._all_sides() | ({"mask": self.mask} if _is_batched(self.mask) else {})
+        rows = self._all_sides()
+        if self.mask is not None and _is_batched(self.mask):
+            rows["mask"] = self.mask
         kept = {name: x.unflatten(0, (-1, self.frames))[chosen].flatten(0, 1) for name, x in rows.items()}
         return replace(self, **kept)
 

@@ -68,7 +68,8 @@ def _inputs(call: PicturePass) -> Given:
 
 def _most(pipe: Any) -> int:
     """Its network pads a picture that is no square to so many."""
-    return denoiser_of(pipe).max_seq
+    denoiser: Any = denoiser_of(pipe)
+    return denoiser.max_seq
 
 
 def _words(pipe: Any) -> list[TextTokens]:
