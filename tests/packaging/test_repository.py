@@ -53,7 +53,7 @@ def test_the_two_commands_run_on_every_version_and_system():
     assert matrix["python"] == versions
     assert f">={versions[0]}" == PROJECT["project"]["requires-python"]
     assert {name.split("-")[0] for name in matrix["os"]} == {"ubuntu", "macos"}
-    assert runs("two-commands") == ["make demo", "make test"]
+    assert runs("two-commands") == ["make demo", "make test", "make extended"]
     assert any("tests/packaging" in command and "slow" in command for command in runs("wheel"))
 
 
