@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,10 @@ class Given:
 
     def for_autograd(self) -> Given:
         """The same call with tensors that a graph may hold, which those of inference mode may not."""
-        return Given(tuple(map(_for_autograd, self.args)), _for_autograd(dict(self.kwargs)))
+        args, kwargs = _each_tensor(
+            (self.args, self.kwargs), lambda own: own.clone() if own.is_inference() else own
+        )
+        return Given(args, kwargs)
 
 
 @dataclass(frozen=True)
@@ -194,22 +197,18 @@ def _own_containers(value: Any) -> Any:
     return [_own_containers(item) for item in value] if isinstance(value, list) else value
 
 
-def _for_autograd(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.clone() if value.is_inference() else value
-    if isinstance(value, Mapping):
-        return {key: _for_autograd(item) for key, item in value.items()}
-    return type(value)(map(_for_autograd, value)) if type(value) in (list, tuple) else value
-
-
 def take_rows(value: Any, rows: slice, batch: int) -> Any:
     """`rows` of every tensor with `batch` rows in nested dicts, lists and tuples; all else as it is."""
     if rows == slice(None):
         return value
+    return _each_tensor(value, lambda own: own[rows] if own.ndim > 0 and own.shape[0] == batch else own)
+
+
+def _each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
-        return value[rows] if value.ndim > 0 and value.shape[0] == batch else value
+        return change(value)
     if isinstance(value, Mapping):
-        return {key: take_rows(item, rows, batch) for key, item in value.items()}
+        return {key: _each_tensor(item, change) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(take_rows(item, rows, batch) for item in value)
+        return type(value)(_each_tensor(item, change) for item in value)
     return value

@@ -75,24 +75,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
         keep_contrast: float = USUAL.keep_contrast,
         rescale: float | None = None,
     ) -> None:
-        for name, holds, expected in (
-            ("guidance_scale", is_number(guidance_scale), "a finite number"),
-            (
-                "guidance_rescale",
-                is_number(guidance_rescale) and 0 <= guidance_rescale <= 1,
-                "a number in [0, 1]",
-            ),
-            ("use_original_formulation", isinstance(use_original_formulation, bool), "True or False"),
-            ("start", is_number(start) and 0 <= start < 1, "a number in [0, 1)"),
-            (
-                "stop",
-                is_number(start) and is_number(stop) and start < stop <= 1,
-                f"a number in ({start!r}, 1]",
-            ),
-            ("enabled", isinstance(enabled, bool), "True or False"),
-        ):
-            if not holds:
-                raise ValueError(f"{name} is {self.config[name]!r}; expected {expected}")
+        _check(guidance_scale, guidance_rescale, use_original_formulation, start, stop, enabled)
         super().__init__(guidance_scale, guidance_rescale, use_original_formulation, start, stop, enabled)
         if not isinstance(scorer, str):
             raise ValueError(f"scorer is {scorer!r}; a guider is saved, so it expects a name")
@@ -259,6 +242,21 @@ class TokenRankGuider(ClassifierFreeGuidance):
         while self._handles:
             self._handles.pop().remove()
         self._given = None
+
+
+def _check(scale: Any, rescale: Any, original: Any, start: Any, stop: Any, enabled: Any) -> None:
+    """Raise ValueError for what classifier-free guidance cannot be given."""
+    starts = is_number(start) and 0 <= start < 1
+    for name, value, holds, expected in (
+        ("guidance_scale", scale, is_number(scale), "a finite number"),
+        ("guidance_rescale", rescale, is_number(rescale) and 0 <= rescale <= 1, "a number in [0, 1]"),
+        ("use_original_formulation", original, isinstance(original, bool), "True or False"),
+        ("start", start, starts, "a number in [0, 1)"),
+        ("stop", stop, starts and is_number(stop) and start < stop <= 1, f"a number in ({start!r}, 1]"),
+        ("enabled", enabled, isinstance(enabled, bool), "True or False"),
+    ):
+        if not holds:
+            raise ValueError(f"{name} is {value!r}; expected {expected}")
 
 
 def _whole_call(module: nn.Module, given: Given, output: Output) -> DenoiserCall:

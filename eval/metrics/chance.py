@@ -10,7 +10,14 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from eval.metrics.interval import FEWER, Sample, paired_difference, paired_statistic
+from eval.metrics.interval import (
+    FEWER,
+    Sample,
+    Statistic,
+    bootstrap_means,
+    check_paired,
+    paired_statistics,
+)
 from tokenrank_guidance.interval import Interval
 
 CHUNK = 1 << 22  # of numbers in memory at a time
@@ -57,44 +64,65 @@ def compared(
     arms: Mapping[str, Mapping[str, Sample]], pairs: Sequence[tuple[str, str]], draws: int = FEWER
 ) -> dict[tuple[str, str], dict[str, Assessed]]:
     """Each figure of a pair's first arm less the second's on the same images, tested and corrected."""
-    return corrected({(a, b): _less(arms[a], arms[b], draws) for a, b in pairs})
+    if not pairs:
+        return {}
+    names = arms[pairs[0][0]]
+    figures = {name: _tested({arm: own[name] for arm, own in arms.items()}, pairs, draws) for name in names}
+    return corrected({pair: {name: figures[name][i] for name in names} for i, pair in enumerate(pairs)})
 
 
-def _less(a: Mapping[str, Sample], b: Mapping[str, Sample], draws: int) -> dict[str, Assessed]:
-    found = {}
-    for name, (values, made) in a.items():
-        if made is None:
-            interval = paired_difference(values, b[name][0], draws)
-        else:
-            interval = paired_statistic(values, b[name][0], made, draws)
-        chance = exchange_chance((values, made), b[name], draws)
-        found[name] = Assessed(interval.value, interval.low, interval.high, interval.n, p=chance)
+def _tested(samples: Mapping[str, Sample], pairs: Sequence[tuple[str, str]], draws: int) -> list[Assessed]:
+    values = {arm: np.asarray(own, dtype=np.float64) for arm, (own, _) in samples.items()}
+    made = samples[pairs[0][0]][1]
+    for a, b in pairs:
+        check_paired(values[a], values[b])
+    if made is None:
+        less = bootstrap_means(np.stack([values[a] - values[b] for a, b in pairs], 1), draws)
+    else:
+        less = paired_statistics(values, made, pairs, draws)
+    chances = exchange_chances(values, made, pairs, draws)
+    return [
+        Assessed(one.value, one.low, one.high, one.n, p=chance)
+        for one, chance in zip(less, chances, strict=True)
+    ]
+
+
+def exchange_chances(
+    values: Mapping[str, Float[np.ndarray, "n *k"]],
+    statistic: Statistic | None,
+    pairs: Sequence[tuple[str, str]],
+    draws: int = FEWER,
+    seed: int = 0,
+) -> list[float | None]:
+    """p = (1 + #{|Δ*| ≥ |Δ|}) / (1 + draws) of each pair, in Δ* a random half of the images changed sides.
+
+    Δ is the statistic of the sum over all images under one arm less that under the other, without a statistic
+    the mean's. None of a single image. All pairs change the same images.
+    """
+    n = len(next(iter(values.values())))
+    if n < 2:
+        return [None for _ in pairs]
+    made: Statistic = statistic or (lambda sums: sums / n)
+    totals = {arm: own.sum(0)[None] for arm, own in values.items()}
+    halves = {arm: _halves(own, draws, seed) for arm, own in values.items()}
+
+    def size(a: str, b: str, moved: Float[np.ndarray, "draws *k"] | float) -> Float[np.ndarray, " draws"]:
+        return np.abs(made(totals[a] + moved) - made(totals[b] - moved))
+
+    found: list[float | None] = []
+    for a, b in pairs:
+        (seen,) = size(a, b, 0.0)
+        count = (size(a, b, halves[b] - halves[a]) >= seen * (1 - 1e-9)).sum()
+        found.append(None if math.isnan(seen) else (1 + int(count)) / (1 + draws))
     return found
 
 
-def exchange_chance(a: Sample, b: Sample, draws: int = FEWER, seed: int = 0) -> float | None:
-    """p = (1 + #{|Δ*| ≥ |Δ|}) / (1 + draws), both arms' values of a random half of the images exchanged.
-
-    Δ is the statistic of all images under one arm less that under the other. None of a single image.
-    """
-    (first, made), (second, _) = a, b
-    first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    n, shape = len(first), first.shape[1:]
-    if n < 2:
-        return None
-    statistic = made or (lambda sums: sums / n)
-    total, other = (side.reshape(n, -1).sum(0) for side in (first, second))
-    less = (second - first).reshape(n, -1)
-
-    def deltas(moved: Float[np.ndarray, "draws k"]) -> Float[np.ndarray, " draws"]:
-        sides = (side.reshape(-1, *shape) for side in (total + moved, other - moved))
-        return np.abs(np.subtract(*map(statistic, sides)))
-
-    seen = deltas(np.zeros((1, less.shape[1])))[0]
-    if math.isnan(seen):
-        return None
-    rng, count, step = np.random.default_rng(seed + 1), 0, max(1, CHUNK // n)
-    for start in range(0, draws, step):
-        swapped = rng.integers(2, size=(min(step, draws - start), n)).astype(np.float64)
-        count += int((deltas(swapped @ less) >= seen * (1 - 1e-9)).sum())
-    return (1 + count) / (1 + draws)
+def _halves(values: Float[np.ndarray, "n *k"], draws: int, seed: int) -> Float[np.ndarray, "draws *k"]:
+    """Sums over random halves of the images, the same ones of whatever values."""
+    n, flat = len(values), values.reshape(len(values), -1)
+    rng, step = np.random.default_rng(seed + 1), max(1, CHUNK // n)
+    parts = [
+        rng.integers(2, size=(min(step, draws - start), n)).astype(np.float64) @ flat
+        for start in range(0, draws, step)
+    ]
+    return np.concatenate(parts).reshape(draws, *values.shape[1:])

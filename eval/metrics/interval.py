@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -43,7 +43,7 @@ def paired_difference(
 ) -> Interval:
     """mean(a) − mean(b) over the same images, with the interval of the mean difference."""
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    _check_paired(a, b)
+    check_paired(a, b)
     return bootstrap_mean(a - b, draws, seed)
 
 
@@ -63,11 +63,25 @@ def paired_statistic(
     a: Counts, b: Counts, statistic: Statistic, draws: int = DRAWS, seed: int = 0
 ) -> Interval:
     """statistic(Σ a_i) − statistic(Σ b_i) over the same images, both from the same resamples."""
-    a, b = _checked(a), _checked(b)
-    _check_paired(a, b)
-    both = np.stack([a, b], axis=1)
-    values = _resampled(both, lambda sums: statistic(sums[:, 0]) - statistic(sums[:, 1]), draws, seed)
-    return _interval(*values, n=len(a))
+    return paired_statistics({"a": a, "b": b}, statistic, [("a", "b")], draws, seed)[0]
+
+
+def paired_statistics(
+    counts: Mapping[str, Counts],
+    statistic: Statistic,
+    pairs: Sequence[tuple[str, str]],
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> list[Interval]:
+    """`paired_statistic` of each pair of arms, whose resamples are summed once an arm."""
+    checked = {arm: _checked(values) for arm, values in counts.items()}
+    for a, b in pairs:
+        check_paired(checked[a], checked[b])
+    found = {arm: _resampled(values, statistic, draws, seed) for arm, values in checked.items()}
+    differences = (
+        (a, *(mine - other for mine, other in zip(found[a], found[b], strict=True))) for a, b in pairs
+    )
+    return [_interval(value, drawn, len(checked[a])) for a, value, drawn in differences]
 
 
 def intervals(samples: Mapping[str, Sample], draws: int = FEWER) -> dict[str, Interval]:
@@ -78,7 +92,8 @@ def intervals(samples: Mapping[str, Sample], draws: int = FEWER) -> dict[str, In
     }
 
 
-def _check_paired(a: np.ndarray, b: np.ndarray) -> None:
+def check_paired(a: np.ndarray, b: np.ndarray) -> None:
+    """Raise ValueError unless both hold as many images, with as much of each."""
     if a.shape != b.shape:
         raise ValueError(f"pairs must be of the same images: got shapes {a.shape} and {b.shape}")
 

@@ -18,6 +18,7 @@ from tests.sag.test_mask import record
 from tests.tiny_models import Call, denoiser, pipeline, run
 from tokenrank_guidance import CaptureError, UnsupportedError
 from tokenrank_guidance.capture import AttentionTap
+from tokenrank_guidance.cli.overlap import PairedScorer
 
 NAMES = ("gradient-chain", "gradient-rollout")
 DAMPING = 0.9
@@ -167,3 +168,54 @@ def test_the_guider_ranks_as_the_hook_on_the_classic_pipeline():
     other = test_guider.modular("sdxl", pipe.components)
     guider = TokenRankGuider(1.0, scorer="gradient-chain").bind(other.scheduler)
     assert test_guider.error(test_guider.guided("sdxl", other, guider), wanted) <= 1e-5
+
+
+def test_only_what_follows_the_first_ranked_layer_has_a_graph():
+    """The middle block is ranked: what goes down before it keeps nothing, what goes up after it does."""
+    pipe, graphs = pipeline("sd"), []
+    watch = lambda module, args, output: graphs.append(_first(output).requires_grad)  # noqa: E731
+    handles = [
+        part.register_forward_hook(watch) for part in (pipe.unet.down_blocks[0], pipe.unet.up_blocks[-1])
+    ]
+    with SelfAttentionGuidance(scorer="gradient-chain")(pipe):
+        run("sd", pipe, CALL)
+    for handle in handles:
+        handle.remove()
+    own, gradient, blurred = zip(graphs[::2], graphs[1::2], strict=True)
+    assert own == blurred == (False, False) and gradient == (False, True)
+
+
+def _first(output):
+    return output if isinstance(output, torch.Tensor) else output[0]
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, RuntimeError])
+def test_nothing_stays_after_an_end_in_the_pass_back(raised):
+    pipe = pipeline("sd")
+    before = traces(pipe.unet)
+
+    def stop(module, args, output):
+        if torch.is_grad_enabled():
+            raise raised("stop")
+
+    handle = pipe.unet.up_blocks[-1].register_forward_hook(stop)
+    with SelfAttentionGuidance(scorer="gradient-chain")(pipe):
+        with pytest.raises((raised, CaptureError), match="stop"):
+            run("sd", pipe, CALL)
+        handle.remove()
+        run("sd", pipe, CALL)
+    assert traces(pipe.unet) == before and torch.is_grad_enabled()
+    assert not torch.overrides._get_current_function_mode_stack()
+
+
+def test_one_that_watches_beside_another_gets_gradients_too():
+    pipe, scores = pipeline("sd"), {}
+    for name in ("sag", "gradient-chain"):
+        with SelfAttentionGuidance(scorer=name)(pipe) as guidance:
+            run("sd", pipe, CALL)
+        scores[name] = guidance.steps[0].score
+    paired = PairedScorer(*(SCORERS[name].make(SelfAttentionGuidance()) for name in scores))
+    with SelfAttentionGuidance(scorer=paired)(pipe) as guidance:
+        run("sd", pipe, CALL)
+    torch.testing.assert_close(guidance.steps[0].score, scores["sag"])
+    torch.testing.assert_close(paired.seen[0], scores["gradient-chain"])

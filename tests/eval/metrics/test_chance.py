@@ -4,10 +4,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from eval.metrics.chance import Assessed, compared, corrected, exchange_chance
+from eval.metrics.chance import Assessed, compared, corrected, exchange_chances
 
 RNG = np.random.default_rng(3)
 DRAWS = 20_000
+
+
+def exchange_chance(a, b, draws=4000):
+    (first, statistic), (second, _) = a, b
+    (found,) = exchange_chances({"a": first, "b": second}, statistic, [("a", "b")], draws)
+    return found
 
 
 def test_a_means_chance_is_scipys_over_all_exchanges():
