@@ -78,10 +78,11 @@ def paired_statistics(
     for a, b in pairs:
         check_paired(checked[a], checked[b])
     found = {arm: _resampled(values, statistic, draws, seed) for arm, values in checked.items()}
-    differences = (
-        (a, *(mine - other for mine, other in zip(found[a], found[b], strict=True))) for a, b in pairs
-    )
-    return [_interval(value, drawn, len(checked[a])) for a, value, drawn in differences]
+    less = []
+    for a, b in pairs:
+        (value, drawn), (other, others) = found[a], found[b]
+        less.append(_interval(value - other, drawn - others, len(checked[a])))
+    return less
 
 
 def intervals(samples: Mapping[str, Sample], draws: int = FEWER) -> dict[str, Interval]:
