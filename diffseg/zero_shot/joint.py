@@ -121,6 +121,6 @@ def walk_starts(record: AttentionRecord, reading: Reading) -> Starts:
 
 def on_grid(x: Starts, record: AttentionRecord) -> Heat:
     """The image tokens of walks over all tokens, as their grid; CaptureError without one."""
-    if record.plane is None:
+    if record.grid is None:
         raise CaptureError(f"{record.module} has no grid of image tokens")
-    return x[:, record.image].unflatten(-1, record.plane).float()
+    return x[:, record.image].unflatten(-1, record.grid).float()

@@ -48,7 +48,7 @@ def test_a_strip_of_frames_is_written(tokenrank, folder, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--concepts", "box"), "--concepts would have no effect: in videos tokens are ranked"),
+        (("--concepts", "box"), "attends to text apart"),
         (("--bounces", 2), "--bounces would have no effect"),
         (("--layers", "attn9"), "'attn9' is not an attention layer"),
     ],

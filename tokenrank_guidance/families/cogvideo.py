@@ -6,7 +6,7 @@ from tokenrank_guidance.families.calling import Calling, Habits, edit_frames, ed
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.tokens import ForwardPass, Tokens, TokenSpans
 from tokenrank_guidance.families.volume import after_text, layers, patch_of, volume_grid
-from tokenrank_guidance.families.words import VIDEO
+from tokenrank_guidance.families.words import VIDEO, Words, one_or_two
 
 
 def _spans(call: ForwardPass) -> TokenSpans:
@@ -29,7 +29,7 @@ COGVIDEO = Family(
     models=("CogVideoXTransformer3DModel", "ConsisIDTransformer3DModel"),
     tokens=Tokens(_spans, layers("attn1", "transformer_blocks")),
     calling=Calling(channel_axis=2, edit=edit_frames),  # channels come after frames
-    wordless=VIDEO,
+    words=Words(one_or_two, joint=True),
 )
 EASYANIMATE = Family(
     models=("EasyAnimateTransformer3DModel",),

@@ -1,0 +1,140 @@
+"""Words of videos: where they are in the text, and where walks from them end, by dense maps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffseg.words import word_tokens
+from diffseg.zero_shot import Generate, WordSegmentation, segment
+from diffseg.zero_shot.collect import LayerMean
+from diffseg.zero_shot.layers import chain_layers
+from diffseg.zero_shot.options import Options
+from diffseg.zero_shot.result import enlarged
+from tests.diffseg.helpers import image
+from tests.diffseg.zero_shot import oracle
+from tests.families.test_words import deaf
+from tests.tiny_video_readers import VIDEO_READERS, VideoReader
+from tokenrank_guidance import UnsupportedError
+from tokenrank_guidance.capture import AttentionRecord, capture
+from tokenrank_guidance.components import denoiser_of
+from tokenrank_guidance.families.registry import prompt_row
+
+CAPTION, OTHER = "a red box", "a xyz box"
+Read = tuple[VideoReader, Any]
+
+
+@pytest.fixture(scope="module", params=VIDEO_READERS)
+def read(request) -> Read:
+    """A row of the table, and its pipeline."""
+    row = VIDEO_READERS[request.param]
+    return row, row.build()
+
+
+def of(row: VideoReader, **more: Any) -> Generate:
+    height, width = row.size
+    return Generate(CAPTION, height=height, width=width, frames=row.frames, **more)
+
+
+def drawn(read: Read, layer: str, caption: str = CAPTION, steps: int = 1) -> list[AttentionRecord]:
+    """The layer's records under the prompt, while the pipeline itself draws."""
+    row, pipe = read
+    height, width = row.size
+    size = {"height": height, "width": width, "num_frames": row.frames, "num_inference_steps": steps}
+    with capture(denoiser_of(pipe), layer, keep=None) as records:
+        pipe([caption], generator=[torch.Generator().manual_seed(0)], **size, **row.extra)
+    return [record.select(prompt_row(pipe)) for record in records[:: len(records) // steps]]
+
+
+def keys(read: Read, caption: str) -> tuple[Tensor, AttentionRecord]:
+    """The keys of all tokens in the first joint layer, and their record."""
+    [record] = drawn(read, read[0].first, caption)
+    assert record.grid == read[0].grid and record.text is not None
+    return record.k[0].transpose(0, 1).flatten(1), record
+
+
+@torch.no_grad()
+def test_a_words_tokens_are_those_whose_keys_change_with_it(read):
+    row, _ = read
+    pipe = deaf(row.build())
+    (own,) = word_tokens(pipe, CAPTION, ["red"])
+    one, record = keys((row, pipe), CAPTION)
+    other, _ = keys((row, pipe), OTHER)
+    changed = (one - other).norm(dim=-1)
+    assert sorted(changed.topk(len(own)).indices) == sorted(record.text.start + own)
+
+
+def softmax(record: AttentionRecord) -> Tensor:
+    """Of one row, (heads, n, n), in float64; keys that are masked get nothing."""
+    logits = record.q[0].double() @ record.k[0].double().mT * record.scale
+    hidden = torch.zeros(()) if record.mask is None else ~record.mask[0]
+    return logits.masked_fill(hidden.bool(), -torch.inf).softmax(-1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("method", ["image-bounce", "bounce", "column"])
+def test_walks_are_the_dense_ones_at_each_step(read, method, monkeypatch):
+    monkeypatch.setattr(oracle, "dense_maps", softmax)
+    row, pipe = read
+    layer = chain_layers(pipe, Options())[-1]
+    options = {"method": method, "layers": layer, "lambda2_tol": 1e-9}
+    found = segment(pipe, of(row, steps=2), ["red"], **options)
+    (own,) = word_tokens(pipe, CAPTION, ["red"])
+    records = drawn(read, layer, steps=2)
+    assert found.steps.shape == (2, 1, *row.grid)
+    for heat, record in zip(found.steps, records, strict=True):
+        expected = oracle.one_walk([record], own.tolist(), {"method": method})
+        torch.testing.assert_close(heat[0].double(), expected, rtol=0, atol=1e-6)
+
+
+def test_a_drawing_is_read_under_its_prompt(read):
+    """The first step's latents are the same with classifier-free guidance as without."""
+    row, pipe = read
+    heats = [segment(pipe, of(row, steps=1, **cfg), ["red"]).heats for cfg in row.scales]
+    torch.testing.assert_close(*heats, rtol=1e-4, atol=1e-6)
+
+
+def test_a_videos_maps_have_its_frames(read):
+    row, pipe = read
+    found = segment(pipe, of(row, steps=1), ["red", "box"])
+    size = (row.frames, *row.size)
+    assert found.size == size and found.image is None and len(found.frames) == row.frames
+    assert found.heats.shape == (2, *row.grid)
+    assert found.heat_maps.shape == found.masks.shape == (2, *size) and found.labels.shape == size
+    assert torch.isfinite(found.heats).all() and not torch.equal(*found.heats)
+
+
+def test_a_map_is_enlarged_frame_by_frame_and_linear_in_time():
+    heats = torch.rand(2, 3, 4, 6)
+    found = enlarged(heats, (9, 8, 12))
+    for frame in range(9):
+        before, share = divmod(frame, 4)
+        after = heats[:, min(before + 1, 2)]
+        moment = (1 - share / 4) * heats[:, before] + share / 4 * after
+        expected = F.interpolate(moment[None], (8, 12), mode="bilinear")[0]
+        torch.testing.assert_close(found[:, frame], expected)
+
+
+def test_masks_and_labels_are_of_all_frames_together():
+    heats = torch.zeros(2, 3, 2, 2)
+    heats[0, 0], heats[1, 1:, 0] = 3.0, 1.0
+    found = WordSegmentation(("a", "b"), heats[None], (3, 2, 2))
+    assert found.masks[0].tolist() == [[[True] * 2] * 2, [[False] * 2] * 2, [[False] * 2] * 2]
+    assert found.labels.tolist() == [[[0] * 2] * 2, *[[[1] * 2, [-1] * 2]] * 2]
+
+
+def test_layers_of_several_grids_are_brought_to_the_finest():
+    mean = LayerMean()
+    mean.add(torch.full((1, 2, 2, 2), 1 / 8))
+    mean.add(torch.full((1, 2, 4, 4), 1 / 32))
+    torch.testing.assert_close(mean.value(), torch.full((1, 2, 4, 4), 1 / 32))
+
+
+def test_a_given_picture_is_refused_and_told_what_is_not(read):
+    name = type(read[1]).__name__
+    with pytest.raises(UnsupportedError, match=rf"segment what {name} draws, with Generate\(prompt\)"):
+        segment(read[1], image(8, 8), ["red"])
