@@ -190,6 +190,8 @@ def arguments_of(pipe: Any, request: Generate) -> dict[str, Any]:
     arguments = calls.call_arguments(pipe, request.sampling, [calls.Job(request.prompt, request.seed)])
     if calls.length_of(pipe):
         arguments["output_type"] = "pil"  # for some draw arrays by default
+    if habits_of(pipe).negative is not None:
+        arguments.setdefault("negative_prompt", [habits_of(pipe).negative])
     arguments |= dict.fromkeys(REWRITING & taken.keys(), False)
     if "max_sequence_length" in taken:
         arguments["max_sequence_length"] = words_of(pipe).longest(pipe)

@@ -19,7 +19,6 @@ KEYS_ALONE = "its prompt has keys beside the image's and no row in their map, wh
 APART = (
     "it attends to text apart: walks start at words in one map of text and image, and in UNets of pictures"
 )
-VIDEO = "it draws videos, whose frames share one map with the text: words are found in single pictures so far"
 
 
 def everything(mask: Sequence[int]) -> Sequence[int]:
