@@ -11,7 +11,7 @@ from diffseg.zero_shot.collect import Collector, Reading
 from diffseg.zero_shot.concept_attention import ConceptAttention
 from diffseg.zero_shot.joint import JointWalks, OneChainWalks, Rollout
 from diffseg.zero_shot.layers import chain_layers, check_drawing, check_family, concept_layers, is_joint
-from diffseg.zero_shot.options import Options, make_options
+from diffseg.zero_shot.options import Options, leads_out, make_options
 from diffseg.zero_shot.passes import Drawn, Generate, drawing_passes, image_passes
 from diffseg.zero_shot.result import WordSegmentation
 from diffseg.zero_shot.unet import UnetWalks
@@ -98,6 +98,12 @@ def _prepared(
             raise ValueError(f"{name}: methods that share passes need the same, got different ones")
     asked = image.prompt if isinstance(image, Generate) else caption
     text = caption_of(words) if asked is None else asked
+    if is_joint(pipe) and not words_of(pipe).sees_image and any(map(leads_out, options)):
+        raise UnsupportedError(
+            f"the text of {type(pipe).__name__} attends to none of the image, where no walk along attention "
+            "leads then; expected one to who attends to the word: image-bounce, column, absorbing, or bounce "
+            "with direction='incoming'"
+        )
     chained = any(option.method != WITHOUT_CAPTION for option in options)
     return Reading(pipe, words, word_tokens(pipe, text, words) if chained else None), text
 

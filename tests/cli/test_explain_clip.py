@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from diffseg.zero_shot import Generate, segment
-from tests.tiny_video_readers import VIDEO_READERS
+from tests.tiny_drawn_readers import VIDEO_READERS
 from tokenrank_guidance.pipelines import load_model
 
 PROMPT = "a red box"

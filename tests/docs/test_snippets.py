@@ -21,8 +21,8 @@ from PIL import Image
 from transformers import AutoModelForImageClassification, ViTConfig, ViTForImageClassification
 
 from scripts.docs.places import ROOT, pages
+from tests.tiny_drawn_readers import VIDEO_READERS
 from tests.tiny_models import pipeline as tiny_pipeline
-from tests.tiny_video_readers import VIDEO_READERS
 from tokenrank_guidance import tiny
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")

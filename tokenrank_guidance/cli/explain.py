@@ -22,6 +22,7 @@ from tokenrank_guidance.cli.explain_clip import clip_strip, frame_sheet, mask_sh
 from tokenrank_guidance.cli.explain_options import BOUNCES, CHANGES, STEPS
 from tokenrank_guidance.cli.explain_strip import Column, mask_image, strip
 from tokenrank_guidance.cli.explain_video import draws_videos, explain_video
+from tokenrank_guidance.families.registry import words_of
 from tokenrank_guidance.files.pictures import open_picture
 from tokenrank_guidance.files.writing import staged, write_result
 from tokenrank_guidance.messages import say
@@ -78,11 +79,11 @@ def columns_of(pipe: Any, options: Options, bounces: list[int]) -> list[Column]:
     """One step either way with the heads' plain mean, the bounces, and the limit of outgoing ones."""
     column = replace(options, method="column", direction="outgoing", head_weights="mean")
     first = [Column("column select", "who attends to it", column)]
-    if is_joint(pipe):
+    if is_joint(pipe) and words_of(pipe).sees_image:
         first.insert(0, Column("row select", "where it attends", replace(column, method="row")))
     walks = [Column(_count(n), _note(options), replace(options, n=n)) for n in dict.fromkeys(bounces)]
-    limit = replace(options, method="tokenrank", direction="outgoing")
-    return [*first, *walks, Column("TokenRank", "limit, outgoing", limit)]
+    limit = Column("TokenRank", "limit, outgoing", replace(options, method="tokenrank", direction="outgoing"))
+    return [*first, *walks, *([limit] if words_of(pipe).sees_image else [])]
 
 
 def _count(n: int) -> str:

@@ -77,6 +77,7 @@ class Words:
     `tokenizers`: those whose tokens the image attends to, in order. `longest`: how many tokens of a caption
     are encoded, None for a tokenizer's own limit. `joint`: text and image share one map, else images attend
     to text apart. `stacks`: the layers in which they do, by the prefixes of their names in running order.
+    `sees_image`: the text's tokens attend to the image's too, so that walks along attention lead there.
     `walks`: zero-shot segmentation knows how a chain starts at its words. `concepts`: what ConceptAttention
     needs, None where it is not defined.
     """
@@ -85,6 +86,7 @@ class Words:
     longest: Callable[[Any], int | None] = longest_text
     joint: bool = False
     stacks: tuple[str, ...] = STACKS
+    sees_image: bool = True
     walks: bool = True
     concepts: Concepts | None = None
 

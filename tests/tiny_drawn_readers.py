@@ -1,4 +1,7 @@
-"""Tiny pipelines that draw videos and read captions as the real ones do. A character is a token."""
+"""Tiny pipelines that are read while they draw, with captions as the real ones have them.
+
+A character is a token.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PRO
 from transformers import LlamaConfig, LlamaModel, Qwen3Config, Qwen3Model
 
 from tests import tiny_dits as dits
+from tests import tiny_listed as listed
 from tests import tiny_networks as networks
 from tests import tiny_videos as videos
 from tests.matrix.building import seeded
@@ -23,19 +27,19 @@ TURNS = (
 
 
 @dataclass(frozen=True)
-class VideoReader:
+class DrawnReader:
     """A pipeline, and what its call takes beside a prompt, a size and a number of frames.
 
-    `frames` of `size` pixels, of `grid` tokens. `first`: the first layer in which text and video share a map.
-    `least`: of steps. `scales`: how to ask for classifier-free guidance, and for none; empty where its call
-    has no number of it.
+    `frames` of `size` pixels, of `grid` tokens; None of a picture. `first`: the first layer in which text and
+    image share a map. `least`: of steps. `scales`: how to ask for classifier-free guidance, and for none;
+    empty where its call has no number of it.
     """
 
     build: Callable[[], Any]
     extra: Mapping[str, Any] = field(default_factory=dict)
-    grid: tuple[int, int, int] = (3, 8, 6)
+    grid: tuple[int, ...] = (3, 8, 6)
     size: tuple[int, int] = (32, 24)
-    frames: int = 5
+    frames: int | None = 5
     first: str = "transformer_blocks.0.attn1"
     least: int = 1
     scales: Sequence[Mapping[str, Any]] = ({}, {"cfg": 1.0})
@@ -136,21 +140,29 @@ def easyanimate() -> Any:
     )
 
 
-VIDEO_READERS: dict[str, VideoReader] = {
-    "CogVideoX": VideoReader(cogvideox),
-    "HunyuanVideo": VideoReader(
+VIDEO_READERS: dict[str, DrawnReader] = {
+    "CogVideoX": DrawnReader(cogvideox),
+    "HunyuanVideo": DrawnReader(
         hunyuan_video,
         grid=(3, 8, 4),
         size=(32, 16),
         first="transformer_blocks.0.attn",
         scales=({"cfg": 3.0}, {}),
     ),
-    "HunyuanVideo 1.5": VideoReader(
+    "HunyuanVideo 1.5": DrawnReader(
         hunyuan_video_15, size=(16, 12), first="transformer_blocks.0.attn", scales=()
     ),
-    "Mochi": VideoReader(mochi, grid=(3, 4, 3), size=(64, 48), frames=13, least=2),
-    "Motif-Video": VideoReader(motif, first="transformer_blocks.0.attn", scales=()),
-    "EasyAnimate": VideoReader(
+    "Mochi": DrawnReader(mochi, grid=(3, 4, 3), size=(64, 48), frames=13, least=2),
+    "Motif-Video": DrawnReader(motif, first="transformer_blocks.0.attn", scales=()),
+    "EasyAnimate": DrawnReader(
         easyanimate, grid=(3, 4, 3), size=(64, 48), frames=9, extra={"negative_prompt": [""]}
+    ),
+}
+DRAWN_READERS = VIDEO_READERS | {
+    "ERNIE-Image": DrawnReader(
+        listed.ernie_pipeline, grid=(6, 10), size=(24, 40), frames=None, first="layers.0.self_attention"
+    ),
+    "OmniGen": DrawnReader(
+        listed.omnigen_pipeline, grid=(6, 10), size=(96, 160), frames=None, first="layers.0.self_attn"
     ),
 }
