@@ -108,8 +108,12 @@ class Rollout:
 
 
 def conditional(pipe: Any, record: AttentionRecord) -> AttentionRecord:
-    """The row of the batch that is under the prompt, of those tokens that attend to any."""
-    record = record.select(prompt_row(pipe))
+    """The row of the batch that is under the prompt, of those tokens that attend to any.
+
+    Of a video whose frames are rows each, the rows of it.
+    """
+    row = prompt_row(pipe)
+    record = record.images(slice(row, row + 1 or None))
     mask = record.mask
     if mask is None or mask.dtype != torch.bool or mask.ndim < 2 or mask.shape[-2] == 1:
         return record

@@ -16,9 +16,7 @@ STACKS = ("transformer_blocks", "single_transformer_blocks")
 
 
 KEYS_ALONE = "its prompt has keys beside the image's and no row in their map, where a walk could start"
-APART = (
-    "it attends to text apart: walks start at words in one map of text and image, and in UNets of pictures"
-)
+APART = "it attends to text apart: walks start at words in one map of text and image, and in UNets"
 
 
 def everything(mask: Sequence[int]) -> Sequence[int]:
