@@ -182,3 +182,16 @@ def test_a_given_picture_is_refused_and_told_what_is_not(read):
     name = type(read[1]).__name__
     with pytest.raises(UnsupportedError, match=rf"segment what {name} draws, with Generate\(prompt\)"):
         segment(read[1], image(8, 8), ["red"])
+
+
+@torch.no_grad()
+@pytest.mark.matrix
+def test_words_after_quoted_text_stand_behind_its_letters():
+    """HunyuanVideo 1.5 has tokens of ByT5 for what is quoted, before all others."""
+    row = DRAWN_READERS["HunyuanVideo 1.5"]
+    pipe = apart(row.build())
+    plain, quoted = (word_tokens(pipe, caption, ["red"])[0] for caption in ("a box red", 'a "box" red'))
+    assert (quoted - plain).tolist() == [2 + len('<Text "box". >')] * 3
+    one, record = keys((row, pipe), 'a "box" red')
+    other, _ = keys((row, pipe), 'a "box" xyz')
+    assert sorted((one - other).norm(dim=-1).topk(3).indices) == sorted(record.text.start + quoted)
