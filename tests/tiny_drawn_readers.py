@@ -18,7 +18,7 @@ from tests import tiny_listed as listed
 from tests import tiny_networks as networks
 from tests import tiny_videos as videos
 from tests.matrix.building import seeded
-from tests.matrix.video import built
+from tests.matrix.video import PICTURE, built
 
 TURNS = (
     "{% for turn in messages %}[{{ turn.role }}]"
@@ -30,29 +30,31 @@ TURNS = (
 class DrawnReader:
     """A pipeline, and what its call takes beside a prompt, a size and a number of frames.
 
-    `frames` of `size` pixels, of `grid` tokens; None of a picture. `first`: the first layer in which text and
+    `given`: pictures that it draws from. `frames` of `size` pixels, of `grid` tokens; None of a picture, and
+    where one tells it. `first`: the first layer in which text and
     image share a map. `least`: of steps. `scales`: how to ask for classifier-free guidance, and for none;
     empty where its call has no number of it.
     """
 
     build: Callable[[], Any]
     extra: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
     grid: tuple[int, ...] = (3, 8, 6)
-    size: tuple[int, int] = (32, 24)
+    size: tuple[int, int] | None = (32, 24)
     frames: int | None = 5
     first: str = "transformer_blocks.0.attn1"
     least: int = 1
     scales: Sequence[Mapping[str, Any]] = ({}, {"cfg": 1.0})
 
 
-def cogvideox(**options: Any) -> Any:
+def cogvideox(cls: type = d.CogVideoXPipeline, channels: int = 4) -> Any:
     """Its tables of positions hold as many words as it reads."""
     text = {"text_embed_dim": 32, "max_text_seq_length": 226}
     size = {"sample_height": 16, "sample_width": 12}
     return built(
-        d.CogVideoXPipeline,
+        cls,
         videos.cogvideox_vae,
-        lambda: videos.cogvideox(**text, **size, **options),
+        lambda: videos.cogvideox(channels, **text, **size),
         scheduler=d.CogVideoXDDIMScheduler(),
         tokenizer=networks.tokenizer(226),
         text_encoder=seeded(networks.t5),
@@ -88,9 +90,9 @@ def hunyuan_video() -> Any:
     return pipe
 
 
-def hunyuan_video_15() -> Any:
+def hunyuan_video_15(cls: type = d.HunyuanVideo15Pipeline, **parts: Any) -> Any:
     pipe = built(
-        d.HunyuanVideo15Pipeline,
+        cls,
         videos.hunyuan_video_15_vae,
         lambda: videos.hunyuan_video_15(32),
         tokenizer=chatting(networks.tokenizer(77)),
@@ -98,6 +100,7 @@ def hunyuan_video_15() -> Any:
         tokenizer_2=networks.tokenizer(77),
         text_encoder_2=seeded(networks.t5),
         guider=d.ClassifierFreeGuidance(5.0),
+        **parts,
     )
     pipe.vision_num_semantic_tokens = 4
     pipe.system_message, pipe.prompt_template_encode_start_idx = "You draw.", 6
@@ -140,8 +143,16 @@ def easyanimate() -> Any:
     )
 
 
+def pictured_15() -> Any:
+    parts = {"image_encoder": seeded(videos.siglip), "feature_extractor": videos.siglip_processor()}
+    return hunyuan_video_15(d.HunyuanVideo15ImageToVideoPipeline, **parts)
+
+
 VIDEO_READERS: dict[str, DrawnReader] = {
     "CogVideoX": DrawnReader(cogvideox),
+    "CogVideoX, from a picture": DrawnReader(
+        lambda: cogvideox(d.CogVideoXImageToVideoPipeline, 8), given={"image": PICTURE}
+    ),
     "HunyuanVideo": DrawnReader(
         hunyuan_video,
         grid=(3, 8, 4),
@@ -151,6 +162,14 @@ VIDEO_READERS: dict[str, DrawnReader] = {
     ),
     "HunyuanVideo 1.5": DrawnReader(
         hunyuan_video_15, size=(16, 12), first="transformer_blocks.0.attn", scales=()
+    ),
+    "HunyuanVideo 1.5, from a picture": DrawnReader(
+        pictured_15,
+        given={"image": PICTURE},
+        grid=(3, 16, 16),
+        size=None,
+        first="transformer_blocks.0.attn",
+        scales=(),
     ),
     "Mochi": DrawnReader(mochi, grid=(3, 4, 3), size=(64, 48), frames=13, least=2),
     "Motif-Video": DrawnReader(motif, first="transformer_blocks.0.attn", scales=()),

@@ -33,8 +33,9 @@ Wanted = Callable[[Mapping[str, Any]], bool]
 class Generate:
     """An image or a video to draw, and to segment meanwhile; None leaves the choice to the pipeline.
 
-    `frames`: how many a video has. Raises ValueError for what is not a text, and for numbers that nothing can
-    be drawn with.
+    `frames`: how many a video has. `given`: pictures that the call takes, such as {"image": picture} where a
+    video starts from one. Raises ValueError for what is not a text, other names, and for numbers that nothing
+    can be drawn with.
     """
 
     prompt: str
@@ -45,10 +46,14 @@ class Generate:
     height: int | None = None
     width: int | None = None
     frames: int | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str):
             raise ValueError(f"prompt: got {self.prompt!r}, expected a text")
+        if not isinstance(self.given, Mapping) or not set(self.given) <= set(calls.GIVEN):
+            names = ", ".join(calls.GIVEN)
+            raise ValueError(f"given: got {self.given!r}, expected pictures or videos by name, of {names}")
         calls.Job(self.prompt, self.seed)
         self.sampling  # noqa: B018 - for its checks
 
@@ -182,16 +187,20 @@ def arguments_of(pipe: Any, request: Generate) -> dict[str, Any]:
     """What to call the pipeline with; UnsupportedError for what it does not take, and for what it lacks."""
     taken = inspect.signature(pipe.__call__).parameters
     pictures = [name for name in calls.GIVEN if name in taken]
-    if pictures and not habits_of(pipe).draws_alone:
-        advice = "; give the picture to segment" if takes_pictures(pipe) else ""
+    unknown = sorted(set(request.given) - set(pictures))
+    if unknown:
+        raise UnsupportedError(f"{type(pipe).__name__} does not take {', '.join(unknown)}")
+    if pictures and not request.given and not habits_of(pipe).draws_alone:
+        advice = "give the picture to segment" if takes_pictures(pipe) else "name it in Generate's given"
         raise UnsupportedError(
-            f"{type(pipe).__name__} cannot draw from a prompt alone, it takes {', '.join(pictures)}{advice}"
+            f"{type(pipe).__name__} cannot draw from a prompt alone, it takes {', '.join(pictures)}; {advice}"
         )
     arguments = calls.call_arguments(pipe, request.sampling, [calls.Job(request.prompt, request.seed)])
     if calls.length_of(pipe):
         arguments["output_type"] = "pil"  # for some draw arrays by default
     if habits_of(pipe).negative is not None:
         arguments.setdefault("negative_prompt", [habits_of(pipe).negative])
+    arguments |= request.given
     arguments |= dict.fromkeys(REWRITING & taken.keys(), False)
     if "max_sequence_length" in taken:
         arguments["max_sequence_length"] = words_of(pipe).longest(pipe)

@@ -12,6 +12,7 @@ from typing import Any, cast
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.families.calling import POSITIONS, Calling, Habits, Inputs, edit_video
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.picture import longest_text
@@ -32,6 +33,7 @@ HISTORY = {
     "latents_history_2x": (2, 4, 4),
     "latents_history_4x": (4, 8, 8),
 }
+TOGETHER = "its captions are read together with a picture, which moves their tokens"
 WINDOWS = "it draws a video window by window, so that no map is of the whole video"
 MEAN_FLOW = (
     "predicts the mean flow between two noise levels (use_meanflow), which tells no clean video to be blurred"
@@ -88,6 +90,8 @@ def _mean_flow(denoiser: nn.Module, inputs: Inputs) -> str:
 
 def _llama(pipe: Any) -> list[TextTokens]:
     """After the first of the instructions, which are cut off; CLIP gives one pooled vector and no tokens."""
+    if hasattr(pipe, "image_processor"):
+        raise UnsupportedError(f"no word is found in {type(pipe).__name__}: {TOGETHER}")
     template = import_module(type(pipe).__module__).DEFAULT_PROMPT_TEMPLATE
     first, longest = template["crop_start"], longest_text(pipe)
     assert longest is not None
@@ -96,6 +100,13 @@ def _llama(pipe: Any) -> list[TextTokens]:
         return range(first, len(mask))
 
     return [TextTokens(pipe.tokenizer, longest + first, frame=template["template"].format, kept=kept)]
+
+
+def _gemma(pipe: Any) -> list[TextTokens]:
+    """T5 Gemma's alone."""
+    if hasattr(pipe, "feature_extractor"):
+        raise UnsupportedError(f"no word is found in {type(pipe).__name__}: {TOGETHER}")
+    return one_or_two(pipe)
 
 
 def _qwen(pipe: Any) -> list[TextTokens]:
@@ -149,6 +160,6 @@ MOTIF = Family(
     models=("MotifVideoTransformer3DModel",),
     tokens=Tokens(_spans, _encoding_layers),
     calling=CALLING,
-    words=Words(one_or_two, joint=True),
+    words=Words(_gemma, joint=True),
 )
 FAMILIES = (HUNYUAN_VIDEO, HUNYUAN_VIDEO_15, FRAMEPACK, MOTIF)

@@ -20,7 +20,10 @@ from diffseg.zero_shot.result import enlarged
 from tests.diffseg.helpers import image
 from tests.diffseg.zero_shot import oracle
 from tests.families.test_words import deaf
+from tests.matrix.building import seeded
+from tests.matrix.rows import ROWS
 from tests.tiny_drawn_readers import DRAWN_READERS, DrawnReader
+from tests.tiny_networks import clip, tokenizer
 from tokenrank_guidance import UnsupportedError
 from tokenrank_guidance.capture import AttentionRecord, capture
 from tokenrank_guidance.components import denoiser_of
@@ -32,10 +35,10 @@ Read = tuple[DrawnReader, Any]
 
 
 MARKS = {name: [] if name == "CogVideoX" else [pytest.mark.matrix] for name in DRAWN_READERS}
-ROWS = [pytest.param(name, marks=marks) for name, marks in MARKS.items()]
+PARAMS = [pytest.param(name, marks=marks) for name, marks in MARKS.items()]
 
 
-@pytest.fixture(scope="module", params=ROWS)
+@pytest.fixture(scope="module", params=PARAMS)
 def read(request) -> Read:
     """A row of the table, and its pipeline."""
     row = DRAWN_READERS[request.param]
@@ -43,19 +46,18 @@ def read(request) -> Read:
 
 
 def of(row: DrawnReader, **more: Any) -> Generate:
-    height, width = row.size
+    height, width = row.size or (None, None)
     more = {"steps": row.least} | more
-    return Generate(CAPTION, height=height, width=width, frames=row.frames, **more)
+    return Generate(CAPTION, height=height, width=width, frames=row.frames, given=row.given, **more)
 
 
 def drawn(read: Read, layer: str, caption: str, steps: int) -> list[AttentionRecord]:
     """The layer's records under the prompt, while the pipeline itself draws."""
     row, pipe = read
-    height, width = row.size
-    size = {"height": height, "width": width, "num_inference_steps": steps}
+    size = dict(zip(("height", "width"), row.size or (), strict=False)) | {"num_inference_steps": steps}
     size |= {"num_frames": row.frames} if row.frames else {}
     with capture(denoiser_of(pipe), layer, keep=None) as records:
-        pipe([caption], generator=[torch.Generator().manual_seed(0)], **size, **row.extra)
+        pipe(prompt=[caption], generator=[torch.Generator().manual_seed(0)], **size, **row.extra, **row.given)
     return [record.select(prompt_row(pipe)) for record in records[:: len(records) // steps]]
 
 
@@ -144,12 +146,36 @@ def test_a_drawing_is_read_under_its_prompt(read):
 def test_maps_have_the_size_of_what_is_drawn(read):
     row, pipe = read
     found = segment(pipe, of(row), ["red", "box"])
-    size = (row.frames, *row.size) if row.frames else row.size
+    size = (row.frames, *row.size) if row.frames and row.size else row.size or found.size
     assert found.size == size and len(found.frames) == (row.frames or 0)
     assert (found.image is None) == (row.frames is not None)
     assert found.heats.shape == (2, *row.grid)
     assert found.heat_maps.shape == found.masks.shape == (2, *size) and found.labels.shape == size
     assert torch.isfinite(found.heats).all() and not torch.equal(*found.heats)
+
+
+@pytest.mark.matrix
+def test_what_starts_from_a_picture_is_given_it():
+    pipe = DRAWN_READERS["CogVideoX, from a picture"].build()
+    with pytest.raises(UnsupportedError, match="it takes image; name it in Generate's given"):
+        segment(pipe, Generate(CAPTION), ["red"])
+    with pytest.raises(UnsupportedError, match="CogVideoXImageToVideoPipeline does not take control_video"):
+        segment(pipe, Generate(CAPTION, given={"control_video": []}), ["red"])
+    with pytest.raises(
+        ValueError, match=r"given: got \{'prompt': 'a'\}, expected pictures or videos by name"
+    ):
+        Generate(CAPTION, given={"prompt": "a"})
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("name", ["HunyuanVideoImageToVideo", "MotifVideoImage2Video"])
+def test_captions_that_are_read_with_a_picture_are_refused(name):
+    pipe = ROWS[name].build()
+    pipe.register_modules(tokenizer=tokenizer(77), text_encoder=seeded(clip))
+    if "tokenizer_2" in pipe.components:
+        pipe.register_modules(tokenizer_2=tokenizer(77), text_encoder_2=seeded(clip))
+    with pytest.raises(UnsupportedError, match="its captions are read together with a picture"):
+        segment(pipe, Generate(CAPTION), ["red"])
 
 
 def test_a_map_is_enlarged_frame_by_frame_and_linear_in_time():
