@@ -59,7 +59,7 @@ class Filler:
     def table(self, words: list[str]) -> str:
         """A table by `KIND/NAME [VIEW]`, the first of its report's where no view is named, and its source.
 
-        By `differences/FIELD KIND/NAME …` one of all these reports' differences, and their sources.
+        By `differences/FIELD KIND/NAME …` one of all these reports' differences.
         """
         if words and words[0].startswith(TOGETHER):
             return self._together(words[0].removeprefix(TOGETHER), words[1:])
@@ -78,8 +78,7 @@ class Filler:
         known = {name: report for name, report in found.items() if report is not None}
         if len(known) < len(found) or not known:
             return f"{UNMEASURED}\n"
-        sources = "\n".join(self.source(name, report) for name, report in known.items())
-        return f"{together(known, field)}\n\n{sources}\n"
+        return f"{together(known, field, self._link)}\n"
 
     def number(self, words: list[str]) -> str:
         """A number by `KIND/NAME KEY FORMAT [PART]`, a few words where its result is not there yet."""
@@ -90,10 +89,13 @@ class Filler:
 
     def source(self, name: str, report: Json) -> str:
         """Where the table is from: its file, n, commit, device and date."""
-        link = Path(os.path.relpath(result_path(self.root, name), self.page.parent)).as_posix()
         commit = report["commit"] or "unknown"
         told = f"n = {report['n']}, commit {commit[:7]}, {report['device']}, {report['date'][:10]}"
-        return f"<sub>[{name}]({link}): {told}</sub>"
+        return f"<sub>{self._link(name)}: {told}</sub>"
+
+    def _link(self, name: str) -> str:
+        path = Path(os.path.relpath(result_path(self.root, name), self.page.parent)).as_posix()
+        return f"[{name}]({path})"
 
     def _report(self, name: str) -> Json | None:
         report = read_result(self.root, name)

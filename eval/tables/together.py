@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from eval.metrics.chance import Assessed, corrected
 from tokenrank_guidance.markdown import markdown_table, signed
 from tokenrank_guidance.report import Json
 
-COLUMNS = ("experiment", "a − b", "difference", "p", "Holm")
+COLUMNS = ("experiment", "n", "a − b", "difference", "p", "Holm")
 
 
-def together(reports: Mapping[str, Json], field: str) -> str:
+def together(reports: Mapping[str, Json], field: str, link: Callable[[str], str]) -> str:
     """Each report's differences of `field` with their p, and what Holm's correction makes of all of these.
 
-    ValueError for a report that compares nothing by it, or has no p.
+    `link` makes a Markdown link of a report's name. ValueError for a report that compares nothing by it, or
+    has no p.
     """
     pairs = {
         (name, f"{pair['a']} − {pair['b']}"): pair["metrics"].get(field)
@@ -29,7 +30,8 @@ def together(reports: Mapping[str, Json], field: str) -> str:
     holm = corrected(figures)
     rows = [
         {
-            "experiment": name.partition("/")[2],
+            "experiment": link(name),
+            "n": reports[name]["n"],
             "a − b": arms,
             "difference": signed(pairs[name, arms], chances=False),
             "p": f"{own[field].p:.3g}",
