@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -104,7 +105,7 @@ def _llama(pipe: Any) -> list[TextTokens]:
 
 def _gemma(pipe: Any) -> list[TextTokens]:
     """T5 Gemma's alone."""
-    if hasattr(pipe, "feature_extractor"):
+    if "image" in inspect.signature(pipe.__call__).parameters:
         raise UnsupportedError(f"no word is found in {type(pipe).__name__}: {TOGETHER}")
     return one_or_two(pipe)
 
