@@ -231,7 +231,7 @@ def allegro() -> d.AllegroTransformer3DModel:
     )
 
 
-def hunyuan_video_15(**options: Any) -> d.HunyuanVideo15Transformer3DModel:
+def hunyuan_video_15(letters: int = 16, **options: Any) -> d.HunyuanVideo15Transformer3DModel:
     """Its latents come with a picture's and a mask of one number each."""
     return d.HunyuanVideo15Transformer3DModel(
         in_channels=9,
@@ -241,7 +241,7 @@ def hunyuan_video_15(**options: Any) -> d.HunyuanVideo15Transformer3DModel:
         num_layers=2,
         num_refiner_layers=1,
         text_embed_dim=16,
-        text_embed_2_dim=16,
+        text_embed_2_dim=letters,
         image_embed_dim=16,
         rope_axes_dim=(8, 8, 8),
         target_size=32,
@@ -278,7 +278,7 @@ def framepack() -> d.HunyuanVideoFramepackTransformer3DModel:
     )
 
 
-def motif(**options: Any) -> d.MotifVideoTransformer3DModel:
+def motif(text: int = 16, **options: Any) -> d.MotifVideoTransformer3DModel:
     """Its latents come with a picture's and a mask of one number each."""
     return d.MotifVideoTransformer3DModel(
         in_channels=9,
@@ -288,7 +288,7 @@ def motif(**options: Any) -> d.MotifVideoTransformer3DModel:
         num_layers=2,
         num_single_layers=2,
         num_decoder_layers=1,
-        text_embed_dim=16,
+        text_embed_dim=text,
         rope_axes_dim=(8, 8, 8),
         **options,
     )
@@ -339,14 +339,14 @@ def cosmos(channels: int = 5, **options: Any) -> d.CosmosTransformer3DModel:
     )
 
 
-def mochi() -> d.MochiTransformer3DModel:
+def mochi(text: int = 16) -> d.MochiTransformer3DModel:
     return d.MochiTransformer3DModel(
         num_attention_heads=2,
         attention_head_dim=16,
         num_layers=3,
         pooled_projection_dim=16,
         in_channels=4,
-        text_embed_dim=16,
+        text_embed_dim=text,
         time_embed_dim=8,
     )
 

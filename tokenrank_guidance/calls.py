@@ -17,6 +17,11 @@ from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.sizes import check_size
 
 Arguments = dict[str, Any]
+LENGTHS = ("num_frames", "video_length")  # what a call names its number of frames
+GIVEN = (
+    *("image", "images", "mask_image", "control_image", "conditioning_frames", "controls"),
+    *("video", "control_video", "pose_video"),
+)  # pictures and videos that calls may take
 AS_ASKED = {"clean_caption": False, "use_resolution_binning": False}  # PixArt would change prompt and size
 
 
@@ -47,6 +52,7 @@ class Sampling:
     negative_prompt: str | None = None
     height: int | None = None
     width: int | None = None
+    frames: int | None = None
 
     def __post_init__(self) -> None:
         text = self.negative_prompt
@@ -56,6 +62,7 @@ class Sampling:
             ("negative_prompt", text is None or isinstance(text, str), "a text"),
             ("height", self.height is None or is_whole(self.height), "pixels ≥ 1"),
             ("width", self.width is None or is_whole(self.width), "pixels ≥ 1"),
+            ("frames", self.frames is None or is_whole(self.frames), "a whole number ≥ 1"),
         ):
             if not holds:
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, expected {expected}")
@@ -88,6 +95,11 @@ def call_arguments(pipe: DiffusionPipeline, sampling: Sampling, jobs: Sequence[J
         **size,
         **_classifier_free(pipe, sampling, len(jobs)),
     }
+
+
+def length_of(pipe: Any) -> str | None:
+    """What the pipeline's call names its number of frames; None where it has none."""
+    return next((name for name in LENGTHS if name in _accepted(pipe)), None)
 
 
 @contextmanager
@@ -146,7 +158,7 @@ def _class_index(pipe: DiffusionPipeline, label: str) -> int:
 
 
 def _size(pipe: DiffusionPipeline, sampling: Sampling) -> Arguments:
-    asked = {"height": sampling.height, "width": sampling.width}
+    asked = {"height": sampling.height, "width": sampling.width, length_of(pipe) or "frames": sampling.frames}
     asked = {name: value for name, value in asked.items() if value is not None}
     _refuse(pipe, set(asked) - _accepted(pipe))
     return asked

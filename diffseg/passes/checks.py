@@ -36,6 +36,13 @@ def check_pipeline(pipe: Any) -> None:
             raise UnsupportedError(f"cannot segment with {type(pipe).__name__}: {reason}")
 
 
+def check_parts(pipe: Any) -> None:
+    """The same where it is to draw alone, and was loaded without a part that it needs."""
+    reason = _missing(pipe, ())
+    if reason:
+        raise UnsupportedError(f"cannot segment with {type(pipe).__name__}: {reason}")
+
+
 def _missing(pipe: Any, spare: Collection[str]) -> str:
     """Parts that were not loaded, but for those that a pipeline does without."""
     parts: dict[str, Any] = getattr(pipe, "components", {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from tokenrank_guidance.capture import is_unwatched
 from tokenrank_guidance.errors import CaptureError
 from tokenrank_guidance.families.tokens import ADVICE
 
-Heat = Float[Tensor, "concepts gh gw"]
+Heat = Float[Tensor, "concepts *grid"]  # (h, w) of an image, (t, h, w) of a video
 
 
 @dataclass(eq=False)
@@ -68,7 +69,7 @@ class Collector(Protocol):
 
 
 class LayerMean:
-    """The mean over layers of heat maps, brought to the finest grid among them (bilinear)."""
+    """The mean over layers of heat maps, brought to the finest grid among them (bilinear, trilinear)."""
 
     def __init__(self) -> None:
         self._sums: dict[tuple[int, ...], Tensor] = {}
@@ -76,7 +77,7 @@ class LayerMean:
 
     def add(self, heat: Heat, layers: int = 1) -> None:
         """Take in the map of one layer, or the sum of several layers' maps."""
-        grid = tuple(heat.shape[-2:])
+        grid = tuple(heat.shape[1:])
         self._sums[grid] = self._sums[grid] + heat if grid in self._sums else heat
         self._layers += layers
 
@@ -84,14 +85,14 @@ class LayerMean:
         """The mean so far; CaptureError where no layer was seen."""
         if not self._sums:
             raise CaptureError(f"attention was not seen. {ADVICE}")
-        finest = max(self._sums, key=lambda grid: grid[0] * grid[1])
+        finest = max(self._sums, key=math.prod)
         fine = [_resized(heat, finest) for heat in self._sums.values()]
         return torch.stack(fine).sum(0) / self._layers
 
 
-def _resized(heat: Heat, grid: tuple[int, ...]) -> Float[Tensor, "concepts fh fw"]:
+def _resized(heat: Heat, grid: tuple[int, ...]) -> Float[Tensor, "concepts *finest"]:
     """A token of a coarse grid stands for several of the finest, which share its mass."""
-    if tuple(heat.shape[-2:]) == grid:
+    if tuple(heat.shape[1:]) == grid:
         return heat
-    share = heat.shape[-2] * heat.shape[-1] / (grid[0] * grid[1])
-    return share * F.interpolate(heat[None], grid, mode="bilinear", align_corners=False)[0]
+    share, mode = heat[0].numel() / math.prod(grid), "bilinear" if len(grid) == 2 else "trilinear"
+    return share * F.interpolate(heat[None], grid, mode=mode, align_corners=False)[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -107,8 +108,18 @@ class Rollout:
 
 
 def conditional(pipe: Any, record: AttentionRecord) -> AttentionRecord:
-    """The row of the batch that is under the prompt."""
-    return record.select(prompt_row(pipe))
+    """The row of the batch that is under the prompt, of those tokens that attend to any.
+
+    Of a video whose frames are rows each, the rows of it.
+    """
+    row = prompt_row(pipe)
+    record = record.images(slice(row, row + 1 or None))
+    mask = record.mask
+    if mask is None or mask.dtype != torch.bool or mask.ndim < 2 or mask.shape[-2] == 1:
+        return record
+    attends = mask.any(-1).flatten(0, -2).any(0)  # padding does not in HunyuanVideo 1.5, and comes last
+    part = record if attends.all() else record.first(int(attends.sum()))
+    return replace(part, mask=None) if part.mask is not None and part.mask.all() else part
 
 
 def walk_starts(record: AttentionRecord, reading: Reading) -> Starts:
@@ -121,6 +132,6 @@ def walk_starts(record: AttentionRecord, reading: Reading) -> Starts:
 
 def on_grid(x: Starts, record: AttentionRecord) -> Heat:
     """The image tokens of walks over all tokens, as their grid; CaptureError without one."""
-    if record.plane is None:
+    if record.grid is None:
         raise CaptureError(f"{record.module} has no grid of image tokens")
-    return x[:, record.image].unflatten(-1, record.plane).float()
+    return x[:, record.image].unflatten(-1, record.grid).float()

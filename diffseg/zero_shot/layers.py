@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffseg.passes.checks import check_pipeline
+from diffseg.passes.checks import check_parts, check_pipeline
 from diffseg.zero_shot.options import Layers, Options
 from tokenrank_guidance.capture.layers import choose_layers
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
-from tokenrank_guidance.families.registry import reads_text, tokens_of, words_of
+from tokenrank_guidance.families.registry import reads_text, takes_pictures, tokens_of, words_of
 
 
 def is_joint(pipe: Any) -> bool:
@@ -18,8 +18,24 @@ def is_joint(pipe: Any) -> bool:
 
 
 def check_family(pipe: Any) -> None:
-    """Raise UnsupportedError for a pipeline that cannot be called, or whose words no method starts at."""
+    """Raise UnsupportedError where no picture is put into a pipeline, or no method starts at its words."""
+    if reads_text(pipe) and not takes_pictures(pipe):
+        raise UnsupportedError(
+            f"cannot segment with {type(denoiser_of(pipe)).__name__}: how a picture is put into it is not "
+            f"known here; segment what {type(pipe).__name__} draws, with Generate(prompt)"
+        )
     check_pipeline(pipe)
+    _check_walks(pipe)
+
+
+def check_drawing(pipe: Any) -> None:
+    """The same where the pipeline draws what is read, such as a video: nothing is put into it."""
+    check = check_pipeline if takes_pictures(pipe) else check_parts
+    check(pipe)
+    _check_walks(pipe)
+
+
+def _check_walks(pipe: Any) -> None:
     if not reads_text(pipe) or not words_of(pipe).walks:
         raise UnsupportedError(
             f"{type(pipe).__name__} cannot be segmented by words; those can that have text and image in one "

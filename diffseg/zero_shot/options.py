@@ -116,6 +116,13 @@ class Options:
         return all(is_whole(one, 0) and one < 1000 for one in self.timesteps)
 
 
+def leads_out(options: Options) -> bool:
+    """Whether its walk goes along attention from the words on, and not to those who attend to them."""
+    return options.method not in ("image-bounce", "column", "absorbing", "concept-attention", "daam") and (
+        options.direction == "outgoing"
+    )
+
+
 def make_options(changes: dict[str, Any]) -> Options:
     """The defaults with some fields changed; a direction without a method is that of "bounce".
 

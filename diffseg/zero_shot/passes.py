@@ -23,18 +23,19 @@ from tokenrank_guidance.capture import is_unwatched
 from tokenrank_guidance.capture.eager import eager
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
-from tokenrank_guidance.families.registry import habits_of, words_of
+from tokenrank_guidance.families.registry import habits_of, takes_pictures, words_of
 
-PICTURES = ("image", "mask_image", "control_image")
 REWRITING = {"enable_prompt_rewrite", "use_pe"}  # of the prompt by a language model, so that words move
 Wanted = Callable[[Mapping[str, Any]], bool]
 
 
 @dataclass(frozen=True)
 class Generate:
-    """An image to draw, and to segment while it is drawn; None leaves the choice to the pipeline.
+    """An image or a video to draw, and to segment meanwhile; None leaves the choice to the pipeline.
 
-    Raises ValueError for what is not a text, and for numbers that nothing can be drawn with.
+    `frames`: how many a video has. `given`: pictures that the call takes, such as {"image": picture} where a
+    video starts from one. Raises ValueError for what is not a text, other names, and for numbers that nothing
+    can be drawn with.
     """
 
     prompt: str
@@ -44,17 +45,40 @@ class Generate:
     negative_prompt: str | None = None
     height: int | None = None
     width: int | None = None
+    frames: int | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str):
             raise ValueError(f"prompt: got {self.prompt!r}, expected a text")
+        if not isinstance(self.given, Mapping) or not set(self.given) <= set(calls.GIVEN):
+            names = ", ".join(calls.GIVEN)
+            raise ValueError(f"given: got {self.given!r}, expected pictures or videos by name, of {names}")
         calls.Job(self.prompt, self.seed)
         self.sampling  # noqa: B018 - for its checks
 
     @property
     def sampling(self) -> calls.Sampling:
         """How it is drawn."""
-        return calls.Sampling(self.steps, self.cfg, self.negative_prompt, self.height, self.width)
+        size = (self.height, self.width, self.frames)
+        return calls.Sampling(self.steps, self.cfg, self.negative_prompt, *size)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What was read: its `size` in pixels, (h, w), or (frames, h, w) of a video; and if it was drawn, it."""
+
+    size: tuple[int, ...]
+    image: Any = None
+    frames: tuple[Any, ...] = ()
+
+    @classmethod
+    def of(cls, output: Any) -> Drawn:
+        """The one image or video of a pipeline's output."""
+        frames = tuple(output.frames[0]) if hasattr(output, "frames") else ()
+        image = frames[0] if frames else output.images[0]
+        size = (image.height, image.width)
+        return cls((len(frames), *size), None, frames) if frames else cls(size, image)
 
 
 @dataclass(eq=False)
@@ -70,7 +94,7 @@ class Sums:
             total = self.totals.setdefault((collector, place), {})
             total[step] = total[step] + heat.cpu() if step in total else heat.cpu()
 
-    def means(self) -> list[Float[Tensor, "steps concepts gh gw"]]:
+    def means(self) -> list[Float[Tensor, "steps concepts *grid"]]:
         """For the options of the first collector, then of the next."""
         return [
             torch.stack([total[step] / self.counts[collector, step] for step in sorted(total)])
@@ -90,13 +114,15 @@ def image_passes(reading: Reading, collectors: Sequence[Collector], image: Rgb, 
 
 
 @torch.no_grad()
-def drawing_passes(reading: Reading, collectors: Sequence[Collector], request: Generate) -> tuple[Sums, Any]:
-    """Draw the image and read the conditional pass of every step; also returns the image."""
+def drawing_passes(
+    reading: Reading, collectors: Sequence[Collector], request: Generate
+) -> tuple[Sums, Drawn]:
+    """Draw and read the conditional pass of every step; also returns what was drawn."""
     sums = Sums()
     reading.current.counting = 1
     with reading_passes(reading, collectors, sums, ConditionalCalls()), calls.finite_pictures(reading.pipe):
-        image = reading.pipe(**arguments_of(reading.pipe, request)).images[0]
-    return sums, image
+        output = reading.pipe(**arguments_of(reading.pipe, request))
+    return sums, Drawn.of(output)
 
 
 class ConditionalCalls:
@@ -160,13 +186,21 @@ def settings_of(options: Options, timestep: int, draw: int) -> Settings:
 def arguments_of(pipe: Any, request: Generate) -> dict[str, Any]:
     """What to call the pipeline with; UnsupportedError for what it does not take, and for what it lacks."""
     taken = inspect.signature(pipe.__call__).parameters
-    pictures = [name for name in PICTURES if name in taken]
-    if pictures and not habits_of(pipe).draws_alone:
+    pictures = [name for name in calls.GIVEN if name in taken]
+    unknown = sorted(set(request.given) - set(pictures))
+    if unknown:
+        raise UnsupportedError(f"{type(pipe).__name__} does not take {', '.join(unknown)}")
+    if pictures and not request.given and not habits_of(pipe).draws_alone:
+        advice = "give the picture to segment" if takes_pictures(pipe) else "name it in Generate's given"
         raise UnsupportedError(
-            f"{type(pipe).__name__} cannot draw from a prompt alone, it takes {', '.join(pictures)}; "
-            "give the picture to segment"
+            f"{type(pipe).__name__} cannot draw from a prompt alone, it takes {', '.join(pictures)}; {advice}"
         )
     arguments = calls.call_arguments(pipe, request.sampling, [calls.Job(request.prompt, request.seed)])
+    if calls.length_of(pipe):
+        arguments["output_type"] = "pil"  # for some draw arrays by default
+    if habits_of(pipe).negative is not None:
+        arguments.setdefault("negative_prompt", [habits_of(pipe).negative])
+    arguments |= request.given
     arguments |= dict.fromkeys(REWRITING & taken.keys(), False)
     if "max_sequence_length" in taken:
         arguments["max_sequence_length"] = words_of(pipe).longest(pipe)

@@ -10,9 +10,9 @@ from diffseg.words import caption_of, check_words, word_tokens
 from diffseg.zero_shot.collect import Collector, Reading
 from diffseg.zero_shot.concept_attention import ConceptAttention
 from diffseg.zero_shot.joint import JointWalks, OneChainWalks, Rollout
-from diffseg.zero_shot.layers import chain_layers, check_family, concept_layers, is_joint
-from diffseg.zero_shot.options import Options, make_options
-from diffseg.zero_shot.passes import Generate, drawing_passes, image_passes
+from diffseg.zero_shot.layers import chain_layers, check_drawing, check_family, concept_layers, is_joint
+from diffseg.zero_shot.options import Options, leads_out, make_options
+from diffseg.zero_shot.passes import Drawn, Generate, drawing_passes, image_passes
 from diffseg.zero_shot.result import WordSegmentation
 from diffseg.zero_shot.unet import UnetWalks
 from tokenrank_guidance.errors import UnsupportedError
@@ -37,6 +37,7 @@ def segment(
     `images` is one image or a list (see `read_images`), of any sizes, or a `Generate`. A given image is
     encoded, noised and passed through the denoiser under `caption` (one, or one for each image), by default
     "a church, a sky"; a generated one is read at every step under its prompt, without the unconditional pass.
+    A pipeline that draws videos, whose frames share a map with the text, is read in the same way.
     The chain runs over text and image tokens: v ← v P from the tokens of a concept, all of its places. In a
     UNet, whose text is in no self-attention, cross-attention is the start and self-attention bounces it: an
     analogue. `changes` are fields of `Options`, by keyword.
@@ -74,13 +75,14 @@ def heat_maps(
     collectors = [collector for collector, _ in pairs]
     if isinstance(image, Generate):
         sums, drawn = drawing_passes(reading, collectors, image)
-        size = (drawn.height, drawn.width)
     else:
-        sums, drawn = image_passes(reading, collectors, image, text), None
-        size = (image.shape[1], image.shape[2])
+        sums, drawn = image_passes(reading, collectors, image, text), Drawn((image.shape[1], image.shape[2]))
     order = [i for _, own in pairs for i in own]
     found = dict(zip(order, sums.means(), strict=True))
-    return [WordSegmentation(reading.concepts, found[i], size, drawn) for i in range(len(order))]
+    return [
+        WordSegmentation(reading.concepts, found[i], drawn.size, drawn.image, drawn.frames)
+        for i in range(len(order))
+    ]
 
 
 def _prepared(
@@ -88,13 +90,20 @@ def _prepared(
 ) -> tuple[Reading, str]:
     """Check what was asked for, before anything runs; also returns the caption."""
     words_of(pipe)
-    check_family(pipe)
+    check = check_drawing if isinstance(image, Generate) else check_family
+    check(pipe)
     words = check_words("concepts", concepts)
     for name in SHARED:
         if len({getattr(option, name) for option in options}) != 1:
             raise ValueError(f"{name}: methods that share passes need the same, got different ones")
     asked = image.prompt if isinstance(image, Generate) else caption
     text = caption_of(words) if asked is None else asked
+    if is_joint(pipe) and not words_of(pipe).sees_image and any(map(leads_out, options)):
+        raise UnsupportedError(
+            f"the text of {type(pipe).__name__} attends to none of the image, where no walk along attention "
+            "leads then; expected one to who attends to the word: image-bounce, column, absorbing, or bounce "
+            "with direction='incoming'"
+        )
     chained = any(option.method != WITHOUT_CAPTION for option in options)
     return Reading(pipe, words, word_tokens(pipe, text, words) if chained else None), text
 

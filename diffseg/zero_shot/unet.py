@@ -3,11 +3,13 @@
 Cross-attention says which image tokens attend to a word: that is the start, and self-attention bounces it.
 `n` counts the cross-attention as the first step, as in a joint map; "column" is that step alone,
 "image-bounce" goes on to who attends within the image, and "daam" is the first step's mean over all layers
-(Tang et al. 2023, arXiv 2210.04885, without its sum over all timesteps).
+(Tang et al. 2023, arXiv 2210.04885, without its sum over all timesteps). The frames of a video attend each to
+itself: they are one chain that leads from none to another, and a word's start is shared out among all.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +20,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffseg.cross import TextAttention
-from diffseg.maps.aggregate import Grid
 from diffseg.zero_shot.chain import Walks
 from diffseg.zero_shot.collect import Heat, LayerMean, Reading
 from diffseg.zero_shot.heads import LayerChains
@@ -28,21 +29,27 @@ from tokenrank_guidance.capture import AttentionRecord, capture
 from tokenrank_guidance.capture.watch import AttentionCall
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
+from tokenrank_guidance.families.tokens import Grid
 
 UNET_METHODS = ("bounce", "image-bounce", "column", "tokenrank", "daam")
 
 
 class CrossAttention(TextAttention):
-    """The cross-attention of the wanted passes, of the batch's last, conditional row."""
+    """The cross-attention of the wanted passes, of the batch's last, conditional row.
+
+    Or of its last `frames` rows, a video's, which are queries of the same text.
+    """
 
     def __init__(self, reading: Reading) -> None:
         super().__init__()
         self._reading = reading
+        self.frames = 1
 
     def add_cross(self, call: AttentionCall) -> None:
         if self._reading.current.wanted:
             mask = call.mask[-1:] if call.mask is not None and call.mask.ndim == 4 else call.mask
-            super().add_cross(AttentionCall(call.q[-1:], call.k[-1:], mask, call.scale))
+            q = call.q[-self.frames :].transpose(0, 1).flatten(1, 2)[None]
+            super().add_cross(AttentionCall(q, call.k[-1:], mask, call.scale))
 
     def heat(self, grids: dict[int, Grid]) -> Heat:
         """How much image tokens attend to the tokens of each word, the mean over layers; starts anew."""
@@ -86,17 +93,21 @@ class UnetWalks:
         records, self._records = self._records, []
         means = [LayerMean() for _ in self.options]
         for record in records:
-            walks = Walks(LayerChains(record, self.options[0]), _start(cross, record), record.image)
+            frames = [record.select(row) for row in range(record.batch)]
+            pairs = zip(frames, _starts(cross, record).unbind(1), strict=True)
+            walks = [Walks(LayerChains(one, self.options[0]), start, one.image) for one, start in pairs]
             for mean, options in zip(means, self.options, strict=True):
                 if _bounces(options):
-                    mean.add(_shaped(walks.ends(_after_words(options)), record))
+                    mean.add(_shaped([walk.ends(_after_words(options)) for walk in walks], record, options))
         pairs = zip(means, self.options, strict=True)
         return [mean.value() if _bounces(one) else cross for mean, one in pairs]
 
     def _add(self, record: AttentionRecord) -> None:
         if record.plane is None or not self._reading.current.wanted:
             return
-        self._grids[record.plane[0] * record.plane[1]] = record.plane
+        self._cross.frames = record.frames or 1
+        grid = _grid(record)
+        self._grids[math.prod(grid)] = grid
         if record.module in self._layers:
             self._records.append(conditional(self._reading.pipe, record))
 
@@ -112,13 +123,20 @@ def _after_words(options: Options) -> Options:
     return replace(options, n=max(1, options.n - 1))
 
 
-def _start(heat: Heat, record: AttentionRecord) -> Float[Tensor, "concepts tokens"]:
-    """The words' cross-attention on the record's grid, as distributions."""
+def _grid(record: AttentionRecord) -> Grid:
+    """(h, w), or (frames, h, w) of a video."""
     assert record.plane is not None
-    flat = F.interpolate(heat[None], record.plane, mode="area")[0].flatten(1)
-    return flat / flat.sum(-1, keepdim=True)
+    return record.plane if record.frames is None else (record.frames, *record.plane)
 
 
-def _shaped(x: Float[Tensor, "concepts tokens"], record: AttentionRecord) -> Heat:
-    assert record.plane is not None
-    return x.unflatten(-1, record.plane).float()
+def _starts(heat: Heat, record: AttentionRecord) -> Float[Tensor, "concepts frames tokens"]:
+    """The words' cross-attention on the record's grid, as distributions over all frames."""
+    grid = _grid(record)
+    flat = F.interpolate(heat[None], grid, mode="area")[0].flatten(1)
+    return (flat / flat.sum(-1, keepdim=True)).unflatten(-1, (record.batch, -1))
+
+
+def _shaped(ends: list[Float[Tensor, "concepts tokens"]], record: AttentionRecord, options: Options) -> Heat:
+    """On the grid; each frame has its even share of what is a distribution of every frame by itself."""
+    share = 1 / len(ends) if options.method == "tokenrank" else 1.0
+    return share * torch.stack(ends, 1).flatten(1).unflatten(-1, _grid(record)).float()

@@ -45,10 +45,17 @@ def test_a_strip_of_frames_is_written(tokenrank, folder, tmp_path):
     assert {path.name for path in (tmp_path / "o").iterdir()} == {"explain.png", "result.json"}
 
 
+@pytest.mark.matrix
+def test_words_of_a_unet_are_walked_from(tokenrank, folder, tmp_path):
+    asked = ("--concepts", "box", "--model", folder, "--device", "cpu", "--out", tmp_path / "o")
+    result = tokenrank("explain", *DRAWN, *asked).result
+    assert (result["grid"], result["frames"]) == ([3, 16, 24], [0, 1, 2])
+    assert np.asarray(Image.open(tmp_path / "o" / "mask-00.png")).shape == (32, 3 * 48)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--concepts", "box"), "--concepts would have no effect: in videos tokens are ranked"),
         (("--bounces", 2), "--bounces would have no effect"),
         (("--layers", "attn9"), "'attn9' is not an attention layer"),
     ],

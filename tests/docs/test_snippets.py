@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from diffusers import (
+    CogVideoXDDIMScheduler,
     DDIMScheduler,
     DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
@@ -20,6 +21,7 @@ from PIL import Image
 from transformers import AutoModelForImageClassification, ViTConfig, ViTForImageClassification
 
 from scripts.docs.places import ROOT, pages
+from tests.tiny_drawn_readers import VIDEO_READERS
 from tests.tiny_models import pipeline as tiny_pipeline
 from tokenrank_guidance import tiny
 
@@ -50,6 +52,8 @@ def pipeline(from_pretrained):
         if isinstance(source, Path):
             return from_pretrained.__func__(cls, source, **options)
         assert HUB_ID.fullmatch(source)
+        if cls.__name__ == "CogVideoXPipeline":
+            return VIDEO_READERS["CogVideoX"].build()
         return embedded("tiny-flux" if "Flux" in cls.__name__ else "tiny-sd")
 
     return classmethod(load)
@@ -91,7 +95,7 @@ def small_world(tmp_path, monkeypatch):
     monkeypatch.setattr(AutoModelForImageClassification, "from_pretrained", classmethod(classifier))
     monkeypatch.setattr(tiny, "load_pipeline", embedded)
     monkeypatch.setattr(ModularPipeline, "from_pretrained", classmethod(modular))
-    for scheduler in (DDIMScheduler, FlowMatchEulerDiscreteScheduler):
+    for scheduler in (CogVideoXDDIMScheduler, DDIMScheduler, FlowMatchEulerDiscreteScheduler):
         monkeypatch.setattr(scheduler, "set_timesteps", few_steps(scheduler.set_timesteps))
     pixels = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.jpg")

@@ -12,6 +12,7 @@ from diffseg.words import word_tokens
 from diffseg.zero_shot.layers import is_joint
 from sag import SelfAttentionGuidance
 from tests.diffseg.helpers import image
+from tests.matrix.building import without_weights
 from tests.tiny_models import pipeline, run
 from tokenrank_guidance import AttentionTap, UnsupportedError, capture
 from tokenrank_guidance.families import registry
@@ -92,9 +93,9 @@ def test_one_text_of_refusal(ask, refusal):
 @pytest.mark.parametrize("ask", [picture_of, words_of])
 def test_a_pipeline_that_takes_no_picture_here_says_which_do(ask):
     with pytest.raises(
-        UnsupportedError, match=r"cannot segment with LuminaNextDiT2DModel: .* known: .*Flux.*UNet"
+        UnsupportedError, match=r"cannot segment with UNetControlNetXSModel: .* known: .*Flux.*UNet"
     ):
-        ask(pipeline("lumina"))
+        ask(without_weights(d.UNetControlNetXSModel))
 
 
 def test_a_family_of_ones_own_is_one_entry(monkeypatch):

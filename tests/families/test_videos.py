@@ -173,15 +173,23 @@ def test_the_map_is_the_layers_own(name):
 
 
 def test_each_video_of_mochi_is_read_with_its_own_words():
-    """The map of the video's tokens alone, with the layer's weights for them, in a loop."""
+    """Each in its own call, of which padding makes one record."""
     model, given = seeded(tiny.mochi), mochi()
     record, seen = first_record(model, given, ("norm_q", "norm_k"))
-    assert record.batch == 2 and record.tokens == FRAMES * 16
+    lengths = given["encoder_attention_mask"].sum(1).tolist()
+    assert record.batch == 2 and record.tokens == FRAMES * 16 + max(lengths)
+    video = record.restrict("image")
+    assert video.tokens == FRAMES * 16 and video.mask is None
     for row in (0, 1):
         own = {name: value[row : row + 1] for name, value in given.items()}
         alone, _ = first_record(model, own)
-        torch.testing.assert_close(record.maps()[row], alone.maps()[0], rtol=1e-4, atol=1e-6)
-    lengths = record.q.norm(dim=-1), seen["norm_q"][1].transpose(1, 2).norm(dim=-1)
+        one = record.select(row)
+        assert one.tokens == alone.tokens == FRAMES * 16 + lengths[row] and one.mask is None
+        torch.testing.assert_close(one.maps(), alone.maps(), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(video.maps()[row], alone.restrict("image").maps()[0], rtol=1e-4, atol=1e-6)
+        padding = record.maps()[row, ..., one.tokens :]
+        assert not padding.any()
+    lengths = video.q.norm(dim=-1), seen["norm_q"][1].transpose(1, 2).norm(dim=-1)
     torch.testing.assert_close(*lengths)  # positions turn queries, and keep their length
 
 

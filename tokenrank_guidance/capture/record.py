@@ -25,7 +25,8 @@ class AttentionRecord:
     (h, w) tokens in row-major order, (t, h, w) where the frames of a video share the map; where each has its
     own, every `frames` rows of the batch are a video; `text` spans the prompt's tokens where they share the
     map (SD3, FLUX); `class_token` is the index of a vision transformer's class token and `registers` spans
-    its registers; what is in none of them is special. Raises ValueError where the shapes contradict
+    its registers; what is in none of them is special. `padded`: how many of the last tokens of each row of
+    the batch are none at all, which is what `mask` hides then. Raises ValueError where the shapes contradict
     each other.
     """
 
@@ -40,6 +41,7 @@ class AttentionRecord:
     class_token: int | None = None
     registers: slice | None = None
     frames: int | None = None
+    padded: tuple[int, ...] | None = None
 
     _sides: ClassVar[tuple[str, ...]] = ("q", "k")  # each (batch, heads, tokens, dim)
 
@@ -121,14 +123,24 @@ class AttentionRecord:
         return replace(
             self,
             **{name: _take(side, 2, chosen) for name, side in self._all_sides().items()},
-            mask=_restrict_mask(self.mask, chosen),
+            mask=_restrict_mask(self.mask, chosen) if self.padded is None or not has_image else None,
             grid=self.grid if has_image else None,
             image=slice(int(has_class), None) if has_image else slice(0, 0),
             text=EVERYTHING if tokens == "text" else None,
             class_token=0 if has_class else None,
             registers=None,
             frames=self.frames,
+            padded=None,
         )
+
+    def first(self, count: int) -> Self:
+        """The record of its first tokens alone; ValueError where these do not hold the image's."""
+        if self.image.indices(self.tokens)[1] > count:
+            raise ValueError(f"count: got {count}, expected all image tokens, {self.image}, among the first")
+        kept = [slice(0, count)]
+        text = None if self.text is None else slice(self.text.start, min(self.text.stop, count))
+        sides = {name: _take(side, 2, kept) for name, side in self._all_sides().items()}
+        return replace(self, **sides, mask=_restrict_mask(self.mask, kept), text=text)
 
     def _spans(self, tokens: Subset) -> list[slice]:
         """Where `tokens` are, in the order in which the restricted record has them."""
@@ -145,13 +157,21 @@ class AttentionRecord:
 
         A view: it keeps the whole batch's memory alive. An integer keeps the axis, and raises IndexError
         where there is no such row. Frames that are rows of the batch are pictures like others from here on.
+        Padding goes, as far as all of that part has it.
         """
         chosen = batch if isinstance(batch, slice) else _one(batch, self.batch)
         mask = self.mask
         if mask is not None and _is_batched(mask):
             mask = mask[chosen]
         sides = {name: side[chosen] for name, side in self._all_sides().items()}
-        return replace(self, **sides, mask=mask, frames=None)
+        part = replace(self, **sides, mask=mask, frames=None)
+        if self.padded is None:
+            return part
+        padded = self.padded[chosen]
+        least = min(padded, default=0)
+        left = tuple(count - least for count in padded)
+        part = replace(part, mask=mask if any(left) else None, padded=left if any(left) else None)
+        return part.first(self.tokens - least)
 
     def detached(self) -> Self:
         """Out of the autograd graph."""

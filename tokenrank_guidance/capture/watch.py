@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode, _push_mode
 
 from tokenrank_guidance.capture.linear import LinearAttentionRecord, LinearProducts
@@ -23,6 +23,7 @@ class AttentionCall:
     k: Float[Tensor, "batch heads keys dim"]
     mask: Shaped[Tensor, "..."] | None
     scale: float
+    padded: tuple[int, ...] | None = None
 
 
 def read_call(
@@ -82,7 +83,7 @@ class Watch(TorchFunctionMode):
         if spans.rows is not None and call.q.shape[0] == 1 and call.q.shape[2] >= spans.total:
             self._rows.append(call)
             if len(self._rows) == spans.rows:
-                self.call = _together(self._rows, spans.image)
+                self.call = _together(self._rows)
             return
         # A processor may make a second call, as IP-Adapters do for their own keys: only the map itself fits.
         keys = slice(spans.prompt_keys, call.k.shape[-2] - spans.later_keys)
@@ -109,6 +110,7 @@ class Watch(TorchFunctionMode):
         spans, mask = self.spans[layer], call.mask
         if spans.starts is not None:
             q, k, mask = _rolled(q, spans.starts, -2), _rolled(k, spans.starts, -2), _rolled_mask(mask, spans)
+        text = spans.text if spans.rows is None else slice(spans.image.stop, q.shape[2])
         kind = LinearAttentionRecord if spans.linear else AttentionRecord
         return kind(
             q,
@@ -118,10 +120,11 @@ class Watch(TorchFunctionMode):
             layer,
             grid=spans.grid,
             image=spans.image,
-            text=spans.text,
+            text=text,
             class_token=spans.class_token,
             registers=spans.registers,
             frames=spans.frames,
+            padded=call.padded,
         )
 
     def clear(self) -> None:
@@ -143,10 +146,18 @@ class Watch(TorchFunctionMode):
             _push_mode(mode)
 
 
-def _together(rows: Sequence[AttentionCall], image: slice) -> AttentionCall:
-    """The image tokens of every row's own call, which has no mask."""
-    q, k = (torch.cat([getattr(row, name)[:, :, image] for row in rows]) for name in ("q", "k"))
-    return AttentionCall(q, k, None, rows[0].scale)
+def _together(rows: Sequence[AttentionCall]) -> AttentionCall:
+    """Every row's own call, which has no mask, with padding up to the longest."""
+    longest = max(row.q.shape[2] for row in rows)
+    padded = [longest - row.q.shape[2] for row in rows]
+    q, k = (
+        torch.cat([pad(getattr(row, name), (0, 0, 0, more)) for row, more in zip(rows, padded, strict=True)])
+        for name in ("q", "k")
+    )
+    if not any(padded):
+        return AttentionCall(q, k, None, rows[0].scale)
+    real = torch.tensor([[i < longest - more for i in range(longest)] for more in padded], device=q.device)
+    return AttentionCall(q, k, real[:, None, None], rows[0].scale, tuple(padded))
 
 
 def _of_keys(mask: Shaped[Tensor, "..."] | None, keys: slice) -> Shaped[Tensor, "..."] | None:

@@ -1,6 +1,6 @@
 """`tokenrank explain`: where a diffusion model's attention leads from a word, bounce by bounce.
 
-Of a model that draws videos, what their tokens are worth.
+Of a model that draws videos, without words, what their tokens are worth.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 
 from diffseg.passes.images import Rgb, read_images
@@ -19,9 +18,11 @@ from diffseg.words import caption_of
 from diffseg.zero_shot import Generate, Options, WordSegmentation, heat_maps
 from diffseg.zero_shot.layers import is_joint
 from diffseg.zero_shot.options import make_options
+from tokenrank_guidance.cli.explain_clip import clip_strip, frame_sheet, mask_sheets, shown
 from tokenrank_guidance.cli.explain_options import BOUNCES, CHANGES, STEPS
 from tokenrank_guidance.cli.explain_strip import Column, mask_image, strip
 from tokenrank_guidance.cli.explain_video import draws_videos, explain_video
+from tokenrank_guidance.families.registry import words_of
 from tokenrank_guidance.files.pictures import open_picture
 from tokenrank_guidance.files.writing import staged, write_result
 from tokenrank_guidance.messages import say
@@ -40,7 +41,11 @@ def run(arguments: Namespace) -> Json:
     picture = None if arguments.image is None else open_picture(arguments.image)
     with staged(arguments.out) as scratch:
         model = open_model(arguments)
-        if draws_videos(model.pipe):
+        video = draws_videos(model.pipe)
+        if video and picture is not None:
+            name = type(model.pipe).__name__
+            raise ValueError(f"{name} draws videos and reads no picture; give a --prompt")
+        if video and arguments.concepts is None:
             result = explain_video(arguments, model, scratch)
         else:
             result = _of_words(arguments, model, picture, scratch)
@@ -50,7 +55,7 @@ def run(arguments: Namespace) -> Json:
 
 
 def _of_words(arguments: Namespace, model: Model, picture: Image.Image | None, scratch: Path) -> Json:
-    """Walk from each word of a picture."""
+    """Walk from each word of a picture or a video."""
     _check_words(arguments, model)
     options = _options(arguments, model)
     columns = columns_of(model.pipe, options, arguments.bounces or list(BOUNCES))
@@ -58,27 +63,27 @@ def _of_words(arguments: Namespace, model: Model, picture: Image.Image | None, s
     target = _request(arguments, model) if picture is None else read_images(picture)[0][0]
     maps = _found(model, target, arguments, columns, options)
     seconds = time.perf_counter() - start
-    image = maps[-1].image if picture is None else picture
     texts = (f"{_count(options.n)}, > its mean", *_captions(arguments, model, options))
-    files = _write(scratch, image, columns, maps, texts)
+    files = _write(scratch, picture, columns, maps, texts)
     return _report(arguments, model, options, maps[-1], files) | {"seconds": round(seconds, 3)}
 
 
 def _check_words(arguments: Namespace, model: Model) -> None:
     if arguments.concepts is None:
         raise ValueError(f"{model.name} draws pictures: give --concepts, the words where walks start")
-    refuse_without_effect(arguments, ("frames",), f"{model.name} draws pictures, not videos")
+    if not draws_videos(model.pipe):
+        refuse_without_effect(arguments, ("frames",), f"{model.name} draws pictures, not videos")
 
 
 def columns_of(pipe: Any, options: Options, bounces: list[int]) -> list[Column]:
     """One step either way with the heads' plain mean, the bounces, and the limit of outgoing ones."""
     column = replace(options, method="column", direction="outgoing", head_weights="mean")
     first = [Column("column select", "who attends to it", column)]
-    if is_joint(pipe):
+    if is_joint(pipe) and words_of(pipe).sees_image:
         first.insert(0, Column("row select", "where it attends", replace(column, method="row")))
     walks = [Column(_count(n), _note(options), replace(options, n=n)) for n in dict.fromkeys(bounces)]
-    limit = replace(options, method="tokenrank", direction="outgoing")
-    return [*first, *walks, Column("TokenRank", "limit, outgoing", limit)]
+    limit = Column("TokenRank", "limit, outgoing", replace(options, method="tokenrank", direction="outgoing"))
+    return [*first, *walks, *([limit] if words_of(pipe).sees_image else [])]
 
 
 def _count(n: int) -> str:
@@ -105,7 +110,7 @@ def _options(arguments: Namespace, model: Model) -> Options:
 def _request(arguments: Namespace, model: Model) -> Generate:
     cfg = model.cfg(arguments.cfg)
     seed, negative = arguments.seed or 0, arguments.negative_prompt
-    size = {"height": arguments.height, "width": arguments.width}
+    size = {name: getattr(arguments, name) for name in ("height", "width", "frames")}
     return Generate(arguments.prompt, arguments.steps or STEPS, seed, cfg, negative, **size)
 
 
@@ -119,21 +124,23 @@ def _found(
 
 def _write(
     folder: Path,
-    image: Image.Image,
+    picture: Image.Image | None,
     columns: list[Column],
     maps: list[WordSegmentation],
     texts: tuple[str, ...],
 ) -> list[str]:
     """Write the pictures, return their names."""
-    masked = maps[-1]
-    strip(image, columns, maps, texts).save(folder / STRIP, "PNG", optimize=True)
-    names = [MASK.format(i) for i in range(len(masked.concepts))]
-    for name, mask in zip(names, masked.masks, strict=True):
-        mask_image(mask).save(folder / name, "PNG", optimize=True)
-    if masked.image is None:
-        return [STRIP, *names]
-    masked.image.save(folder / DRAWN, "PNG", optimize=True)
-    return [STRIP, DRAWN, *names]
+    found = maps[-1]
+    if found.frames:
+        sheet, drawn, masks = clip_strip(columns, maps, texts), frame_sheet(found), mask_sheets(found)
+    else:
+        image, drawn = picture or found.image, found.image
+        sheet, masks = strip(image, columns, maps, texts), [mask_image(mask) for mask in found.masks]
+    named = {STRIP: sheet} | ({} if drawn is None else {DRAWN: drawn})
+    named |= {MASK.format(i): mask for i, mask in enumerate(masks)}
+    for name, one in named.items():
+        one.save(folder / name, "PNG", optimize=True)
+    return list(named)
 
 
 def _captions(arguments: Namespace, model: Model, options: Options) -> list[str]:
@@ -157,7 +164,8 @@ def _report(
     given = {name: value for name, value in vars(arguments).items() if name != "command"}
     paths = {"image": None if arguments.image is None else str(arguments.image), "out": str(arguments.out)}
     resolved = {"model": model.name, "device": str(model.pipe.device), "settings": vars(options)}
-    height, width = mask.size
+    height, width = mask.size[-2:]
+    frames = {"frames": list(shown(mask).values())} if mask.frames else {}
     return {
         "command": arguments.command,
         "config": given | paths | resolved,
@@ -166,14 +174,15 @@ def _report(
         "versions": versions(),
         "width": width,
         "height": height,
-        "grid": list(mask.heats.shape[-2:]),
+        "grid": list(mask.heats.shape[1:]),
+        **frames,
         "concepts": _concepts(mask, [name for name in files if name.startswith("mask")]),
         "files": [str(arguments.out / name) for name in files],
     }
 
 
 def _concepts(mask: WordSegmentation, files: list[str]) -> list[Json]:
-    """Each word, its mask's file and the share of the picture under it."""
-    shares = mask.masks.to(torch.float64).mean((1, 2)).tolist()
+    """Each word, its mask's file and the share of the picture, or of all frames, under it."""
+    shares = (mask.masks.flatten(1).count_nonzero(1).double() / mask.masks[0].numel()).tolist()
     rows = zip(mask.concepts, files, shares, strict=True)
     return [{"concept": concept, "mask": name, "share": share} for concept, name, share in rows]

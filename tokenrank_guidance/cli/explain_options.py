@@ -19,7 +19,7 @@ SUMMARY = "Show where attention leads from a word, bounce by bounce; what a vide
 CHANGES = ("direction", "draws", "head_weights", "n", "resolution", "seed")
 STEPS = 24  # of drawing
 BOUNCES = (1, 2, 3, 5)
-OF_WORDS = ("concepts", "caption", "bounces", "n", "direction")
+OF_WORDS = ("caption", "bounces", "n", "direction")
 OF_DRAWING = ("steps", "cfg", "negative_prompt", "height", "width", "frames", "scheduler")
 OF_READING = ("caption", "timesteps", "draws", "resolution")
 
@@ -35,9 +35,12 @@ def words(text: str) -> list[str]:
 def add_arguments(parser: ArgumentParser) -> None:
     """Describe the command's options."""
     parser.add_argument("image", type=file, nargs="?", metavar="IMAGE", help="a picture of any size")
-    parser.add_argument("--prompt", metavar="TEXT", help="draw a picture of this instead")
+    parser.add_argument("--prompt", metavar="TEXT", help="draw a picture or a video of this instead")
     parser.add_argument(
-        "--concepts", type=words, metavar="WORDS", help='"church, sky": where walks start; of pictures alone'
+        "--concepts",
+        type=words,
+        metavar="WORDS",
+        help='"church, sky": where walks start; not needed for videos',
     )
     parser.add_argument("--caption", metavar="TEXT", help='of IMAGE; "a church, a sky"')
     add_model_arguments(parser)

@@ -41,7 +41,7 @@ def strip(
     `texts`: the note on the mask, and the lines below. A map is drawn from its 1 % to its 99 % quantile, as
     the bar below says; one that is the same for every word is drawn once.
     """
-    cell, rows = _cell(image.size), len(maps[-1].concepts)
+    cell, rows = cell_of(image.size), len(maps[-1].concepts)
     step, height = max(cell[0] + GAP, LEAST_STEP), LINE + cell[1] + GAP
     size = (2 * MARGIN + (len(columns) + 2) * step - GAP, HEADER + rows * height + len(texts) * LINE + GAP)
     canvas = Image.new("RGB", size, "white")
@@ -60,13 +60,13 @@ def strip(
             else:
                 canvas.paste(panel, (MARGIN + i * step, top + LINE))
     bottom = HEADER + rows * height + GAP // 2
-    _colour_bar(canvas, (MARGIN, bottom))
+    colour_bar(canvas, (MARGIN, bottom))
     for i, text in enumerate(texts[1:], 1):
         draw.text((MARGIN, bottom + i * LINE), text, GREY, font(11))
     return canvas
 
 
-def _colour_bar(canvas: Image.Image, corner: Size) -> None:
+def colour_bar(canvas: Image.Image, corner: Size) -> None:
     """What black and yellow are in a map."""
     draw, x = ImageDraw.Draw(canvas), corner[0]
     low, high = (f"each map by itself: its {ENDS[0]:.0%} quantile", f"its {ENDS[1]:.0%} quantile")
@@ -81,7 +81,8 @@ def mask_image(mask: Bool[Tensor, "h w"]) -> Image.Image:
     return Image.fromarray(mask.cpu().numpy())
 
 
-def _cell(size: Size) -> Size:
+def cell_of(size: Size) -> Size:
+    """What a panel of a picture of `size` takes."""
     scale = CELL / max(size)
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
@@ -95,7 +96,7 @@ def _panels(
         None if row > 0 and column.of_any_word else _map(one.heats[row].cpu().numpy(), cell)
         for column, one in pairs
     ]
-    return [fitted(image, cell), *heats, _masked(image, maps[-1].masks[row].cpu().numpy(), cell)]
+    return [fitted(image, cell), *heats, masked(image, maps[-1].masks[row].cpu().numpy(), cell)]
 
 
 def _map(values: Float[np.ndarray, "gh gw"], cell: Size) -> Image.Image:
@@ -104,7 +105,7 @@ def _map(values: Float[np.ndarray, "gh gw"], cell: Size) -> Image.Image:
     return heat(np.asarray(scaled.resize(cell, Image.Resampling.BILINEAR)), cell)
 
 
-def _masked(image: Image.Image, mask: Bool[np.ndarray, "h w"], cell: Size) -> Image.Image:
+def masked(image: Image.Image, mask: Bool[np.ndarray, "h w"], cell: Size) -> Image.Image:
     """The image, pale outside the mask, whose edge is drawn."""
     shown = np.asarray(Image.fromarray(mask).resize(cell, Image.Resampling.NEAREST))
     sharp = np.asarray(fitted(image, cell))

@@ -14,10 +14,10 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from tokenrank_guidance.calls import finite_pictures
+from tokenrank_guidance.calls import GIVEN, LENGTHS, finite_pictures, length_of
 from tokenrank_guidance.cli.explain_options import OF_WORDS, STEPS
-from tokenrank_guidance.cli.explain_strip import CELL, ENDS, GAP, HEADER, LINE, MARGIN
-from tokenrank_guidance.drawing import GREY, INK, Size, fitted, font, heat
+from tokenrank_guidance.cli.explain_strip import ENDS, GAP, HEADER, LINE, MARGIN, cell_of
+from tokenrank_guidance.drawing import GREY, INK, fitted, font, heat
 from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.option_groups import refuse_without_effect
 from tokenrank_guidance.pipelines import Model
@@ -25,8 +25,6 @@ from tokenrank_guidance.report import Json, versions
 from tokenrank_guidance.videos import RankedVideo, rank_video
 
 STRIP = "explain.png"
-LENGTHS = ("num_frames", "video_length")  # what a call names its number of frames
-GIVEN = ("image", "images", "video", "control_video", "conditioning_frames", "controls", "pose_video")
 MOST = 16  # frames in a row
 LEAST_WIDTH = 640  # what the line below takes
 OVER = 0.6  # of a frame's pixels are the map's
@@ -58,35 +56,40 @@ def explain_video(arguments: Namespace, model: Model, folder: Path) -> Json:
 
 def frame_strip(video: RankedVideo, text: str) -> Image.Image:
     """A frame for each of the latents', and N·π over it, black to yellow in one scale for all."""
-    chosen = np.unique(np.linspace(0, len(video.scores) - 1, MOST).round().astype(int))
-    cell = _cell(video.frames[0].size)
+    chosen = spread(len(video.scores))
+    cell = cell_of(video.frames[0].size)
     step = max(cell[0], 96) + GAP
     height = HEADER + 2 * (cell[1] + GAP) + LINE
     width = max(LEAST_WIDTH, 2 * MARGIN + len(chosen) * step - GAP)
     canvas = Image.new("RGB", (width, height), "white")
     draw, shown = ImageDraw.Draw(canvas), video.shown()
-    scaled = _scaled(video.scores)
+    values = scaled(video.scores)
     for place, i in enumerate(chosen):
         left, frame = MARGIN + place * step, fitted(shown[i], cell)
         draw.text((left, 8), f"frame {i}", INK, font(12, "bold"))
         draw.text((left, 24), f"mean {video.scores[i].mean():.2f}", GREY, font(10))
         canvas.paste(frame, (left, HEADER))
-        smooth = Image.fromarray(scaled[i]).resize(cell, Image.Resampling.BILINEAR)
-        over = Image.blend(frame, heat(np.asarray(smooth), cell), OVER)
-        canvas.paste(over, (left, HEADER + cell[1] + GAP))
+        canvas.paste(blended(frame, values[i]), (left, HEADER + cell[1] + GAP))
     draw.text((MARGIN, height - LINE), text, GREY, font(11))
     return canvas
 
 
-def _scaled(scores: Float[Tensor, "t h w"]) -> Float[np.ndarray, "t h w"]:
+def spread(count: int) -> list[int]:
+    """At most `MOST` of so many frames, from the first to the last."""
+    return np.unique(np.linspace(0, count - 1, MOST).round().astype(int)).tolist()
+
+
+def blended(frame: Image.Image, values: Float[np.ndarray, "h w"]) -> Image.Image:
+    """A map on the grid of tokens over its frame, smoothly enlarged."""
+    smooth = Image.fromarray(values).resize(frame.size, Image.Resampling.BILINEAR)
+    return Image.blend(frame, heat(np.asarray(smooth), frame.size), OVER)
+
+
+def scaled(scores: Float[Tensor, "t h w"]) -> Float[np.ndarray, "t h w"]:
+    """One scale for all frames: its quantiles `ENDS` are 0 and 1."""
     values = scores.float().numpy()
     low, high = np.quantile(values, ENDS).astype(np.float32)
     return (values - low) / max(high - low, np.float32(1e-12))
-
-
-def _cell(size: Size) -> Size:
-    scale = CELL / max(size)
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _taken(pipe: Any) -> set[str]:
@@ -96,9 +99,7 @@ def _taken(pipe: Any) -> set[str]:
 def _call(arguments: Namespace, model: Model) -> dict[str, Any]:
     """What to call the pipeline with."""
     name, taken = type(model.pipe).__name__, _taken(model.pipe)
-    refuse_without_effect(arguments, OF_WORDS, "in videos tokens are ranked, and no words are read")
-    if arguments.image is not None:
-        raise ValueError(f"{name} draws videos and reads no picture; give a --prompt")
+    refuse_without_effect(arguments, OF_WORDS, "without --concepts a video's tokens are ranked")
     given = [one for one in GIVEN if one in taken]
     if given:
         raise UnsupportedError(
@@ -110,7 +111,7 @@ def _call(arguments: Namespace, model: Model) -> dict[str, Any]:
         "negative_prompt": arguments.negative_prompt,
         "height": arguments.height,
         "width": arguments.width,
-        next((one for one in LENGTHS if one in taken), LENGTHS[0]): arguments.frames,
+        length_of(model.pipe) or LENGTHS[0]: arguments.frames,
     }
     asked = {key: value for key, value in asked.items() if value is not None}
     unknown = ", ".join(sorted(set(asked) - taken))

@@ -124,6 +124,7 @@ class Habits:
     output times -1.
     `mixes_more`: its own guiders mix other predictions beside those of classifier-free guidance, so that
     guidance goes through them, in place of becoming one.
+    `negative`: the text that its call must be given where nothing is unwanted, None where it needs none.
     `refused` says why it cannot be guided, empty where it can.
     """
 
@@ -140,4 +141,5 @@ class Habits:
     stepped: Callable[[nn.Module, Inputs, Tensor, Tensor], Tensor] = whole_sample
     negates: bool = False
     mixes_more: bool = False
+    negative: str | None = None
     refused: str = ""

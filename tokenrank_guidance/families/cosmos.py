@@ -10,6 +10,7 @@ from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.tokens import Tokens, middle_layer
 from tokenrank_guidance.families.unet import PRECONDITIONED
 from tokenrank_guidance.families.volume import layers, volume_spans
+from tokenrank_guidance.families.words import APART
 
 
 def _held(denoiser: nn.Module, inputs: Inputs) -> Bool[Tensor, "b 1 t h w"] | None:
@@ -41,5 +42,6 @@ COSMOS = Family(
         "Cosmos2TextToImagePipeline": Habits(refused=PRECONDITIONED),
         "Cosmos2VideoToWorldPipeline": Habits(refused=PRECONDITIONED),
     },
+    wordless=APART,
 )
 FAMILIES = (COSMOS,)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tokenrank_guidance.families.calling import Calling
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.tokens import (
@@ -12,6 +14,7 @@ from tokenrank_guidance.families.tokens import (
     patch_grid,
     processed,
 )
+from tokenrank_guidance.families.words import TextTokens, Words, text_tokens
 
 
 def _spans(call: ForwardPass) -> TokenSpans:
@@ -21,9 +24,15 @@ def _spans(call: ForwardPass) -> TokenSpans:
     return TokenSpans(image + text, grid, slice(0, image), slice(image, image + text))
 
 
+def _words(pipe: Any) -> list[TextTokens]:
+    """Without padding but that of a batch, which comes behind."""
+    return [text_tokens(pipe.tokenizer, None, options={})]
+
+
 ERNIE = Family(
     models=("ErnieImageTransformer2DModel",),
     tokens=Tokens(_spans, processed("layers"), middle_layer),
     calling=Calling(),
+    words=Words(_words, joint=True, stacks=("layers",)),
 )
 FAMILIES = (ERNIE,)

@@ -18,6 +18,7 @@ from tokenrank_guidance.families.calling import Calling, Habits, Inputs, edit_fr
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.tokens import Tokens, patch_spans
 from tokenrank_guidance.families.volume import layers
+from tokenrank_guidance.families.words import APART, Words, one_or_two
 
 FRAMES, CHANNELS = 2, 1  # the axes of (B, C, T, H, W)
 RESIDUALS = ("down_block_additional_residuals", "mid_block_additional_residual")
@@ -76,6 +77,7 @@ MOTION = Family(
         rows={name: _of_frames(name) for name in ("encoder_hidden_states", *RESIDUALS)},
         refused=_split,
     ),
+    words=Words(one_or_two),
 )
 TEXT_TO_VIDEO = Family(
     models=("UNet3DConditionModel", "I2VGenXLUNet"),
@@ -86,11 +88,13 @@ TEXT_TO_VIDEO = Family(
         "VideoToVideoSDPipeline": AS_IMAGES,
         "I2VGenXLPipeline": AS_IMAGES,
     },
+    words=Words(one_or_two),
 )
 STABLE_VIDEO = Family(
     models=("UNetSpatioTemporalConditionModel",),
     tokens=replace(TOKENS, frames=_frames("sample", 1)),
     calling=Calling("sample", edit=edit_frames, channel_axis=2),  # channels come after frames
+    wordless="it draws from a picture and reads no text",
 )
 LATTE = Family(
     models=("LatteTransformer3DModel",),
@@ -98,5 +102,6 @@ LATTE = Family(
         patch_spans, layers("attn1", "transformer_blocks"), frames=_frames("hidden_states", FRAMES)
     ),
     calling=Calling(edit=edit_video),
+    wordless=APART,
 )
 FAMILIES = (MOTION, TEXT_TO_VIDEO, STABLE_VIDEO, LATTE)

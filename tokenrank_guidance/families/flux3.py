@@ -52,6 +52,11 @@ def _layers(model: nn.Module) -> dict[str, bool]:
     return {name: kind for name, kind in kinds.items() if name.startswith((IMAGE, JOINT))}
 
 
+IN_BLOCKS = (
+    "modular blocks alone draw with it, which no call here can make: one of them may write the prompt anew"
+)
+
+
 def _flow_map(denoiser: Any, inputs: Inputs) -> str:
     if not denoiser.config.flow_map:
         return ""
@@ -62,6 +67,7 @@ FLUX3 = Family(
     models=("Flux3Transformer2DModel",),
     tokens=Tokens(_spans, _layers, middle_layer),
     calling=replace(PACKED, refused=_flow_map),
+    wordless=IN_BLOCKS,
     packing=SIDE,
 )
 FAMILIES = (FLUX3,)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from importlib import import_module
 from typing import Any, cast
 
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.families.calling import POSITIONS, Calling, Habits, Inputs, edit_video
 from tokenrank_guidance.families.family import Family
+from tokenrank_guidance.families.picture import longest_text
 from tokenrank_guidance.families.tokens import ForwardPass, Tokens, TokenSpans
 from tokenrank_guidance.families.volume import (
     after_first_frame,
@@ -19,7 +25,7 @@ from tokenrank_guidance.families.volume import (
     layers,
     volume_grid,
 )
-from tokenrank_guidance.families.words import VIDEO
+from tokenrank_guidance.families.words import TextTokens, Words, one_or_two, without_padding
 
 LAYERS = layers("attn", "transformer_blocks", "single_transformer_blocks")
 # Frames, rows and columns of latents in a token of what Framepack drew before, the longer ago the more.
@@ -28,6 +34,8 @@ HISTORY = {
     "latents_history_2x": (2, 4, 4),
     "latents_history_4x": (4, 8, 8),
 }
+TOGETHER = "its captions are read together with a picture, which moves their tokens"
+WINDOWS = "it draws a video window by window, so that no map is of the whole video"
 MEAN_FLOW = (
     "predicts the mean flow between two noise levels (use_meanflow), which tells no clean video to be blurred"
 )
@@ -81,6 +89,53 @@ def _mean_flow(denoiser: nn.Module, inputs: Inputs) -> str:
     return MEAN_FLOW if inputs.get("timestep_r") is not None else ""
 
 
+def _llama(pipe: Any) -> list[TextTokens]:
+    """After the first of the instructions, which are cut off; CLIP gives one pooled vector and no tokens."""
+    if hasattr(pipe, "image_processor"):
+        raise UnsupportedError(f"no word is found in {type(pipe).__name__}: {TOGETHER}")
+    template = import_module(type(pipe).__module__).DEFAULT_PROMPT_TEMPLATE
+    first, longest = template["crop_start"], longest_text(pipe)
+    assert longest is not None
+
+    def kept(mask: Sequence[int]) -> Sequence[int]:
+        return range(first, len(mask))
+
+    return [TextTokens(pipe.tokenizer, longest + first, frame=template["template"].format, kept=kept)]
+
+
+def _gemma(pipe: Any) -> list[TextTokens]:
+    """T5 Gemma's alone."""
+    if "image" in inspect.signature(pipe.__call__).parameters:
+        raise UnsupportedError(f"no word is found in {type(pipe).__name__}: {TOGETHER}")
+    return one_or_two(pipe)
+
+
+def _qwen(pipe: Any) -> list[TextTokens]:
+    """In a conversation whose start is cut off, after the picture's tokens and those of quoted letters."""
+    first = pipe.prompt_template_encode_start_idx
+
+    def frame(caption: str) -> str:
+        turns = [{"role": "system", "content": pipe.system_message}, {"role": "user", "content": caption}]
+        return pipe.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+
+    def kept(mask: Sequence[int]) -> Sequence[int]:
+        return [first + i for i in without_padding(mask[first:])]
+
+    options = {"padding": "max_length", "add_special_tokens": False}
+    limit = pipe.tokenizer_max_length + first
+    before = partial(_letters_and_picture, pipe)
+    return [TextTokens(pipe.tokenizer, limit, frame=frame, kept=kept, options=options, before=before)]
+
+
+def _letters_and_picture(pipe: Any, caption: str) -> int:
+    quoted = import_module(type(pipe).__module__).extract_glyph_texts(caption)
+    seen = pipe.vision_num_semantic_tokens if hasattr(pipe, "image_encoder") else 0
+    if quoted is None:
+        return seen
+    longest = pipe.tokenizer_2_max_length
+    return seen + len(pipe.tokenizer_2(quoted, truncation=True, max_length=longest).input_ids)
+
+
 CALLING = Calling(prompt_first=True, edit=edit_video)
 INDICES = tuple(f"indices_latents{part}" for part in ("", "_clean", "_history_2x", "_history_4x"))
 HUNYUAN_VIDEO = Family(
@@ -88,24 +143,24 @@ HUNYUAN_VIDEO = Family(
     tokens=Tokens(_spans, LAYERS),
     calling=Calling(prompt_first=True, edit=edit_video, held=_held),
     pipelines={"HunyuanVideoImageToVideoPipeline": Habits(stepped=_stepped)},
-    wordless=VIDEO,
+    words=Words(_llama, joint=True),
 )
 HUNYUAN_VIDEO_15 = Family(
     models=("HunyuanVideo15Transformer3DModel",),
     tokens=Tokens(_spans, layers("attn", "transformer_blocks")),
     calling=Calling(prompt_first=True, edit=edit_video, refused=_mean_flow),
-    wordless=VIDEO,
+    words=Words(_qwen, joint=True),
 )
 FRAMEPACK = Family(
     models=("HunyuanVideoFramepackTransformer3DModel",),
     tokens=Tokens(_spans_after_history, LAYERS),
     calling=replace(CALLING, shared=(*POSITIONS, *INDICES)),
-    wordless=VIDEO,
+    wordless=WINDOWS,
 )
 MOTIF = Family(
     models=("MotifVideoTransformer3DModel",),
     tokens=Tokens(_spans, _encoding_layers),
     calling=CALLING,
-    wordless=VIDEO,
+    words=Words(_gemma, joint=True),
 )
 FAMILIES = (HUNYUAN_VIDEO, HUNYUAN_VIDEO_15, FRAMEPACK, MOTIF)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tokenrank_guidance.families.calling import Calling, Edit, Habits, Inputs
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.tokens import ForwardPass, Grid, Tokens, TokenSpans, image_only, processed
+from tokenrank_guidance.families.words import APART
 
 SPARSE = "attends to neighbourhoods alone (sparse_params), so that no call holds the whole map"
 
@@ -52,5 +53,6 @@ KANDINSKY5 = Family(
     tokens=Tokens(_spans, _layers),
     calling=Calling(prompt_first=True, channel_axis=-1, edit=_edit, refused=_sparse, held=_held),
     pipelines={"Kandinsky5I2VPipeline": Habits(stepped=_after_first_frame)},
+    wordless=APART,
 )
 FAMILIES = (KANDINSKY5,)

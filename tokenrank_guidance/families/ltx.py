@@ -13,6 +13,7 @@ from tokenrank_guidance.families.calling import Calling, Edit, Habits, Inputs, e
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.tokens import ForwardPass, Grid, Tokens, TokenSpans, middle_layer
 from tokenrank_guidance.families.volume import after_first_frame, layers, patch_of
+from tokenrank_guidance.families.words import APART
 
 
 def _spans(call: ForwardPass) -> TokenSpans:
@@ -84,5 +85,6 @@ LTX = Family(
         "LTXConditionPipeline": Habits(negates=True),
         "LTXI2VLongMultiPromptPipeline": Habits(refused=WINDOWS),
     },
+    wordless=APART,
 )
 FAMILIES = (LTX,)

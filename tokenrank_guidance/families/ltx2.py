@@ -12,6 +12,7 @@ from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.ltx import edit_from, held_tokens, several_latents
 from tokenrank_guidance.families.tokens import ForwardPass, Grid, Tokens, TokenSpans, middle_layer
 from tokenrank_guidance.families.volume import after_first_frame, layers
+from tokenrank_guidance.families.words import APART
 
 
 def _grid(inputs: Inputs) -> Grid:
@@ -41,5 +42,6 @@ LTX2 = Family(
         "LTX2ModularPipeline": IN_BLOCKS,
         "LTX25ModularPipeline": IN_BLOCKS,
     },
+    wordless=APART,
 )
 FAMILIES = (LTX2,)

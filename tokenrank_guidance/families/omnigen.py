@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from jaxtyping import Float
@@ -18,6 +20,7 @@ from tokenrank_guidance.families.tokens import (
     patch_grid,
     processed,
 )
+from tokenrank_guidance.families.words import TextTokens, Words
 
 PLACES, PICTURES = "input_image_sizes", "input_img_latents"
 Places = dict[int, list[Any]]  # of a row's pictures in its instruction
@@ -56,11 +59,28 @@ def _pictures(inputs: Inputs, rows: slice) -> list[Float[Tensor, "1 c h w"]]:
     return [picture for _, old in _chosen(inputs, rows) for picture in of_rows[old]]
 
 
+def _words(pipe: Any) -> list[TextTokens]:
+    """Of an instruction without pictures."""
+    frame = pipe.multimodal_processor.add_prefix_instruction
+    before = partial(_padding, pipe)
+    return [TextTokens(pipe.tokenizer, pipe.tokenizer_max_length, frame=frame, options={}, before=before)]
+
+
+def _padding(pipe: Any, caption: str) -> int:
+    """In front, where the negative prompt that its processor has by default is longer."""
+    processor = pipe.multimodal_processor
+    unwanted = inspect.signature(type(processor).__call__).parameters["negative_prompt"].default
+    framed = (processor.add_prefix_instruction(text) for text in (unwanted, caption))
+    longer, own = (len(pipe.tokenizer(text).input_ids) for text in framed)
+    return max(longer - own, 0)
+
+
 OMNIGEN = Family(
     models=("OmniGenTransformer2DModel",),
     tokens=Tokens(_spans, _layers, middle_layer),
     # The prompt's part is first, and the part with pictures alone last.
     calling=Calling(unconditional=1, rows={PLACES: _places, PICTURES: _pictures}),
+    words=Words(_words, joint=True, stacks=("layers",), sees_image=False),
     pipelines={"OmniGenPipeline": Habits(unconditional=1)},
 )
 FAMILIES = (OMNIGEN,)

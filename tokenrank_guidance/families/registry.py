@@ -92,6 +92,11 @@ def picture_of(pipe: Any) -> Picture:
     return part_of(denoiser_of(pipe), Picture)
 
 
+def takes_pictures(pipe: Any) -> bool:
+    """Whether it is known how a picture is put into the pipeline's denoiser."""
+    return knows(family_of(denoiser_of(pipe)), Picture) is not None
+
+
 def reads_text(pipe: Any) -> bool:
     """Whether it is known how the pipeline's denoiser reads text."""
     family = family_of(denoiser_of(pipe))
@@ -99,12 +104,12 @@ def reads_text(pipe: Any) -> bool:
 
 
 def words_of(pipe: Any) -> Words:
-    """How a pipeline's denoiser reads text; UnsupportedError where no word or no picture is."""
+    """How a pipeline's denoiser reads text; UnsupportedError where it reads none, or no word is found."""
     family = family_of(denoiser_of(pipe))
     if family is not None and family.wordless:
         raise UnsupportedError(f"no word is found in {type(pipe).__name__}: {family.wordless}")
-    picture_of(pipe)
     if family is None or family.words is None:
+        picture_of(pipe)
         raise UnsupportedError(f"{type(pipe).__name__} reads no text, so it cannot name segments")
     return family.words
 

@@ -20,8 +20,8 @@ class TokenSpans:
     of the call's batch are a video's, one after the other, where each of its frames attends to itself alone.
     `prompt_keys`: keys before the tokens' own that no token stands for, as where a prompt has keys alone;
     `later_keys`: the same after them.
-    `rows`: where a layer makes a call for each of so many images alone, with its own number of other tokens
-    after the image's, of which only these are kept.
+    `rows`: where a layer makes a call for each of so many images alone, with its own number of the prompt's
+    tokens after the image's, which `total` does not count.
     `starts`: where each image's own tokens start, if they differ in a batch; all else is said of the order
     that begins with them and ends with what came before. `linear`: weights are products of queries and keys
     that are not negative, each row over its sum, where else they are a softmax.

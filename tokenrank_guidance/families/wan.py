@@ -6,6 +6,7 @@ from tokenrank_guidance.families.calling import Calling, Habits, edit_video
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.tokens import Tokens, middle_layer
 from tokenrank_guidance.families.volume import held_by_time, layers, volume_spans
+from tokenrank_guidance.families.words import APART
 
 EACH_FRAME = (
     "it steps every frame by a copy of its scheduler, each at a time of its own, of which none is read"
@@ -23,5 +24,6 @@ WAN = Family(
         "SkyReelsV2DiffusionForcingImageToVideoPipeline": Habits(refused=EACH_FRAME),
         "SkyReelsV2DiffusionForcingVideoToVideoPipeline": Habits(refused=EACH_FRAME),
     },
+    wordless=APART,
 )
 FAMILIES = (WAN,)

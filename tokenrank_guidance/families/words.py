@@ -16,7 +16,7 @@ STACKS = ("transformer_blocks", "single_transformer_blocks")
 
 
 KEYS_ALONE = "its prompt has keys beside the image's and no row in their map, where a walk could start"
-VIDEO = "it draws videos, whose frames share one map with the text: words are found in single pictures so far"
+APART = "it attends to text apart: walks start at words in one map of text and image, and in UNets"
 
 
 def everything(mask: Sequence[int]) -> Sequence[int]:
@@ -75,6 +75,7 @@ class Words:
     `tokenizers`: those whose tokens the image attends to, in order. `longest`: how many tokens of a caption
     are encoded, None for a tokenizer's own limit. `joint`: text and image share one map, else images attend
     to text apart. `stacks`: the layers in which they do, by the prefixes of their names in running order.
+    `sees_image`: the text's tokens attend to the image's too, so that walks along attention lead there.
     `walks`: zero-shot segmentation knows how a chain starts at its words. `concepts`: what ConceptAttention
     needs, None where it is not defined.
     """
@@ -83,6 +84,7 @@ class Words:
     longest: Callable[[Any], int | None] = longest_text
     joint: bool = False
     stacks: tuple[str, ...] = STACKS
+    sees_image: bool = True
     walks: bool = True
     concepts: Concepts | None = None
 

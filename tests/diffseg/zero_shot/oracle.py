@@ -35,12 +35,17 @@ def start(tokens, offset, n):
 
 def step(row, matrix, direction):
     if direction == "incoming":
-        matrix = (matrix / matrix.sum(0)).T
+        matrix = received(matrix)
     return torch.stack([sum(row[i] * matrix[i, j] for i in range(len(row))) for j in range(len(row))])
 
 
 def fast_step(row, matrix, direction):
-    return row @ ((matrix / matrix.sum(0)).T if direction == "incoming" else matrix)
+    return row @ (received(matrix) if direction == "incoming" else matrix)
+
+
+def received(matrix):
+    """Row j: who attends to token j, by share; nothing where nobody does."""
+    return (matrix / matrix.sum(0)).nan_to_num().T
 
 
 def walk(record, tokens, n, direction, weights, mix):
@@ -116,9 +121,9 @@ def one_walk(records, tokens, options):
     image = torch.tensor(list(image))
     if method == "image-bounce":
         block = matrix[image][:, image]
-        end = (row @ (matrix / matrix.sum(0)).T)[image]
+        end = (row @ received(matrix))[image]
         for _ in range(n - 1):
-            end = end @ (block / block.sum(0)).T
+            end = end @ received(block)
         return end.reshape(like.grid)
     if method == "absorbing":
         block = options.get("survival", 0.5) * matrix[image][:, image]

@@ -1,5 +1,6 @@
 """The analogue for UNets against dense maps of its attention."""
 
+import diffusers as d
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,10 +8,13 @@ import torch.nn.functional as F
 from diffseg.cross import TextAttention
 from diffseg.passes.denoise import denoiser_pass
 from diffseg.settings import Settings
-from diffseg.zero_shot import segment
+from diffseg.zero_shot import Generate, segment
 from tests.diffseg.helpers import image
 from tests.diffseg.zero_shot import oracle
+from tests.matrix.building import seeded
+from tests.matrix.factorised import animated
 from tests.tiny_models import denoiser, pipeline
+from tests.tiny_networks import clip, tokenizer
 from tokenrank_guidance import UnsupportedError
 from tokenrank_guidance.capture import capture
 
@@ -73,6 +77,49 @@ def test_self_attention_bounces_it(n, direction):
         ends.append(row.reshape(record.grid))
     found = segment(pipe, picture, ["dog"], CAPTION, n=n, direction=direction, **CHANGES)
     torch.testing.assert_close(found.heats[0].double(), mean_on_finest(ends), rtol=0, atol=1e-6)
+
+
+def animated_records(pipe):
+    """Cross-attention to the word by layer, of the prompt's frames, and their self-attention."""
+
+    class Frames(Layers):
+        def add_cross(self, call):
+            self.calls.append((call.q.double() @ call.k.double().mT * call.scale).softmax(-1)[-3:].mean(1))
+
+    layers, given = Frames(), {"num_inference_steps": 1, "height": 32, "width": 48, "num_frames": 3}
+    with layers.watching(pipe.unet), capture(pipe.unet, "all") as records:
+        pipe(["a big dog"], generator=torch.Generator().manual_seed(0), **given)
+    grids = {one.grid[0] * one.grid[1]: one.grid for one in records}
+    return [one[..., DOG].sum(-1).unflatten(-1, grids[one.shape[1]]) for one in layers.calls], list(records)
+
+
+def frames_on_finest(heats):
+    """Frame by frame, of the same number each."""
+    return torch.stack([mean_on_finest(frame) for frame in zip(*heats, strict=True)])
+
+
+def test_the_frames_of_a_video_are_bounced_each_by_itself():
+    text = {"text_encoder": seeded(clip), "tokenizer": tokenizer(77)}
+    pipe = animated(d.AnimateDiffPipeline, **text)
+    cross, records = animated_records(pipe)
+    start, ends = frames_on_finest(cross), []
+    for record in records:
+        rows = F.interpolate(start[:, None], record.grid, mode="area").flatten(1)
+        rows, own = rows / rows.sum(), []
+        for i, row in enumerate(rows):
+            maps = oracle.dense_maps(record.select(i - 3))
+            shares = oracle.head_weights(maps, "lambda2")
+            chain = sum(w * m for w, m in zip(shares, maps, strict=True))
+            own.append(oracle.fast_step(row, chain, "incoming").reshape(record.grid))
+        ends.append(torch.stack(own))
+    request = Generate("a big dog", 1, height=32, width=48, frames=3)
+    column, bounced = (
+        segment(pipe, request, ["dog"], method=method, lambda2_tol=1e-9)
+        for method in ("column", "image-bounce")
+    )
+    assert bounced.heats.shape == (1, 3, 16, 24) and bounced.size == (3, 32, 48)
+    torch.testing.assert_close(column.heats[0].double(), start, rtol=0, atol=1e-6)
+    torch.testing.assert_close(bounced.heats[0].double(), frames_on_finest(ends), rtol=0, atol=1e-6)
 
 
 def test_one_bounce_is_the_start_and_rows_do_not_exist():
