@@ -124,6 +124,8 @@ class Habits:
     output times -1.
     `mixes_more`: its own guiders mix other predictions beside those of classifier-free guidance, so that
     guidance goes through them, in place of becoming one.
+    `schedulers`: the classes alone whose timesteps its denoiser is given; with others it is given something
+    else. Any where empty.
     `refused` says why it cannot be guided, empty where it can.
     """
 
@@ -140,4 +142,5 @@ class Habits:
     stepped: Callable[[nn.Module, Inputs, Tensor, Tensor], Tensor] = whole_sample
     negates: bool = False
     mixes_more: bool = False
+    schedulers: tuple[str, ...] = ()
     refused: str = ""
