@@ -16,6 +16,7 @@ from tokenrank_guidance.capture import AttentionRecord, is_unwatched
 from tokenrank_guidance.capture.eager import eager
 from tokenrank_guidance.capture.watch import AttentionCall, read_call
 from tokenrank_guidance.errors import CaptureError
+from tokenrank_guidance.families.registry import tokens_of
 
 
 class TextAttention:
@@ -30,8 +31,9 @@ class TextAttention:
         """Take the cross-attention of `model` while the block runs; nothing stays on it."""
         mode, handles = _Mode(self), []
         try:
-            for module in model.modules():
-                if getattr(module, "is_cross_attention", False):
+            for name, is_self in tokens_of(model).attention(model).items():
+                if not is_self:
+                    module = model.get_submodule(name)
                     handles.append(module.register_forward_pre_hook(eager(mode.enter)))
                     handles.append(module.register_forward_hook(eager(mode.leave), always_call=True))
             with mode:

@@ -236,7 +236,7 @@ def nucleus_pipeline() -> Any:
             dits.qwen3(),
             _chat("{{ messages[1].content[0].text }}"),
         )
-        pipe.default_return_index = -1
+        pipe.default_return_index, pipe.default_max_sequence_length = -1, 64
         return pipe
 
     return made(build)
@@ -278,10 +278,23 @@ class Processor:
         return self.text(said, **options)
 
 
+def qwen21_vae() -> d.AutoencoderKLQwenImage21:
+    """Of pictures with an alpha channel."""
+    return d.AutoencoderKLQwenImage21(
+        base_dim=8,
+        decoder_base_dim=8,
+        z_dim=4,
+        dim_mult=[1, 1, 1, 1, 1],
+        num_res_blocks=1,
+        latents_mean=[0.1] * 4,
+        latents_std=[2.0] * 4,
+    )
+
+
 def qwen21_pipeline() -> Any:
     def build() -> Any:
         scheduler = d.FlowMatchEulerDiscreteScheduler(shift=3.0)
-        return d.QwenImage21Pipeline(scheduler, dits.qwen_vae(), dits.qwen3(), Processor(), qwen21())
+        return d.QwenImage21Pipeline(scheduler, qwen21_vae(), dits.qwen3(), Processor(), qwen21())
 
     return made(build)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -12,6 +13,7 @@ from tokenrank_guidance.errors import UnsupportedError
 
 DENOISERS = ("unet", "transformer", "transformer_2")
 STAGES = ("decoder", "prior")  # of a cascade: denoisers where a pipeline has none of those
+AUTOENCODERS = ("vae", "vqvae", "movq")
 
 
 def denoiser_of(pipe: Any) -> nn.Module:
@@ -48,7 +50,7 @@ def config_of(pipe: Any) -> Mapping[str, Any]:
 
 def autoencoder_of(pipe: Any) -> Any | None:
     """The autoencoder of `pipe`, None where it denoises pixels."""
-    return getattr(pipe, "vae", None) or getattr(pipe, "vqvae", None)
+    return next((part for part in (getattr(pipe, name, None) for name in AUTOENCODERS) if part), None)
 
 
 def pixels_per_latent(pipe: Any) -> int:
@@ -63,15 +65,33 @@ def pixels_per_latent(pipe: Any) -> int:
 
 
 def native_resolution(pipe: Any) -> int:
-    """√(pixels) of the images that the pipeline draws when it is not asked for a size."""
-    default: Any = getattr(pipe, "default_sample_size", None)
+    """√(pixels) of the images that the pipeline draws when it is not asked for a size.
+
+    ValueError where it does not tell.
+    """
+    in_pixels = getattr(pipe, "get_default_resolution", None)  # PRX, whose default_sample_size is this
+    if in_pixels is not None:
+        return in_pixels()
+    default = vars(pipe).get("default_sample_size", getattr(pipe, "config", {}).get("default_sample_size"))
     sample: Any = config_of(pipe).get("sample_size")
     side = default if default is not None else sample
     if side is None:
-        raise ValueError(f"{type(pipe).__name__} does not tell its size; pass resolution")
-    if not isinstance(side, int):
-        side = round(math.sqrt(side[0] * side[1]))
-    return side * pixels_per_latent(pipe)
+        return _asked_for(pipe)
+    return _side(side) * pixels_per_latent(pipe)
+
+
+def _asked_for(pipe: Any) -> int:
+    """The side that the pipeline's own call has by default."""
+    parameters = inspect.signature(pipe.__call__).parameters
+    for names in (("height", "width"), ("output_resolution",)):
+        sides = [parameters[name].default for name in names if name in parameters]
+        if sides and all(isinstance(side, int) for side in sides):
+            return _side(sides)
+    raise ValueError(f"{type(pipe).__name__} does not tell its size; pass resolution")
+
+
+def _side(told: int | Sequence[int]) -> int:
+    return told if isinstance(told, int) else round(math.prod(told) ** (1 / len(told)))
 
 
 def execution_device(pipe: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tokenrank_guidance.components import autoencoder_of
+from tokenrank_guidance.components import autoencoder_of, native_resolution
 from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.families.registry import family_of
 from tokenrank_guidance.memory import check_memory
@@ -68,10 +68,10 @@ def _patch(pipe: Any) -> int:
 
 def _native_side(pipe: Any) -> int:
     """The side of what is drawn when no size is asked for; where it is not told, the smallest."""
-    denoiser = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
-    told = getattr(getattr(denoiser, "config", None), "sample_size", None)
-    side = getattr(pipe, "default_sample_size", None) or told
-    return side * _pixels_per_latent(pipe) if isinstance(side, int) else size_step(pipe)
+    try:
+        return native_resolution(pipe)
+    except ValueError:
+        return size_step(pipe)
 
 
 def _pixels_per_latent(pipe: Any) -> int:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from diffseg.passes.channels import latent_channels, mask_channels
 from tokenrank_guidance.components import autoencoder_of, config_of, denoiser_of
@@ -22,7 +25,7 @@ def check_pipeline(pipe: Any) -> None:
     picture = picture_of(pipe)
     for reason in (
         _missing(pipe, picture.spare(pipe)),
-        _encoder(pipe),
+        _encoder(pipe, picture.pixels),
         picture.refused(pipe),
         _channels(pipe),
         _adapter(pipe),
@@ -41,10 +44,11 @@ def _missing(pipe: Any, spare: Collection[str]) -> str:
     return f"it was loaded without its {', '.join(absent)}" if absent else ""
 
 
-def _encoder(pipe: Any) -> str:
+def _encoder(pipe: Any, pixels: Callable[[Tensor], Tensor]) -> str:
     vae = autoencoder_of(pipe)
-    channels = 3 if vae is None else vae.config.get("in_channels", 3) // _square(vae)
-    return "" if channels == 3 else f"its autoencoder encodes {channels} channels, a picture has 3"
+    given = pixels(torch.empty(1, 3, 1, 1)).shape[1]
+    channels = given if vae is None else vae.config.get("in_channels", given) // _square(vae)
+    return "" if channels == given else f"its autoencoder encodes {channels} channels, a picture has {given}"
 
 
 def _square(vae: Any) -> int:

@@ -12,13 +12,12 @@ from diffseg.passes.channels import mask_channels
 from diffseg.passes.checks import check_pipeline
 from diffseg.passes.images import Rgb, resized
 from diffseg.passes.noise import image_noise, noised
-from diffseg.passes.sizes import pass_size, size_multiple
+from diffseg.passes.sizes import pass_size, token_side
 from diffseg.settings import Settings
 from tokenrank_guidance.components import (
     autoencoder_of,
     denoiser_of,
     execution_device,
-    pixels_per_latent,
 )
 from tokenrank_guidance.families.picture import PicturePass
 from tokenrank_guidance.families.registry import picture_of, words_of
@@ -39,7 +38,7 @@ def denoiser_pass(pipe: Any, image: Rgb, settings: Settings, caption: str = "") 
     height, width = pass_size(pipe, (image.shape[1], image.shape[2]), settings.resolution)
     check_pass(pipe, height, width)
     clean = _encode(pipe, resized(image, (height, width)))
-    token = max(size_multiple(pipe), pixels_per_latent(pipe))
+    token = token_side(pipe)
     noise = image_noise(pipe.scheduler, settings.timestep, height * width // token**2)
     generator = torch.Generator().manual_seed(settings.seed)
     latents = noised(clean, noise, generator) if settings.add_noise else clean

@@ -28,7 +28,12 @@ def pass_size(pipe: Any, size: Size, resolution: int | None) -> Size:
 
 
 def size_multiple(pipe: Any) -> int:
-    """Pixels that sides must be a multiple of: a token of the coarsest layer."""
+    """Pixels that sides must be a multiple of."""
+    return token_side(pipe) * picture_of(pipe).even
+
+
+def token_side(pipe: Any) -> int:
+    """Pixels a side of a token of the coarsest layer."""
     config = config_of(pipe)
     blocks = config.get("down_block_types")
     if blocks:

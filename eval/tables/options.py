@@ -13,9 +13,10 @@ from tokenrank_guidance.program import parser_of
 SUMMARY = "Fill a checkout's tables from kept results."
 DESCRIPTION = (
     "Fills the places of README.md, docs and model cards from results/KIND/NAME.json: tables between "
-    "<!-- table: KIND/NAME [VIEW] --> and <!-- /table -->, numbers between <!-- n: KIND/NAME KEY FORMAT "
-    "[ci|both|difference|less] --> and <!-- /n -->. KEY is a path as results/tokenrank/frechet_vit: names of "
-    "rows and fields; a difference is differences/ARM,ARM/FIELD. FORMAT is Python's (p: per cent, no sign)."
+    "<!-- table: KIND/NAME [VIEW] --> (or differences/FIELD KIND/NAME …, several reports' together) and "
+    "<!-- /table -->, numbers between <!-- n: KIND/NAME KEY FORMAT [ci|both|difference|less] --> and "
+    "<!-- /n -->. KEY is a path as results/tokenrank/frechet_vit: names of rows and fields; a difference is "
+    "differences/ARM,ARM/FIELD. FORMAT is Python's (p: per cent, no sign)."
 )
 KINDS = ("masking", "segmentation", "zero_shot", "fidelity", "benchmarks")
 NAME = re.compile(rf"(?:{'|'.join(KINDS)})/[A-Za-z0-9._-]+")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from eval.tables.figure import written
 from eval.tables.results import EXPERIMENTS, RESULTS, planned, read_result, result_path, views
+from eval.tables.together import together
 from tokenrank_guidance.report import Json
 
 PAGES = ("README.md", "docs/**/*.md", "tokenrank_guidance/tiny/weights/*/README.md")
@@ -21,6 +22,7 @@ MARKS = re.compile(r"<!-- /?(?:table|n)\b.*?-->", re.DOTALL)
 CODE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 END = r"[+−-]?\d*\.?\d+"
 LOOSE = re.compile(rf"\d\*{{0,2}}(?: %)? [(\[]{END}(?: %)? ?(?:–|to|,) ?{END}(?: %)?[)\],]")
+TOGETHER = "differences/"
 UNMEASURED = f"*not measured yet; `{RESULTS}/{EXPERIMENTS}` has the command*"
 
 
@@ -55,7 +57,12 @@ class Filler:
         return whole
 
     def table(self, words: list[str]) -> str:
-        """A table by `KIND/NAME [VIEW]`, the first of its report's where no view is named, and its source."""
+        """A table by `KIND/NAME [VIEW]`, the first of its report's where no view is named, and its source.
+
+        By `differences/FIELD KIND/NAME …` one of all these reports' differences, and their sources.
+        """
+        if words and words[0].startswith(TOGETHER):
+            return self._together(words[0].removeprefix(TOGETHER), words[1:])
         name, view = (*words, "")[:2]
         report = self._report(name)
         if report is None:
@@ -65,6 +72,14 @@ class Filler:
             raise ValueError(f"{name} has no view {view!r}; expected one of {', '.join(known)}")
         table = known[view or next(iter(known))](report)
         return f"{table}\n\n{self.source(name, report)}\n"
+
+    def _together(self, field: str, names: Sequence[str]) -> str:
+        found = {name: self._report(name) for name in names}
+        known = {name: report for name, report in found.items() if report is not None}
+        if len(known) < len(found) or not known:
+            return f"{UNMEASURED}\n"
+        sources = "\n".join(self.source(name, report) for name, report in known.items())
+        return f"{together(known, field)}\n\n{sources}\n"
 
     def number(self, words: list[str]) -> str:
         """A number by `KIND/NAME KEY FORMAT [PART]`, a few words where its result is not there yet."""

@@ -29,7 +29,12 @@ from tokenrank_guidance.families.picture import PicturePass
 from tokenrank_guidance.families.registry import picture_of
 
 CAPTION, OTHER = "a red box", "a xyz box"
-ENDS = ("o_proj", "o", "out_proj")  # what text encoders call the end of an attention layer
+ENDS = (
+    ".o_proj",
+    ".o",
+    ".out_proj",
+    ".attention.output.dense",
+)  # what text encoders call the end of an attention layer
 OPTIONAL = {"return_dict", "joint_attention_kwargs", "attention_kwargs", "controlnet_block_samples"}
 Read = tuple[Reader, Any]
 
@@ -45,7 +50,7 @@ def deaf(pipe: Any) -> Any:
     """No token of its text encoders hears of another."""
     for name, part in pipe.components.items():
         if name.startswith("text_encoder"):
-            ends = [module for at, module in part.named_modules() if at.rpartition(".")[2] in ENDS]
+            ends = [module for at, module in part.named_modules() if at.endswith(ENDS)]
             assert ends
             for weights in (one for end in ends for one in end.parameters()):
                 nn.init.zeros_(weights)
@@ -78,14 +83,13 @@ def keys(pipe: Any, row: Reader, caption: str) -> tuple[Tensor, AttentionRecord]
 
 def same(own: Any, theirs: Any, name: str, half: int) -> None:
     """Lists too; of theirs the row `half` where both halves of classifier-free guidance are in it."""
-    if isinstance(own, list):
+    if isinstance(own, list | tuple):
         assert len(own) == len(theirs)
         for mine, other in zip(own, theirs, strict=True):
             same(mine, other, name, half)
     elif isinstance(own, Tensor):
-        whole = (
-            theirs if theirs.shape == own.shape or theirs.shape[:1] == own.shape[:1] else theirs[half:][:1]
-        )
+        alone = theirs.numel() == own.numel() or theirs.shape[:1] == own.shape[:1]
+        whole = theirs if alone else theirs[half:][:1]
         whole = whole.reshape(own.shape) if whole.numel() == own.numel() else whole
         torch.testing.assert_close(own, whole, check_dtype=False, rtol=1e-4, atol=1e-5, msg=name)
     else:

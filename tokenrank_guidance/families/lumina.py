@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
+from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.families.calling import Calling
 from tokenrank_guidance.families.family import Family
 from tokenrank_guidance.families.picture import Inputs, Picture, PicturePass, longest_text
@@ -22,6 +24,8 @@ from tokenrank_guidance.families.tokens import (
     processed,
 )
 from tokenrank_guidance.families.words import TextTokens, Words, text_tokens
+
+PLACES, PATCH = 384, 16  # of Lumina-Next: positions a side, pixels a side of a token
 
 
 def _layers(model: nn.Module) -> dict[str, bool]:
@@ -45,6 +49,24 @@ def _spans(call: ForwardPass) -> TokenSpans:
     if min(prompts) == longest:
         return TokenSpans(longest + image, grid, slice(longest, longest + image), slice(0, longest))
     return TokenSpans(longest + image, grid, slice(0, image), starts=tuple(prompts))
+
+
+def _next(call: PicturePass) -> Inputs:
+    """Positions stretch with the side, linearly where there is noise."""
+    from diffusers.models.embeddings import get_2d_rotary_pos_embed_lumina
+
+    pipe, network = call.pipe, cast(Any, denoiser_of(call.pipe))
+    text, mask, *_ = pipe.encode_prompt(call.caption, do_classifier_free_guidance=False, device=call.device)
+    stretch = math.sqrt(math.prod(call.size)) / pipe.default_image_size
+    how = {"linear_factor" if call.time > 0 else "ntk_factor": stretch}
+    return {
+        "hidden_states": call.latents,
+        "timestep": 1 - call.times(1 / 1000),
+        "encoder_hidden_states": text,
+        "encoder_mask": mask,
+        "image_rotary_emb": get_2d_rotary_pos_embed_lumina(network.head_dim, PLACES, PLACES, **how),
+        "cross_attention_kwargs": {"base_sequence_length": (pipe.default_image_size // PATCH) ** 2},
+    }
 
 
 def _inputs(call: PicturePass) -> Inputs:
@@ -74,9 +96,21 @@ def _words(pipe: Any) -> list[TextTokens]:
     return [text_tokens(pipe.tokenizer, longest_text(pipe), frame=frame, kept=kept)]
 
 
+def _gemma(pipe: Any) -> list[TextTokens]:
+    """Lumina-Next's, padded to whole eights."""
+    options = {"padding": "longest", "pad_to_multiple_of": 8}
+    return [text_tokens(pipe.tokenizer, pipe.max_sequence_length, options=options)]
+
+
 # Time runs from 0, noise, to 1, and the output points to the image; the prompt's half is first.
 CALLING = Calling(unconditional=1, timestep_scale=-1000.0, timestep_offset=1000.0, sign=-1)
-LUMINA_NEXT = Family(("LuminaNextDiT2DModel",), Tokens(patch_spans, processed()), CALLING)
+LUMINA_NEXT = Family(
+    models=("LuminaNextDiT2DModel",),
+    tokens=Tokens(patch_spans, processed()),
+    calling=CALLING,
+    picture=Picture(_next),
+    words=Words(_gemma, walks=False),
+)
 LUMINA2 = Family(
     models=("Lumina2Transformer2DModel",),
     tokens=Tokens(_spans, _layers, _auto),

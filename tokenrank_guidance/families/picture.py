@@ -83,6 +83,11 @@ def one_frame(pixels: Float[Tensor, "1 c h w"]) -> Float[Tensor, "1 c one h w"]:
     return pixels.unsqueeze(2)
 
 
+def opaque_frame(pixels: Float[Tensor, "1 3 h w"]) -> Float[Tensor, "1 4 one h w"]:
+    """The same with an alpha channel, for autoencoders of layers; pixels are in [-1, 1]."""
+    return one_frame(torch.cat([pixels, torch.ones_like(pixels[:, :1])], 1))
+
+
 def standardised(vae: Any, encoded: Float[Tensor, "1 c one h w"]) -> Latents:
     """The frame's, by the mean and the deviation of each channel that the configuration tells."""
     mean, deviation = (
@@ -102,9 +107,10 @@ class Picture:
 
     `inputs`: the denoiser's, by name. `pixels`: what its autoencoder encodes, `latents`: what is denoised, of
     (autoencoder, the encoded picture). `square`: it puts its patches together as a square, whatever it was
-    given. `patch`: latent pixels a side of a token, where its configuration has no `patch_size`. `spare`: the
-    encoders that a pipeline does without. `most`: how many tokens it sees at most, None for any number.
-    `refused`: why a pipeline cannot be passed a picture through, empty where it can.
+    given. `patch`: latent pixels a side of a token, where its configuration has no `patch_size`. `even`: its
+    sides are multiples of so many tokens. `spare`: the encoders that a pipeline does without. `most`: how
+    many tokens it sees at most, None for any number. `refused`: why a pipeline cannot be passed a picture
+    through, empty where it can.
     """
 
     inputs: Callable[[PicturePass], Inputs]
@@ -112,6 +118,7 @@ class Picture:
     latents: Callable[[Any, Tensor], Latents] = scaled
     square: bool = False
     patch: int = 1
+    even: int = 1
     spare: Callable[[Any], frozenset[str]] = nothing_spared
     most: Callable[[Any], int | None] = any_number
     refused: Callable[[Any], str] = nothing_unusual

@@ -15,11 +15,13 @@ from torch import Tensor
 
 from tokenrank_guidance.families.calling import Holding, Inputs
 from tokenrank_guidance.families.family import Family
-from tokenrank_guidance.families.packed import PACKED, edit_pixels
+from tokenrank_guidance.families.packed import PACKED, edit_pixels, packed
+from tokenrank_guidance.families.picture import Inputs as Given
+from tokenrank_guidance.families.picture import Picture, PicturePass, opaque_frame, standardised
 from tokenrank_guidance.families.tokens import ForwardPass, Tokens, TokenSpans, image_only, processed
 from tokenrank_guidance.families.words import KEYS_ALONE
 
-SLOT = 4  # tokens of a reference image for each that stands for it in the text
+SLOT = 4  # tokens of an image for each that stands for it in the text
 
 
 def _tokens(inputs: Inputs) -> int:
@@ -47,10 +49,26 @@ def _write(
     return torch.cat([held[:, : held.shape[1] - images.shape[1]], images], 1)
 
 
+def _inputs(call: PicturePass) -> Given:
+    """Of the text's tokens none stands for a picture; at the end come slots for the image's own."""
+    height, width = call.latents.shape[-2:]
+    text, mask, slots = call.pipe.encode_prompt(call.caption, device=call.device)
+    own = slots.new_ones(1, height * width // SLOT)
+    return {
+        "hidden_states": packed(call.latents, 1),
+        "timestep": call.times(1 / 1000),
+        "encoder_hidden_states": text,
+        "encoder_hidden_states_mask": mask,
+        "img_shapes": [[(1, height, width)]],
+        "img_mask": torch.cat([slots, own], 1),
+    }
+
+
 QWEN21 = Family(
     models=("QwenImage21Transformer2DModel",),
     tokens=Tokens(_spans, processed("transformer_blocks")),
     calling=replace(PACKED, holding=Holding(_read, _write), edit=edit_pixels),
+    picture=Picture(_inputs, opaque_frame, standardised, even=math.isqrt(SLOT)),
     wordless=KEYS_ALONE,
 )
 FAMILIES = (QWEN21,)

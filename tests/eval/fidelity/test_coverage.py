@@ -1,7 +1,9 @@
 """Whether 95 % intervals hold what they are of in about 95 of 100 experiments, simulated 200 times each.
 
 What they are of is known: of means and shares exactly, of metrics of sets by their mean over many more sets
-of as many images.
+of as many images. Of 200 repetitions a true 95 % holds .92 to .98 in 97 of 100 such tests, so that one of 16
+cases is easily out by chance: what is out is repeated with 1,000 others, with which a true 95 % is out once
+in 50,000 tests, and a true 90 % in 98 of 100.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from eval.fidelity.statistics import Gaussian
 from eval.metrics.interval import bootstrap_mean, bootstrap_statistic, paired_difference, paired_statistic
 from tokenrank_guidance.interval import Interval, wilson
 
-REPETITIONS, MORE, N, DIM, CLASSES = 200, 600, 300, 8, 6
+REPETITIONS, AGAIN, MORE, N, DIM, CLASSES = range(200), range(1000, 2000), 600, 300, 8, 6
 LOW, HIGH = 0.92, 0.98
 
 Draw = Callable[[np.random.Generator], object]
@@ -138,6 +140,12 @@ CASES = {
 }
 
 
+def share_held(case, seeds, truth):
+    """Of the experiments, how many intervals hold the truth."""
+    found = (case.interval(case.draw(np.random.default_rng(seed))) for seed in seeds)
+    return np.mean([one.low <= truth <= one.high for one in found])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_intervals_hold_the_truth(name):
@@ -147,8 +155,9 @@ def test_intervals_hold_the_truth(name):
         truth = float(np.mean(more))
     else:
         truth = case.truth
-    found = [case.interval(case.draw(np.random.default_rng(seed))) for seed in range(REPETITIONS)]
-    held = np.mean([one.low <= truth <= one.high for one in found])
+    held = share_held(case, REPETITIONS, truth)
     print(f"{name}: {held:.3f}")
-    # 200 repetitions of a true 95 % give .92 to .98 in 95 of 100 tests
+    if not LOW <= held <= HIGH:
+        held = share_held(case, AGAIN, truth)
+        print(f"{name}, again: {held:.3f}")
     assert LOW <= held <= HIGH

@@ -108,6 +108,23 @@ def test_a_view_is_chosen_by_its_name(checkout, capsys):
     assert "| none − sag:scale=0.5 | **+13 (+4 to +22), p = 0.01** | −0.2 (−2.0 to +1.6), p = 0.9 |" in text
 
 
+def test_differences_of_several_reports_are_tested_together(checkout, capsys):
+    """Holm by hand: of p .01, .04 and .03 three, one and two times as much, none below the one before."""
+    names = ["drawn", "more", "last"]
+    asked = " ".join(f"fidelity/{name}" for name in names)
+    root = checkout(f"<!-- table: differences/miou {asked} -->\n<!-- /table -->\n")
+    for name, chance in zip(names, (0.01, 0.04, 0.03), strict=True):
+        less = [{"a": "x", "b": "y", "metrics": {"miou": figure(0.02, 0.01, 0.03, p=chance)}}]
+        (root / "results" / "fidelity" / f"{name}.json").write_text(json.dumps(fidelity(differences=less)))
+    said(root, capsys, code=0)
+    text = (root / "docs" / "page.md").read_text()
+    for name, (chance, holm) in zip(
+        names, (("0.01", "0.03"), ("0.04", "0.06"), ("0.03", "0.06")), strict=True
+    ):
+        assert f"| {name} | x − y | **+0.020 (+0.010 to +0.030)** | {chance} | {holm} |" in text
+        assert f"[fidelity/{name}](../results/fidelity/{name}.json)" in text
+
+
 def test_what_waits_for_its_experiment_says_so(checkout, capsys):
     root = checkout("<!-- table: masking/vit -->\n<!-- /table -->\n")
     assert said(root, capsys, code=0).endswith("1 tables, 1 places wait for results, filled")
@@ -121,6 +138,14 @@ def test_what_waits_for_its_experiment_says_so(checkout, capsys):
         (
             "\n<!-- table: fidelity/drawn best -->\n<!-- /table -->",
             "line 2: fidelity/drawn has no view",
+        ),
+        (
+            "<!-- table: differences/miou fidelity/drawn -->\n<!-- /table -->",
+            "fidelity/drawn has no differences of miou with a p",
+        ),
+        (
+            "<!-- table: differences/miou fidelity/absent -->\n<!-- /table -->",
+            "nor an experiment of that name",
         ),
         ("<!-- table: fidelity/drawn -->\n", "<!-- table: fidelity/drawn --> opens or closes no place"),
         ("It is <!-- n: fidelity/drawn n -->1<!-- /n -->", "expected KIND/NAME KEY FORMAT [PART]"),
