@@ -69,6 +69,7 @@ UNOFFLOADED = (
 LORA_SCALE = 0.5
 KANDINSKY = ("KandinskyV22", "KandinskyV22Inpaint")  # fail at it without guidance
 CASTED = ("StableCascadePrior",)  # its pipeline makes embeddings in the dtype that weights are kept in
+GAPS = ("WuerstchenDecoder", "WuerstchenCombined")  # in a list of layers, where diffusers looks for a hook
 DUAL = ("StableDiffusion3", "StableDiffusion3Img2Img", "StableDiffusion3ControlNet")  # attention
 ALONE = (*WITHOUT_CFG, *sana.WITHOUT_CFG)  # guide by no second half
 PAG = ("SanaPAG, pag_scale 0",)  # has no arguments for attention
@@ -354,7 +355,9 @@ FEATURES: dict[str, Feature] = {
     "IP-Adapter": Feature(UNETS, add_ip_adapter, image_embeddings, without=ADAPTER),
     "model offload": Feature(prepare=model_offload),
     "sequential offload": Feature(prepare=sequential_offload, without=(*UNOFFLOADED, *SHARED, *ENCODED)),
-    "group offload": Feature((*TEXT, "ddpm", *LATER, *FAMILIES), group_offload, without=("HunyuanDiT",)),
+    "group offload": Feature(
+        (*TEXT, "ddpm", *LATER, *FAMILIES), group_offload, without=("HunyuanDiT", *GAPS)
+    ),
     "layerwise casting": Feature(prepare=layerwise_casting, without=(*KANDINSKY, *CASTED)),
     "guidance_rescale": Feature(
         UNETS, arguments=lambda pipe, given: given | {"guidance_rescale": 0.7}, without=ADAPTER
