@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import torch
 
-from sag.refused_schedulers import REFUSED
+from sag.refused_schedulers import REFUSED, STAGES
 from tokenrank_guidance.errors import UnsupportedError
 
 
@@ -87,6 +87,14 @@ def _from_flow(scheduler: Any, step: SamplingStep) -> NoiseLevel:
     return NoiseLevel(1 - sigma, sigma, "flow_prediction", flow=True)
 
 
+def _from_one_stage(scheduler: Any, step: SamplingStep) -> NoiseLevel:
+    """UniPC's, or Euler's, which knows rectified flow alone."""
+    stages = scheduler.config.stages
+    if stages > 1:
+        raise UnsupportedError(f"cannot guide with HeliosScheduler with {stages} stages: {STAGES}")
+    return (_from_flow if scheduler.config.scheduler_type == "euler" else _from_sigmas)(scheduler, step)
+
+
 def _from_consistent_flow(scheduler: Any, step: SamplingStep) -> NoiseLevel:
     if scheduler.config.invert_sigmas:
         raise UnsupportedError("cannot guide with FlowMatchLCMScheduler with invert_sigmas: it ends in noise")
@@ -148,6 +156,7 @@ SCHEDULERS: dict[str, Formula] = {
     "CMStochasticIterativeScheduler": _consistency,
     "SCMScheduler": _from_angle,
     "FlowMatchLCMScheduler": _from_consistent_flow,
+    "HeliosScheduler": _from_one_stage,
 }
 ENDING = (
     "DDPMWuerstchenScheduler",

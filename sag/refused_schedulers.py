@@ -18,7 +18,6 @@ REFUSED: dict[str, str] = {
     "KarrasVeScheduler": NO_STEP,
     "ScoreSdeVeScheduler": NO_STEP,
     "ScoreSdeVpScheduler": NO_STEP,
-    "HeliosScheduler": STAGES,
     "HeliosDMDScheduler": STAGES,
     "ConsistencyDecoderScheduler": "it decodes latents, which are sampled already",
     "FlowMapEulerDiscreteScheduler": "what it steps leads to the next timestep, not to a clean sample",

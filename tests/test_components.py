@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tests.tiny_models import pipeline
-from tokenrank_guidance.components import autoencoder_of, denoiser_of
+from tokenrank_guidance.components import autoencoder_of, denoiser_of, denoisers_of
 from tokenrank_guidance.errors import UnsupportedError
 
 
@@ -20,6 +20,22 @@ def test_the_denoiser_is_the_unet_or_the_transformer(name, part):
 def test_the_denoiser_comes_out_of_its_compiled_wrapper():
     network = nn.Linear(1, 1)
     assert denoiser_of(SimpleNamespace(unet=None, transformer=torch.compile(network))) is network
+
+
+@pytest.mark.parametrize(
+    ("parts", "wanted"),
+    [
+        (("decoder",), ["decoder"]),
+        (("prior",), ["prior"]),
+        (("decoder", "prior"), ["decoder"]),
+        (("unet", "prior"), ["unet"]),
+        (("transformer", "transformer_2", "decoder"), ["transformer", "transformer_2"]),
+    ],
+)
+def test_a_stage_of_a_cascade_is_the_denoiser_where_there_is_no_other(parts, wanted):
+    """StableUnCLIP's prior makes embeddings beside its UNet."""
+    pipe = SimpleNamespace(**{name: nn.Identity() for name in parts})
+    assert denoisers_of(pipe) == [getattr(pipe, name) for name in wanted]
 
 
 @pytest.mark.parametrize("pipe", [{}, SimpleNamespace(unet="sd.safetensors"), None])

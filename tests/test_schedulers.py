@@ -15,7 +15,7 @@ WITHOUT_A_NAME = {
     "DPMSolverSDEScheduler",  # needs another package
     *("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler", "UnCLIPScheduler"),  # of other models' training
     *("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler", "LTXEulerAncestralRFScheduler", "SCMScheduler"),
-    *("CMStochasticIterativeScheduler", "DDPMWuerstchenScheduler"),
+    *("CMStochasticIterativeScheduler", "DDPMWuerstchenScheduler", "HeliosScheduler"),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -12,6 +12,7 @@ from torch import nn
 from tokenrank_guidance.errors import UnsupportedError
 
 DENOISERS = ("unet", "transformer", "transformer_2")
+STAGES = ("decoder", "prior")  # of a cascade: denoisers where a pipeline has none of those
 AUTOENCODERS = ("vae", "vqvae", "movq")
 
 
@@ -33,9 +34,12 @@ def compiled_denoiser(pipe: Any, denoiser: nn.Module) -> nn.Module | None:
     return next((one for one in _denoisers(pipe) if getattr(one, "_orig_mod", None) is denoiser), None)
 
 
-def _denoisers(pipe: Any) -> Iterator[nn.Module]:
-    found = (getattr(pipe, name, None) for name in DENOISERS)
-    return (module for module in found if isinstance(module, nn.Module))
+def _denoisers(pipe: Any) -> list[nn.Module]:
+    def named(*names: str) -> list[nn.Module]:
+        found = (getattr(pipe, name, None) for name in names)
+        return [module for module in found if isinstance(module, nn.Module)]
+
+    return named(*DENOISERS) or named(*STAGES)[:1]
 
 
 def config_of(pipe: Any) -> Mapping[str, Any]:

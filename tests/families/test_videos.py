@@ -232,7 +232,8 @@ def own_clean(scheduler, step, output, sample):
     return step(scheduler, output, time, sample, return_dict=False)[0]
 
 
-CLEAN = ["Wan", "LTX", "LTXCondition", "LTX2", "CogVideoX", "HunyuanVideo", "Allegro"]
+CLEAN = ["Wan", "LTX", "LTXCondition", "LTX2", "CogVideoX", "HunyuanVideo", "Allegro", "Helios"]
+CLEAN += ["Kandinsky6TI2VA"]
 
 
 @pytest.mark.parametrize("name", CLEAN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -181,7 +182,9 @@ def copied(inputs: Arguments) -> Arguments:
 
 def called_again(model: Any, inputs: Arguments) -> Any:
     """By position where the pipeline does so: tomesd reads it there."""
-    given = copied(inputs) | {"return_dict": False}
+    given = copied(inputs)
+    if "return_dict" in inspect.signature(type(model).forward).parameters:  # not in Würstchen's
+        given["return_dict"] = False
     first = [given.pop(name) for name in ("sample", "timestep") if hasattr(model, "_tome_info")]
     return model(*first, **given)
 

@@ -39,6 +39,7 @@ from tests.matrix.twins import (
     but,
 )
 from tests.tiny_models import Call
+from tokenrank_guidance.components import DENOISERS, STAGES
 from tokenrank_guidance.components import denoiser_of as denoiser
 
 UNETS = ("sd", "sdxl")
@@ -48,7 +49,7 @@ LISTED = ("zimage", "hidream", "nucleus", "qwen21")
 LATER_CFG = (
     *("qwen", "flux2-klein", "auraflow", "hunyuan", "kandinsky", "kandinsky5", "lumina", "lumina2"),
     *LISTED,
-    *("kandinsky3", "ernie", "glm", "xs", "omnigen", "video"),
+    *("kandinsky3", "ernie", "glm", "xs", "omnigen", "video", "cascade"),
 )
 LATER_LORA = ("qwen", "flux2", "flux2-klein", "auraflow", "lumina2")
 WITH_LORA = (*UNETS, "sd3", "flux")
@@ -67,6 +68,8 @@ UNOFFLOADED = (
 )
 LORA_SCALE = 0.5
 KANDINSKY = ("KandinskyV22", "KandinskyV22Inpaint")  # fail at it without guidance
+CASTED = ("StableCascadePrior",)  # its pipeline makes embeddings in the dtype that weights are kept in
+GAPS = ("WuerstchenDecoder", "WuerstchenCombined")  # in a list of layers, where diffusers looks for a hook
 DUAL = ("StableDiffusion3", "StableDiffusion3Img2Img", "StableDiffusion3ControlNet")  # attention
 ALONE = (*WITHOUT_CFG, *sana.WITHOUT_CFG)  # guide by no second half
 PAG = ("SanaPAG, pag_scale 0",)  # has no arguments for attention
@@ -181,7 +184,8 @@ def embeddings_in(dtype: torch.dtype) -> Callable[[Any, Arguments], Arguments]:
     """Some pipelines take embeddings as they come."""
 
     def arguments(pipe: Any, given: Arguments) -> Arguments:
-        texts = {name: value for name, value in given.items() if "prompt_embeds" in name}
+        kinds = ("prompt_embeds", "image_embeddings")
+        texts = {name: value for name, value in given.items() if any(kind in name for kind in kinds)}
         tensors = {name: value for name, value in texts.items() if isinstance(value, Tensor)}
         floating = {name: value for name, value in tensors.items() if torch.is_floating_point(value)}
         return given | {name: value.to(dtype) for name, value in floating.items()}
@@ -281,7 +285,7 @@ class InInferenceMode:
 
 def compiled(pipe: Any) -> Any:
     torch._dynamo.reset()
-    name = "unet" if hasattr(pipe, "unet") else "transformer"
+    name = next(name for name in (*DENOISERS, *STAGES) if hasattr(pipe, name))
     setattr(pipe, name, torch.compile(getattr(pipe, name), backend="eager"))
     return pipe
 
@@ -351,8 +355,10 @@ FEATURES: dict[str, Feature] = {
     "IP-Adapter": Feature(UNETS, add_ip_adapter, image_embeddings, without=ADAPTER),
     "model offload": Feature(prepare=model_offload),
     "sequential offload": Feature(prepare=sequential_offload, without=(*UNOFFLOADED, *SHARED, *ENCODED)),
-    "group offload": Feature((*TEXT, "ddpm", *LATER, *FAMILIES), group_offload, without=("HunyuanDiT",)),
-    "layerwise casting": Feature(prepare=layerwise_casting, without=KANDINSKY),
+    "group offload": Feature(
+        (*TEXT, "ddpm", *LATER, *FAMILIES), group_offload, without=("HunyuanDiT", *GAPS)
+    ),
+    "layerwise casting": Feature(prepare=layerwise_casting, without=(*KANDINSKY, *CASTED)),
     "guidance_rescale": Feature(
         UNETS, arguments=lambda pipe, given: given | {"guidance_rescale": 0.7}, without=ADAPTER
     ),

@@ -23,6 +23,7 @@ BY_THE_GUIDER = {
     "wan22-vace": m.Wan22VaceBlocks,
     "ltx": m.LTXAutoBlocks,
     "hunyuan-video-15": m.HunyuanVideo15AutoBlocks,
+    "helios": m.HeliosAutoBlocks,
 }
 BY_THE_HOOK = {
     "flux": m.FluxAutoBlocks,

@@ -28,10 +28,13 @@ from tests.matrix.building import (
     square_unet,
     variant,
 )
+from tests.matrix.cascades import CASCADE_ROWS
 from tests.matrix.consistency import CONSISTENCY_ROWS
 from tests.matrix.controls import adapter, with_controlnet
 from tests.matrix.elders import ELDER_ROWS
 from tests.matrix.factorised import FACTORISED_ROWS
+from tests.matrix.helios import HELIOS_ROWS
+from tests.matrix.kandinsky6 import KANDINSKY6_ROWS
 from tests.matrix.kandinskys import KANDINSKY_ROWS
 from tests.matrix.kolors import KOLORS_ROWS
 from tests.matrix.later import LATER_ROWS
@@ -124,11 +127,14 @@ ROWS: dict[str, Row] = (
     | LATER_ROWS
     | SANA_ROWS
     | CONSISTENCY_ROWS
+    | CASCADE_ROWS
     | LISTED_ROWS
     | TWIN_ROWS
     | VIDEO_ROWS
     | LATER_VIDEO_ROWS
     | LTX2_ROWS
+    | HELIOS_ROWS
+    | KANDINSKY6_ROWS
     | FACTORISED_ROWS
     | UNET_ROWS
     | PACKED_ROWS

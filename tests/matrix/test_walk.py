@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 
+from sag.refused_schedulers import REFUSED as SCHEDULERS
 from tests.matrix.rows import ROWS
 from tests.matrix.support import HEADLINE, PAGE, page
 from tests.matrix.walk import IMAGES, VIDEO, classes, key_of, walk
@@ -26,8 +27,12 @@ def test_every_pipeline_is_guided_or_refused():
 
 
 def test_no_reason_is_that_nothing_is_known():
-    fallbacks = r"is not known here; known:|are unknown here; supported:|has neither a unet"
-    assert not [one.name for one in walk() if re.search(fallbacks, one.refused)]
+    """Neither of a pipeline class, nor of any that is written down."""
+    unknown = r"not known here|unknown here|has neither a unet|not tried"
+    assert not [one.name for one in walk() if re.search(unknown, one.refused)]
+    listed = REFUSED | REFUSED_PIPELINES | SCHEDULERS
+    habits = (one.refused for family in FAMILIES for one in family.pipelines.values())
+    assert not [why for why in (*listed.values(), *habits) if re.search(unknown, why)]
 
 
 def test_every_denoiser_is_read_or_refused_with_a_reason_of_its_own():

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import diffusers as d
+import numpy as np
 import torch
 from torch import nn
 
 from tests import tiny_videos as tiny
 from tests.matrix.building import Arguments, seeded
+from tests.matrix.helios import chunk, helios
 from tests.matrix.modular import BY_THE_GUIDER
 from tests.matrix.rows import ROWS
 from tests.matrix.video import PICTURE, WIDTH, Own, pictured, pictured_wan, seen, text_to_video, wan
@@ -80,6 +82,11 @@ def unseeing() -> Any:
     return pipe
 
 
+def whole_times(call: Call) -> Arguments:
+    """Helios' blocks round timesteps down before their denoiser is given them."""
+    return chunk(call) | {"sigmas": np.linspace(0.9, 0.3, call.steps).round(3)}
+
+
 CASES = {
     "wan": of_row("wan", "Wan"),
     "wan-i2v": Case(
@@ -97,5 +104,6 @@ CASES = {
     "ltx": of_row("ltx", "LTX"),
     "ltx-i2v": of_row("ltx", "LTXImageToVideo"),
     "hunyuan-video-15": of_row("hunyuan-video-15", "HunyuanVideo15"),
+    "helios": Case("helios", lambda: helios(use_dynamic_shifting=False), whole_times),
     "hunyuan-video-15-i2v": Case("hunyuan-video-15", unseeing, seen_15),
 }

@@ -39,6 +39,7 @@ MADE = {  # fields of outputs, the first that is there tells
 }
 OTHERWISE = {  # what the name of a field does not tell
     **dict.fromkeys(("TextToVideoZeroPipeline", "TextToVideoZeroSDXLPipeline"), VIDEO),
+    **dict.fromkeys(("StableCascadePriorPipeline", "WuerstchenPriorPipeline"), IMAGES),  # as latents
     **dict.fromkeys(("ShapEPipeline", "ShapEImg2ImgPipeline"), "3-D shapes"),
     **dict.fromkeys(("AudioDiffusionPipeline", "SpectrogramDiffusionPipeline"), "sound"),
     "ConsisIDPipeline": VIDEO,

@@ -19,6 +19,7 @@ FLOW = ("flow_prediction",)
 
 
 UNCLIP = {"clip_sample": False, "beta_schedule": "squaredcos_cap_v2"}
+ONE_STAGE = {"stages": 1, "stage_range": [0, 1]}
 ZERO_SNR = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
 
 
@@ -134,6 +135,9 @@ CASES: dict[str, Case] = {
     "cogvideox-dpm-zero-snr": _case(d.CogVideoXDPMScheduler, ("v_prediction",), "original", **ZERO_SNR),
     "wuerstchen": _case(d.DDPMWuerstchenScheduler, EPSILON, "add_noise"),
     "wuerstchen-scaled": _case(d.DDPMWuerstchenScheduler, EPSILON, "add_noise", scaler=2.0),
+    "helios": _case(d.HeliosScheduler, FLOW, "clean", **ONE_STAGE),
+    "helios-euler": _case(d.HeliosScheduler, FLOW, "end", scheduler_type="euler", shift=3.0, **ONE_STAGE),
+    "helios-noise": _case(d.HeliosScheduler, NO_SAMPLE, "clean", use_flow_sigmas=False, **ONE_STAGE),
     "sa-solver": _case(d.SASolverScheduler, ALL, "clean"),
     "sa-solver-noise": _case(d.SASolverScheduler, ALL, "noise", algorithm_type="noise_prediction"),
     "sa-solver-karras": _case(d.SASolverScheduler, ALL, "clean", use_karras_sigmas=True),

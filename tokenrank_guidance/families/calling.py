@@ -125,6 +125,8 @@ class Habits:
     `mixes_more`: its own guiders mix other predictions beside those of classifier-free guidance, so that
     guidance goes through them, in place of becoming one.
     `negative`: the text that its call must be given where nothing is unwanted, None where it needs none.
+    `schedulers`: the classes alone whose timesteps its denoiser is given; with others it is given something
+    else. Any where empty.
     `refused` says why it cannot be guided, empty where it can.
     """
 
@@ -142,4 +144,5 @@ class Habits:
     negates: bool = False
     mixes_more: bool = False
     negative: str | None = None
+    schedulers: tuple[str, ...] = ()
     refused: str = ""

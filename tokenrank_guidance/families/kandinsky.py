@@ -1,4 +1,4 @@
-"""Kandinsky 5: frames of latents with their channels last, whose text is apart."""
+"""Kandinsky 5 and 6: frames of latents with their channels last, whose text, and sound, are apart."""
 
 from __future__ import annotations
 
@@ -9,9 +9,18 @@ from torch import Tensor, nn
 
 from tokenrank_guidance.families.calling import Calling, Edit, Habits, Inputs
 from tokenrank_guidance.families.family import Family
-from tokenrank_guidance.families.tokens import ForwardPass, Grid, Tokens, TokenSpans, image_only, processed
+from tokenrank_guidance.families.tokens import (
+    ForwardPass,
+    Grid,
+    Tokens,
+    TokenSpans,
+    image_only,
+    middle_layer,
+    processed,
+)
 from tokenrank_guidance.families.words import APART
 
+PICTURE = 1  # of Kandinsky 6's types of frames
 SPARSE = "attends to neighbourhoods alone (sparse_params), so that no call holds the whole map"
 
 
@@ -55,4 +64,26 @@ KANDINSKY5 = Family(
     pipelines={"Kandinsky5I2VPipeline": Habits(stepped=_after_first_frame)},
     wordless=APART,
 )
-FAMILIES = (KANDINSKY5,)
+
+
+def _video_layers(model: nn.Module) -> dict[str, bool]:
+    """Each block of Kandinsky 6 has a part for the video and one for its sound, which meet by attention."""
+    kinds = processed()(model)
+    return {
+        name: name.endswith(".video_dec_block.self_attention") for name in kinds if name.startswith("visual_")
+    }
+
+
+def _held_picture(denoiser: nn.Module, inputs: Inputs) -> Bool[Tensor, "b t 1 1 1"] | None:
+    """A picture that the video starts with is a frame more, after the last, of a type of its own."""
+    types = inputs.get("visual_token_type_ids")
+    return None if types is None else (types == PICTURE)[..., None, None, None]
+
+
+KANDINSKY6 = Family(
+    models=("Kandinsky6Transformer3DModel",),
+    tokens=Tokens(_spans, _video_layers, middle_layer),
+    calling=Calling(prompt_first=True, channel_axis=-1, edit=_edit, held=_held_picture),
+    wordless=APART,
+)
+FAMILIES = (KANDINSKY5, KANDINSKY6)

@@ -1,6 +1,5 @@
 """Denoisers of diffusers that are not read here, and why: for each class, a reason that is its own."""
 
-NO_LAYOUT = "where its image tokens are is not known here yet"
 ROTATED = (
     "its linear attention turns queries and keys by their places after rectifying them: its weights have "
     "both signs, and are no probabilities"
@@ -25,14 +24,12 @@ TWO_NETWORKS = (
     "and gives the first the text's places among its latents"
 )
 DISCRETE = "it predicts classes of image tokens, not noise"
-WITHOUT_LAYOUT = (*("StableCascadeUNet", "WuerstchenDiffNeXt"),)
 SOUND_DENOISERS = (
     *("AceStepTransformer1DModel", "AudioLDM2UNet2DConditionModel", "LongCatAudioDiTTransformer"),
     *("StableAudio3DiTModel", "StableAudioDiTModel", "UNet1DModel"),
     "MiniMaxMusic3Transformer1DModel",
 )
 REFUSED: dict[str, str] = {
-    **dict.fromkeys(WITHOUT_LAYOUT, NO_LAYOUT),
     **dict.fromkeys(SOUND_DENOISERS, SOUND),
     "SanaVideoTransformer3DModel": ROTATED,
     "SanaWMTransformer3DModel": RECURRENT,
@@ -41,11 +38,9 @@ REFUSED: dict[str, str] = {
     "AnyFlowFARTransformer3DModel": MEAN_FLOW,
     "AnyFlowTransformer3DModel": MEAN_FLOW,
     "Cosmos3OmniTransformer": LISTS,
-    "HeliosTransformer3DModel": NO_LAYOUT,
     "JoyImageEditPlusTransformer3DModel": AMONG,
     "JoyImageEditTransformer3DModel": AMONG,
     "Kandinsky6SRTransformer3DModel": FLEX,
-    "Kandinsky6Transformer3DModel": NO_LAYOUT,
     "MiniMaxH3Transformer3DModel": IN_ONE_ROW,
     "SanaWMLTX2RefinerTransformer3DModel": CACHED,
     "WanAnimate2Transformer3DModel": CACHED,

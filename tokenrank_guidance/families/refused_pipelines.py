@@ -4,7 +4,6 @@ EMBEDDINGS = "it makes embeddings for another pipeline, and no picture: guide th
 SHAPES = "it makes 3-D shapes, whose latents are no grid of an image"
 TEXT = "it makes text"
 ONE_PASS = "it decodes or enlarges latents and denoises none that guidance could blur"
-CASCADE = "where the image tokens of its denoiser, named decoder, are is not known here yet"
 TWO_STAGES = "it samples in two stages that have a network and a scheduler each, of which guidance knows one"
 SWAPPED = "its denoiser is built of two, image_unet and text_unet, whose blocks its pipelines exchange"
 LAYERS = "it makes several layers of a picture at once, which guidance does not tell apart yet"
@@ -26,8 +25,6 @@ REFUSED_PIPELINES: dict[str, str] = {
     "KandinskyPriorPipeline": EMBEDDINGS,
     "KandinskyV22PriorPipeline": EMBEDDINGS,
     "KandinskyV22PriorEmb2EmbPipeline": EMBEDDINGS,
-    "StableCascadePriorPipeline": EMBEDDINGS,
-    "WuerstchenPriorPipeline": EMBEDDINGS,
     "ShapEPipeline": SHAPES,
     "ShapEImg2ImgPipeline": SHAPES,
     "DiffusionGemmaPipeline": TEXT,
@@ -35,10 +32,6 @@ REFUSED_PIPELINES: dict[str, str] = {
     "LTXLatentUpsamplePipeline": ONE_PASS,
     "LTX2LatentUpsamplePipeline": ONE_PASS,
     "LTX2VideoDiffusionDecodePipeline": ONE_PASS,
-    "StableCascadeDecoderPipeline": CASCADE,
-    "StableCascadeCombinedPipeline": CASCADE,
-    "WuerstchenDecoderPipeline": CASCADE,
-    "WuerstchenCombinedPipeline": CASCADE,
     "UnCLIPPipeline": TWO_STAGES,
     "UnCLIPImageVariationPipeline": TWO_STAGES,
     "VersatileDiffusionPipeline": SWAPPED,

@@ -142,4 +142,10 @@ def guidable(pipe: Any) -> Habits:
     habits = habits_of(pipe)
     if habits.refused:
         raise UnsupportedError(f"cannot guide {type(pipe).__name__}: {habits.refused}")
+    scheduler = type(getattr(pipe, "scheduler", None)).__name__
+    if habits.schedulers and scheduler not in habits.schedulers:
+        raise UnsupportedError(
+            f"cannot guide {type(pipe).__name__} with {scheduler}: its denoiser is not told that scheduler's "
+            f"timesteps; supported: {', '.join(habits.schedulers)}"
+        )
     return habits
