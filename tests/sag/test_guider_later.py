@@ -306,6 +306,7 @@ def test_every_modular_pipeline_of_diffusers_is_guided_or_refused():
         "Wan22Image2VideoBlocks",
         "Wan22VaceBlocks",
         "LTXAutoBlocks",
+        "HeliosAutoBlocks",
         "HunyuanVideo15AutoBlocks",
     }
 

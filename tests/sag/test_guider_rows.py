@@ -33,17 +33,16 @@ class Case:
 
 
 EDIT = {"image": PICTURE, "height": 32, "width": 32}
-SMALL = {"height": 12, "width": 20}  # the blocks ask the tiny VAE what it enlarges by
 GUIDED = {
     "ernie": Case("ErnieImage"),
-    "qwen21": Case("QwenImage21", blocks=SMALL),
+    "qwen21": Case("QwenImage21"),
     "qwen-edit": Case("QwenImageEdit", EDIT),
     "qwen-edit-plus": Case("QwenImageEditPlus", EDIT | {"image": [PICTURE]}),
 }
 HOOKED = {
     "flux-kontext": Case("FluxKontext", {"image": PICTURE, "guidance_scale": 3.5}, {"guidance_scale": 3.5}),
     "flux2-klein": Case("Flux2Klein", {"guidance_scale": 1.0}, {"text_encoder_out_layers": (1,)}),
-    "qwen21-turbo": Case("QwenImage21", {"true_cfg_scale": 1.0}, SMALL),
+    "qwen21-turbo": Case("QwenImage21", {"true_cfg_scale": 1.0}),
 }
 
 
