@@ -1,5 +1,6 @@
 """Guidance of compiled denoisers, and of some whose blocks are."""
 
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -63,15 +64,15 @@ def assert_same(found, expected):
     assert all(torch.equal(a.mask, b.mask) for a, b in zip(found[1], expected[1], strict=True))
 
 
-@pytest.mark.parametrize(
-    ("before", "in_place"),
-    [
-        (True, True),
-        pytest.param(True, False, marks=pytest.mark.slow),
-        pytest.param(False, False, marks=pytest.mark.slow),
-    ],
-)
-@pytest.mark.parametrize("name", ["dit", *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES)])
+def compilations():
+    """One by CI, all by hand."""
+    ways = [(True, True), (True, False), (False, False)]
+    for name, (before, in_place) in product(("dit", *FAMILIES), ways):
+        mark = pytest.mark.extended if (name, before, in_place) == ("dit", True, True) else pytest.mark.slow
+        yield pytest.param(name, before, in_place, marks=mark)
+
+
+@pytest.mark.parametrize(("name", "before", "in_place"), list(compilations()))
 def test_a_compiled_denoiser_is_guided(name, before, in_place):
     """Compiled before guidance or during it, as a wrapper or in place; and guided again by another."""
     plain, expected = run(name, pipeline(name), CALL), guided(name, pipeline(name))
