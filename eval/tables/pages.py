@@ -74,9 +74,11 @@ class Filler:
         return f"{table}\n\n{self.source(name, report)}\n"
 
     def _together(self, field: str, names: Sequence[str]) -> str:
+        if not field or not names:
+            raise ValueError("differences/FIELD names no field or no report; expected KIND/NAME … behind it")
         found = {name: self._report(name) for name in names}
         known = {name: report for name, report in found.items() if report is not None}
-        if len(known) < len(found) or not known:
+        if len(known) < len(found):
             return f"{UNMEASURED}\n"
         return f"{together(known, field, self._link)}\n"
 

@@ -148,15 +148,16 @@ class Watch(TorchFunctionMode):
 
 def _together(rows: Sequence[AttentionCall]) -> AttentionCall:
     """Every row's own call, which has no mask, with padding up to the longest."""
-    longest = max(row.q.shape[2] for row in rows)
-    padded = [longest - row.q.shape[2] for row in rows]
+    lengths = [row.q.shape[2] for row in rows]
+    longest = max(lengths)
+    padded = [longest - length for length in lengths]
     q, k = (
         torch.cat([pad(getattr(row, name), (0, 0, 0, more)) for row, more in zip(rows, padded, strict=True)])
         for name in ("q", "k")
     )
     if not any(padded):
         return AttentionCall(q, k, None, rows[0].scale)
-    real = torch.tensor([[i < longest - more for i in range(longest)] for more in padded], device=q.device)
+    real = torch.arange(longest, device=q.device) < torch.tensor(lengths, device=q.device)[:, None]
     return AttentionCall(q, k, real[:, None, None], rows[0].scale, tuple(padded))
 
 

@@ -140,6 +140,11 @@ def test_what_waits_for_its_experiment_says_so(checkout, capsys):
             "line 2: fidelity/drawn has no view",
         ),
         (
+            "<!-- table: differences/miou -->\n<!-- /table -->",
+            "differences/FIELD names no field or no report",
+        ),
+        ("<!-- table: differences/ fidelity/drawn -->\n<!-- /table -->", "names no field or no report"),
+        (
             "<!-- table: differences/miou fidelity/drawn -->\n<!-- /table -->",
             "fidelity/drawn has no differences of miou with a p",
         ),
