@@ -44,7 +44,8 @@ def test_tokenrank_of_queries_and_keys(masked, solver, memory):
         chain = AttentionTransition(q, k, 0.8, mask, memory)
         return stationary_distribution(chain, damping=0.7, personalization=v, solver=solver).value
 
-    assert gradcheck(rank, (*inputs(2, 5, 2), random_weights(5).requires_grad_()))
+    sides = (*inputs(2, 5, 2), random_weights(5).requires_grad_())
+    assert gradcheck(rank, sides, fast_mode=solver is not TIGHT[0])  # others along random directions
 
 
 @pytest.mark.parametrize("head_weights", ["mean", None])

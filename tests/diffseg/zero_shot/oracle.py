@@ -1,6 +1,7 @@
 """Zero-shot heat maps by plain loops over dense float64 maps."""
 
 from dataclasses import replace
+from functools import lru_cache
 
 import torch
 
@@ -20,8 +21,13 @@ def second_modulus(matrix):
     return torch.linalg.eigvals(matrix).abs().sort(descending=True).values[1]
 
 
-def head_weights(maps, kind):
-    moduli = [second_modulus(one) if kind == "lambda2" else 1.0 for one in maps]
+@lru_cache(16)
+def moduli_of(record):
+    return [second_modulus(one) for one in dense_maps(record)]
+
+
+def head_weights(record, kind):
+    moduli = moduli_of(record) if kind == "lambda2" else [1.0] * record.heads
     total = sum(moduli)
     return [float(one / total) for one in moduli]
 
@@ -51,7 +57,7 @@ def received(matrix):
 def walk(record, tokens, n, direction, weights, mix):
     """The image part of a walk of `n` steps from the even distribution over `tokens` of the text."""
     maps = dense_maps(record)
-    shares = head_weights(maps, weights)
+    shares = head_weights(record, weights)
     chains = [sum(w * m for w, m in zip(shares, maps, strict=True))] if mix == "layers" else maps
     ends = []
     for matrix in chains:
@@ -66,7 +72,7 @@ def walk(record, tokens, n, direction, weights, mix):
 def limit(record, weights, mix):
     """The image part of the leading left eigenvector of the damped chain."""
     maps = dense_maps(record)
-    shares = head_weights(maps, weights)
+    shares = head_weights(record, weights)
     chains = [sum(w * m for w, m in zip(shares, maps, strict=True))] if mix == "layers" else maps
     ends = []
     for matrix in chains:
@@ -82,7 +88,7 @@ def rollout(records, tokens, weights):
     product = torch.eye(records[0].tokens, dtype=torch.float64)
     for record in records:
         maps = dense_maps(record)
-        mixed = sum(w * m for w, m in zip(head_weights(maps, weights), maps, strict=True))
+        mixed = sum(w * m for w, m in zip(head_weights(record, weights), maps, strict=True))
         product = (mixed + torch.eye(len(mixed), dtype=torch.float64)) / 2 @ product
     row = start(tokens, records[-1].text.start, records[-1].tokens) @ product
     return row[records[-1].image].reshape(records[-1].grid)
@@ -100,8 +106,8 @@ def one_matrix(records, kind, keyed=False):
     """All heads of all records in one matrix, with the weights of all of them together."""
     total, weight = 0, 0
     for record in records:
-        for maps, logits in zip(dense_maps(record), dense_logits(record), strict=True):
-            own = second_modulus(maps) if kind == "lambda2" else 1.0
+        moduli = moduli_of(record) if kind == "lambda2" else [1.0] * record.heads
+        for own, maps, logits in zip(moduli, dense_maps(record), dense_logits(record), strict=True):
             total, weight = total + own * (logits.softmax(0) if keyed else maps), weight + own
     mixed = total / weight
     return mixed / mixed.sum(1, keepdim=True) if keyed else mixed

@@ -67,8 +67,7 @@ def test_self_attention_bounces_it(n, direction):
     cross, records = seen(pipe, picture)
     start, ends = mean_on_finest(cross), []
     for record in records:
-        maps = oracle.dense_maps(record)
-        shares = oracle.head_weights(maps, "lambda2")
+        maps, shares = oracle.dense_maps(record), oracle.head_weights(record, "lambda2")
         chain = sum(w * m for w, m in zip(shares, maps, strict=True))
         row = F.interpolate(start[None, None], record.grid, mode="area").flatten()
         row = row / row.sum()
@@ -107,8 +106,8 @@ def test_the_frames_of_a_video_are_bounced_each_by_itself():
         rows = F.interpolate(start[:, None], record.grid, mode="area").flatten(1)
         rows, own = rows / rows.sum(), []
         for i, row in enumerate(rows):
-            maps = oracle.dense_maps(record.select(i - 3))
-            shares = oracle.head_weights(maps, "lambda2")
+            frame = record.select(i - 3)
+            maps, shares = oracle.dense_maps(frame), oracle.head_weights(frame, "lambda2")
             chain = sum(w * m for w, m in zip(shares, maps, strict=True))
             own.append(oracle.fast_step(row, chain, "incoming").reshape(record.grid))
         ends.append(torch.stack(own))
