@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from sag.call import Channels, DenoiserCall, Given, Output, predicted
+from sag.caller import LastCall, running_calls
 from sag.degraded import DegradedPass, GuidedStep
 from sag.guidance import SelfAttentionGuidance
 from sag.hook import channels_of
@@ -85,6 +86,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
         settings |= {"start": sag_start, "stop": sag_stop}
         self.guidance = SelfAttentionGuidance(**settings)
         self._scheduler: Any = None
+        self._last_call = LastCall()
         self._run: object = None
         self._extra: DegradedPass | None = None
         self._handles: list[RemovableHandle] = []
@@ -133,7 +135,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
 
     @property
     def steps(self) -> list[GuidedStep]:
-        """Scores and masks of the last run's extra passes, in order: a new list each time."""
+        """Scores and masks of the last call's extra passes, in order of all sections: a new list."""
         return list(self._steps)
 
     def disable(self) -> None:
@@ -147,13 +149,17 @@ class TokenRankGuider(ClassifierFreeGuidance):
         self._release()
         self._shift = None
         run = getattr(self._scheduler, "timesteps", None)
-        if step == 0 or run is not self._run:  # the guider of a second denoiser does not see a run begin
+        scheduled = step == 0 or run is not self._run  # a second denoiser's guider does not see it begin
+        call = next((one.call for one in running_calls()), None)
+        called = scheduled if call is None else self._last_call.ended(call)
+        if called:
+            self._steps.clear()
+        if called or scheduled:
             self._run = run
             self._last = None
             self._raw = self._sign = None
             if self._extra is not None:
                 self._extra.begin()
-            self._steps.clear()
 
     def prepare_models(self, denoiser: nn.Module) -> None:
         """Watch the step's last pass, unconditional unless it is the only one; or its first, of the prompt.
