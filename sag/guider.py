@@ -99,12 +99,12 @@ class TokenRankGuider(ClassifierFreeGuidance):
         self._steps: list[GuidedStep] = []
 
     def bind(self, scheduler: Any) -> TokenRankGuider:
-        """Read noise levels off this scheduler, the pipeline's own; bind again when that is exchanged."""
+        """Read noise levels off this scheduler in a loop of one's own: of a pipeline its own is read."""
         self._scheduler = scheduler
         return self
 
     def guide(self, pipe: Any, guider_2: TokenRankGuider | None = None) -> TokenRankGuider:
-        """Become the guider of a modular pipeline, bound to its scheduler.
+        """Become the guider of a modular pipeline.
 
         Where a second denoiser takes over and has a guider of its own (Wan 2.2), that is `guider_2`, or this
         one too.
@@ -130,7 +130,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
         noise_formula(getattr(pipe, "scheduler", None))
         guiders = (self, self if guider_2 is None else guider_2)
         for name, guider in zip(taken, guiders, strict=False):
-            pipe.update_components(**{name: guider.bind(pipe.scheduler)})
+            pipe.update_components(**{name: guider})
         return self
 
     @property
@@ -144,13 +144,17 @@ class TokenRankGuider(ClassifierFreeGuidance):
         self._release()
 
     def set_state(self, step: int, num_inference_steps: int, timestep: Any) -> None:
-        """Begin a step."""
+        """Begin a step; UnsupportedError in a pipeline that cannot be guided."""
         super().set_state(step, num_inference_steps, timestep)
         self._release()
         self._shift = None
+        running = next(iter(running_calls()), None)
+        if running is not None and self.guidance.sag_scale > 0:
+            guidable(running.pipe)
+            self._scheduler = running.pipe.scheduler
         run = getattr(self._scheduler, "timesteps", None)
         scheduled = step == 0 or run is not self._run  # a second denoiser's guider does not see it begin
-        call = next((one.call for one in running_calls()), None)
+        call = None if running is None else running.call
         called = scheduled if call is None else self._last_call.ended(call)
         if called:
             self._steps.clear()
@@ -164,7 +168,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
     def prepare_models(self, denoiser: nn.Module) -> None:
         """Watch the step's last pass, unconditional unless it is the only one; or its first, of the prompt.
 
-        Raises RuntimeError without a bound scheduler, UnsupportedError for one that cannot be guided with or
+        Raises RuntimeError without a scheduler, UnsupportedError for one that cannot be guided with or
         for an unknown denoiser, and ValueError for a layer that does not exist.
         """
         super().prepare_models(denoiser)
@@ -210,7 +214,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
 
     def _sampling_step(self) -> SamplingStep:
         if self._scheduler is None:
-            raise RuntimeError("this guider knows no scheduler: call guider.bind(pipe.scheduler) first")
+            raise RuntimeError("this guider knows no scheduler: call guider.bind(scheduler) first")
         return sampling_step(self._scheduler, float(self._timestep))
 
     def _watch(self, denoiser: nn.Module) -> None:
