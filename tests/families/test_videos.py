@@ -259,7 +259,7 @@ def test_the_clean_video_is_the_schedulers_own(name, monkeypatch):
 
 
 def test_steps_are_found_where_the_scheduler_rounds_its_timesteps_down():
-    """Cosmos gives its denoiser sigmas, of which UniPC's timesteps are whole parts: 9 where the time is 9.9."""
+    """Cosmos gives its denoiser sigmas, whose timesteps UniPC rounds down: 9 where the time is 9.9."""
     pipe = ROWS["Cosmos2_5_PredictBase"].build()
     karras = {"use_karras_sigmas": True, "sigma_min": 0.01, "sigma_max": 200.0}
     pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, **karras)
