@@ -62,6 +62,19 @@ class Caller:
         return self.names.get(name) if value is None else value
 
 
+def caller_within(pipe: Any, guided: Collection[Any]) -> Caller | None:
+    """The innermost pipeline, if the innermost of all `guided` objects that this code runs in is `pipe`.
+
+    With the call of `pipe`; where that is no pipeline, with the outermost inside of it.
+    """
+    callers = running_calls(guided)
+    own = next((i for i, one in enumerate(callers) if any(one.pipe is other for other in guided)), None)
+    if own is None or callers[own].pipe is not pipe:
+        return None
+    calls = (one.call for one in reversed(callers[: own + 1]) if one.call is not None)
+    return replace(callers[0], call=next(calls, None))
+
+
 def running_calls(also: Collection[Any] = ()) -> list[Caller]:
     """The pipelines whose `__call__` this code runs in, innermost first.
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sag.angles import angle
 from sag.call import Channels, DenoiserCall, Given, Output
-from sag.caller import Caller, LastCall, running_calls
+from sag.caller import Caller, LastCall, caller_within
 from sag.contract import Contract
 from sag.degraded import DegradedPass, GuidedStep
 from sag.noise import SamplingStep, sampling_step, scalar_timestep
@@ -99,10 +99,8 @@ class GuidanceHook:
 
     def _find_caller(self, module: nn.Module) -> Caller | None:
         """The pipeline to ask, if this call is part of a call of `pipe`, and of no guided one inside it."""
-        guided = [hook.pipe for hook in module._forward_hooks.values() if isinstance(hook, GuidanceHook)]
-        callers = running_calls(guided)
-        own = next((one for one in callers if any(one.pipe is pipe for pipe in guided)), None)
-        return replace(callers[0], call=own.call) if own is not None and own.pipe is self.pipe else None
+        hooks = module._forward_hooks.values()
+        return caller_within(self.pipe, [hook.pipe for hook in hooks if isinstance(hook, GuidanceHook)])
 
     def _taken_apart(
         self, caller: Caller, calling: Calling, module: nn.Module, given: Given, output: Output

@@ -9,6 +9,7 @@ import torch
 from sag import SelfAttentionGuidance, TokenRankGuider
 from sag.caller import Call as RunningCall
 from tests.matrix.building import IMAGE
+from tests.matrix.features import inference
 from tests.matrix.rows import ROWS
 from tests.matrix.video import PICTURE, film
 from tests.matrix.video_later import LONG
@@ -94,6 +95,16 @@ def test_a_method_that_calls_its_base_is_one_call():
     with SelfAttentionGuidance()(pipe) as guidance:
         for _ in range(2):
             drawn(pipe, arguments | {"num_frames": 5})
+            assert numbers(guidance) == [0, 1, 0, 1]
+
+
+def test_a_call_of_a_pipeline_inside_of_what_is_guided_is_one_call():
+    """As a call in inference mode, which no dual numbers check."""
+    pipe, arguments = built("Helios")
+    wrapped = inference(pipe)
+    with SelfAttentionGuidance()(wrapped) as guidance:
+        for _ in range(2):
+            drawn(wrapped, arguments)
             assert numbers(guidance) == [0, 1, 0, 1]
 
 
