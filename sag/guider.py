@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from sag.call import Channels, DenoiserCall, Given, Output, predicted
-from sag.caller import LastCall, running_calls
+from sag.caller import LastCall, caller_within, running_calls
 from sag.degraded import DegradedPass, GuidedStep
 from sag.guidance import SelfAttentionGuidance
-from sag.hook import channels_of
+from sag.hook import GuidanceHook, channels_of
 from sag.noise import SamplingStep, noise_formula, sampling_step
 from sag.parts import Parts
 from sag.settings import GuidanceSettings, Layers, renamed_rescale
@@ -168,13 +168,17 @@ class TokenRankGuider(ClassifierFreeGuidance):
     def prepare_models(self, denoiser: nn.Module) -> None:
         """Watch the step's last pass, unconditional unless it is the only one; or its first, of the prompt.
 
-        Raises RuntimeError without a scheduler, UnsupportedError for one that cannot be guided with or
-        for an unknown denoiser, and ValueError for a layer that does not exist.
+        Raises RuntimeError without a scheduler, and beside `SelfAttentionGuidance` of the pipeline that runs;
+        UnsupportedError for a scheduler that cannot be guided with or an unknown denoiser, and ValueError for
+        a layer that does not exist.
         """
         super().prepare_models(denoiser)
         if not self._enabled or self.guidance.sag_scale == 0:
             return
         denoiser = getattr(denoiser, "_orig_mod", denoiser)
+        hooks = [hook for hook in denoiser._forward_hooks.values() if isinstance(hook, GuidanceHook)]
+        if any(caller_within(hook.pipe, [hook.pipe]) for hook in hooks):
+            raise RuntimeError("SelfAttentionGuidance is enabled on this pipeline, too: disable it first")
         self._calling = calling_of(denoiser)
         if self._count_prepared != (1 if self._calling.prompt_first else self.num_conditions):
             return
