@@ -7,14 +7,36 @@ its batch holds parts of classifier-free guidance, many tell in no attribute, bu
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
 from torch import Tensor
 
 PIPELINES = frozenset({"DiffusionPipeline", "ModularPipeline"})
+MARK = "<call seen by guidance>"  # no name that code can have
+
+
+class Call:
+    """One running call of a pipeline, from its beginning to its end."""
+
+
+class LastCall:
+    """Tells calls apart, of which it keeps none alive: no schedule does, as a call may set several."""
+
+    def __init__(self) -> None:
+        self._call: weakref.ref[Call] | None = None
+
+    def __reduce__(self) -> tuple[type[LastCall], tuple[()]]:
+        return LastCall, ()  # of another process, or a copy, no call has been seen
+
+    def ended(self, call: Call) -> bool:
+        """Whether `call` is another than the last time."""
+        before = None if self._call is None else self._call()
+        self._call = weakref.ref(call)
+        return before is not call
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +49,7 @@ class Caller:
     pipe: Any
     names: Mapping[str, Any]
     steps: bool  # whether these methods call anything named `step`
+    call: Call | None = None  # of an object that is no pipeline any method may be the loop
 
     def tensor(self, *names: str) -> Tensor | None:
         """The first local variable of these `names` that is a tensor."""
@@ -39,6 +62,19 @@ class Caller:
         return self.names.get(name) if value is None else value
 
 
+def caller_within(pipe: Any, guided: Collection[Any]) -> Caller | None:
+    """The innermost pipeline, if the innermost of all `guided` objects that this code runs in is `pipe`.
+
+    With the call of `pipe`; where that is no pipeline, with the outermost inside of it.
+    """
+    callers = running_calls(guided)
+    own = next((i for i, one in enumerate(callers) if any(one.pipe is other for other in guided)), None)
+    if own is None or callers[own].pipe is not pipe:
+        return None
+    calls = (one.call for one in reversed(callers[: own + 1]) if one.call is not None)
+    return replace(callers[0], call=next(calls, None))
+
+
 def running_calls(also: Collection[Any] = ()) -> list[Caller]:
     """The pipelines whose `__call__` this code runs in, innermost first.
 
@@ -46,7 +82,7 @@ def running_calls(also: Collection[Any] = ()) -> list[Caller]:
     diffusers pipeline do not sample (an inversion runs the schedule backwards).
     """
     methods: dict[int, list[FrameType]] = {}
-    callers: list[Caller] = []
+    callers: dict[int, Caller] = {}
     frame = sys._getframe(1)
     while frame is not None:
         owner = _owner(frame)
@@ -55,11 +91,18 @@ def running_calls(also: Collection[Any] = ()) -> list[Caller]:
             frames = methods.setdefault(id(owner), [])
             frames.append(frame)
             samples = frame.f_code.co_name == "__call__" or (listed and not _is_pipeline(owner))
-            if samples and all(owner is not caller.pipe for caller in callers):
+            if samples and id(owner) not in callers:
                 steps = any("step" in inner.f_code.co_names for inner in frames)
-                callers.append(Caller(owner, frames[0].f_locals, steps))
+                callers[id(owner)] = Caller(owner, frames[0].f_locals, steps)
+            if samples and _is_pipeline(owner):  # the outermost, where that calls the one of its base
+                callers[id(owner)] = replace(callers[id(owner)], call=_call_of(frame))
         frame = frame.f_back
-    return callers
+    return [*callers.values()]
+
+
+def _call_of(frame: FrameType) -> Call:
+    """Held by the frame alone, beside its code's own variables, so that both end at once."""
+    return frame.f_locals.setdefault(MARK, Call())
 
 
 def _owner(frame: FrameType) -> Any:

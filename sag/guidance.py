@@ -24,7 +24,7 @@ from tokenrank_guidance.families.registry import calling_of, guidable
 
 @dataclass
 class _State:
-    """What changes in a guidance: what to undo when it is disabled, and what its last run looked at."""
+    """What changes in a guidance: what to undo when it is disabled, and what its last call looked at."""
 
     undo: ExitStack | None = None
     steps: list[GuidedStep] = field(default_factory=list)
@@ -103,7 +103,7 @@ class SelfAttentionGuidance(GuidanceSettings):
         undo.callback(hook.close)
 
     def disable(self) -> None:
-        """Take every hook off; does nothing if guidance is not enabled. The last run's `steps` stay."""
+        """Take every hook off; does nothing if guidance is not enabled. The last call's `steps` stay."""
         if self._state.undo is not None:
             self._state.undo.close()
             self._state.undo = None
@@ -119,7 +119,10 @@ class SelfAttentionGuidance(GuidanceSettings):
 
     @property
     def steps(self) -> list[GuidedStep]:
-        """Scores and masks of the last run's extra passes, in order: a new list each time."""
+        """Scores and masks of the last call's extra passes, in order: a new list each time.
+
+        A call may set timesteps anew for each section of a video; in a loop of one's own that begins a call.
+        """
         return list(self._state.steps)
 
 

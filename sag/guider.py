@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from sag.call import Channels, DenoiserCall, Given, Output, predicted
+from sag.caller import LastCall, caller_within, running_calls
 from sag.degraded import DegradedPass, GuidedStep
 from sag.guidance import SelfAttentionGuidance
-from sag.hook import channels_of
+from sag.hook import GuidanceHook, channels_of
 from sag.noise import SamplingStep, noise_formula, sampling_step
 from sag.parts import Parts
 from sag.settings import GuidanceSettings, Layers, renamed_rescale
@@ -85,6 +86,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
         settings |= {"start": sag_start, "stop": sag_stop}
         self.guidance = SelfAttentionGuidance(**settings)
         self._scheduler: Any = None
+        self._last_call = LastCall()
         self._run: object = None
         self._extra: DegradedPass | None = None
         self._handles: list[RemovableHandle] = []
@@ -97,12 +99,12 @@ class TokenRankGuider(ClassifierFreeGuidance):
         self._steps: list[GuidedStep] = []
 
     def bind(self, scheduler: Any) -> TokenRankGuider:
-        """Read noise levels off this scheduler, the pipeline's own; bind again when that is exchanged."""
+        """Read noise levels off this scheduler in a loop of one's own: of a pipeline its own is read."""
         self._scheduler = scheduler
         return self
 
     def guide(self, pipe: Any, guider_2: TokenRankGuider | None = None) -> TokenRankGuider:
-        """Become the guider of a modular pipeline, bound to its scheduler.
+        """Become the guider of a modular pipeline.
 
         Where a second denoiser takes over and has a guider of its own (Wan 2.2), that is `guider_2`, or this
         one too.
@@ -128,12 +130,12 @@ class TokenRankGuider(ClassifierFreeGuidance):
         noise_formula(getattr(pipe, "scheduler", None))
         guiders = (self, self if guider_2 is None else guider_2)
         for name, guider in zip(taken, guiders, strict=False):
-            pipe.update_components(**{name: guider.bind(pipe.scheduler)})
+            pipe.update_components(**{name: guider})
         return self
 
     @property
     def steps(self) -> list[GuidedStep]:
-        """Scores and masks of the last run's extra passes, in order: a new list each time."""
+        """Scores and masks of the last call's extra passes, in order of all sections: a new list."""
         return list(self._steps)
 
     def disable(self) -> None:
@@ -142,29 +144,41 @@ class TokenRankGuider(ClassifierFreeGuidance):
         self._release()
 
     def set_state(self, step: int, num_inference_steps: int, timestep: Any) -> None:
-        """Begin a step."""
+        """Begin a step; UnsupportedError in a pipeline that cannot be guided."""
         super().set_state(step, num_inference_steps, timestep)
         self._release()
         self._shift = None
+        running = next(iter(running_calls()), None)
+        if running is not None and self.guidance.sag_scale > 0:
+            guidable(running.pipe)
+            self._scheduler = running.pipe.scheduler
         run = getattr(self._scheduler, "timesteps", None)
-        if step == 0 or run is not self._run:  # the guider of a second denoiser does not see a run begin
+        scheduled = step == 0 or run is not self._run  # a second denoiser's guider does not see it begin
+        call = None if running is None else running.call
+        called = scheduled if call is None else self._last_call.ended(call)
+        if called:
+            self._steps.clear()
+        if called or scheduled:
             self._run = run
             self._last = None
             self._raw = self._sign = None
             if self._extra is not None:
                 self._extra.begin()
-            self._steps.clear()
 
     def prepare_models(self, denoiser: nn.Module) -> None:
         """Watch the step's last pass, unconditional unless it is the only one; or its first, of the prompt.
 
-        Raises RuntimeError without a bound scheduler, UnsupportedError for one that cannot be guided with or
-        for an unknown denoiser, and ValueError for a layer that does not exist.
+        Raises RuntimeError without a scheduler, and beside `SelfAttentionGuidance` of the pipeline that runs;
+        UnsupportedError for a scheduler that cannot be guided with or an unknown denoiser, and ValueError for
+        a layer that does not exist.
         """
         super().prepare_models(denoiser)
         if not self._enabled or self.guidance.sag_scale == 0:
             return
         denoiser = getattr(denoiser, "_orig_mod", denoiser)
+        hooks = [hook for hook in denoiser._forward_hooks.values() if isinstance(hook, GuidanceHook)]
+        if any(caller_within(hook.pipe, [hook.pipe]) for hook in hooks):
+            raise RuntimeError("SelfAttentionGuidance is enabled on this pipeline, too: disable it first")
         self._calling = calling_of(denoiser)
         if self._count_prepared != (1 if self._calling.prompt_first else self.num_conditions):
             return
@@ -204,7 +218,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
 
     def _sampling_step(self) -> SamplingStep:
         if self._scheduler is None:
-            raise RuntimeError("this guider knows no scheduler: call guider.bind(pipe.scheduler) first")
+            raise RuntimeError("this guider knows no scheduler: call guider.bind(scheduler) first")
         return sampling_step(self._scheduler, float(self._timestep))
 
     def _watch(self, denoiser: nn.Module) -> None:

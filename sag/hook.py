@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sag.angles import angle
 from sag.call import Channels, DenoiserCall, Given, Output
-from sag.caller import Caller, running_calls
+from sag.caller import Caller, LastCall, caller_within
 from sag.contract import Contract
 from sag.degraded import DegradedPass, GuidedStep
 from sag.noise import SamplingStep, sampling_step, scalar_timestep
@@ -35,7 +35,8 @@ class GuidanceHook:
 
     A pipeline may have several denoisers that take turns over the schedule, each with its tap.
     Only calls that belong to a call of `pipe` are guided: other pipelines may share the denoiser. `steps` is
-    filled with what was guided, and emptied when a new run begins; `strangers` counts all other calls.
+    filled with what was guided, and emptied when a new call begins, which may set its scheduler's timesteps
+    anew for each section of a video; `strangers` counts all other calls.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class GuidanceHook:
         self.strangers = 0
         self._extras = {tap.model: DegradedPass(settings, tap) for tap in taps}
         self._given: Given | None = None
-        self._run: object = None
+        self._last_call, self._run = LastCall(), None
         self._contract = Contract()
         self._step: SamplingStep | None = None
         self._seen: list[Tensor] = []
@@ -98,10 +99,8 @@ class GuidanceHook:
 
     def _find_caller(self, module: nn.Module) -> Caller | None:
         """The pipeline to ask, if this call is part of a call of `pipe`, and of no guided one inside it."""
-        guided = [hook.pipe for hook in module._forward_hooks.values() if isinstance(hook, GuidanceHook)]
-        callers = running_calls(guided)
-        running = (one.pipe for one in callers if any(one.pipe is pipe for pipe in guided))
-        return callers[0] if next(running, None) is self.pipe else None
+        hooks = module._forward_hooks.values()
+        return caller_within(self.pipe, [hook.pipe for hook in hooks if isinstance(hook, GuidanceHook)])
 
     def _taken_apart(
         self, caller: Caller, calling: Calling, module: nn.Module, given: Given, output: Output
@@ -124,16 +123,19 @@ class GuidanceHook:
         return replace(whole, channels=Channels(channels, habits.noisy_last))
 
     def _notice_new_run(self, caller: Caller) -> None:
-        """What tells runs apart is kept, so that nothing later takes its identity."""
+        """Begin anew with each call and each of its schedules, which is kept: nothing takes its identity."""
         run = caller.tensor("timesteps") if guidable(caller.pipe).copies else caller.pipe.scheduler.timesteps
-        if self._run is not run:
+        scheduled = self._run is not run
+        called = scheduled if caller.call is None else self._last_call.ended(caller.call)
+        if called:
+            self.steps.clear()
+        if called or scheduled:
             self._run = run
             self._contract.close()
             self._contract = Contract()
             for extra in self._extras.values():
                 extra.begin()
             self._step, self._seen, self._shifts = None, [], []
-            self.steps.clear()
 
     def _notice_new_step(self, step: SamplingStep) -> None:
         if self._step is None or self._step.index != step.index:

@@ -199,8 +199,9 @@ def sampling_step(scheduler: Any, timestep: float) -> SamplingStep:
 
 
 def _near(scheduled: float, called: float) -> bool:
-    # FLUX passes t/1000: rounded to bfloat16 twice, each time by up to 1/256.
-    return abs(scheduled - called) <= 0.51 + abs(scheduled) / 128
+    # UniPC's timesteps are rounded down, where Cosmos passes sigmas; FLUX passes t/1000: rounded to bfloat16
+    # twice, each time by up to 1/256.
+    return abs(scheduled - called) <= 1.01 + abs(scheduled) / 128
 
 
 def scalar_timestep(timestep: torch.Tensor | float, scale: float) -> float:

@@ -87,6 +87,20 @@ def test_what_gives_no_frames_is_refused():
         rank_video(pipe, arguments | {"return_dict": False})
 
 
+def test_sections_are_not_taken_for_one_another():
+    pipe, arguments = drawn("Helios")
+    assert rank_video(pipe, arguments | {"num_frames": 5}).scores.shape == GRID
+    with pytest.raises(UnsupportedError, match="HeliosPipeline draws this video section by section"):
+        rank_video(pipe, arguments | {"num_frames": 10})
+    assert rank_video(pipe, arguments | {"num_frames": 5}).scores.shape == GRID
+
+
+def test_schedules_that_draw_the_same_frames_are_one_video():
+    pipe, arguments = drawn("AnimateDiff")
+    pipe.enable_free_init(num_iters=2)
+    assert rank_video(pipe, arguments).scores.shape == GRID
+
+
 def test_both_denoisers_of_a_schedule_are_ranked():
     pipe, arguments = drawn("Wan")
     pipe.register_modules(transformer_2=ROWS["Wan"].build().transformer)

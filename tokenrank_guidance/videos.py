@@ -61,11 +61,13 @@ def rank_video(
     """Call `pipe` with `arguments`, which draw one video, and rank its tokens in every denoiser call.
 
     Both halves of classifier-free guidance count alike. Raises ValueError for layers that do not exist,
-    UnsupportedError for an unknown denoiser and for what gives no video, CaptureError where a layer ran
-    unseen.
+    UnsupportedError for an unknown denoiser, for what gives no video, and once a second section of it is
+    drawn (Helios, Framepack), whose frames are others; CaptureError where a layer ran unseen.
     """
+    schedules: list[Any] = []
 
     def score(record: AttentionRecord) -> Float[Tensor, "t h w"]:
+        _notice_schedule(pipe, schedules)
         return frame_scores(record, damping=damping, head_weights=head_weights).mean(0).cpu()
 
     options: dict[str, Any] = {"keep": None, "reduce": score}
@@ -84,6 +86,18 @@ def rank_video(
         made = type(output).__name__
         raise UnsupportedError(f"{type(pipe).__name__} gives a {made}; expected a video's frames")
     return RankedVideo(list(output.frames[0]), _mean(found))
+
+
+def _notice_schedule(pipe: Any, seen: list[Any]) -> None:
+    """Pipelines set timesteps anew for each section; the stages of a pyramid and FreeInit's draw the same."""
+    current = pipe.scheduler.timesteps
+    if not any(current is one for one in seen):
+        seen.append(current)
+    if len(seen) > pipe.scheduler.config.get("stages", 1) and not getattr(pipe, "free_init_enabled", False):
+        raise UnsupportedError(
+            f"{type(pipe).__name__} draws this video section by section, each of other frames, over which "
+            "there is no mean: ask for fewer frames"
+        )
 
 
 def _mean(scores: list[Float[Tensor, "t h w"]]) -> Float[Tensor, "t h w"]:

@@ -86,7 +86,7 @@ def test_the_map_is_the_layers_own():
 
 
 def test_chunks_are_guided_one_by_one():
-    """Each is a run of its own, beside what was drawn of the one before."""
+    """Each by a schedule of its own, beside what was drawn of the one before."""
     row = ROWS["Helios"]
     pipe, arguments = row.build(), row.arguments(Call(steps=2)) | {"num_frames": 10}
     plain = run(pipe, arguments)
@@ -97,7 +97,7 @@ def test_chunks_are_guided_one_by_one():
     with SelfAttentionGuidance()(pipe) as guidance:
         guided, calls = count_calls(pipe.transformer, lambda: run(pipe, arguments))
     assert calls == 2 * 2 * 3  # chunks, steps, and calls: two of the pipeline's, and one more
-    assert [step.number for step in guidance.steps] == [0, 1]
+    assert [step.number for step in guidance.steps] == [0, 1, 0, 1]
     assert all(step.mask.shape == (1, *GRID) for step in guidance.steps)
     assert all((guided - plain)[:, :, part].abs().max() > 0 for part in (slice(0, 3), slice(3, 6)))
     assert torch.isfinite(guided).all() and traces(pipe.transformer) == before

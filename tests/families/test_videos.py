@@ -258,6 +258,16 @@ def test_the_clean_video_is_the_schedulers_own(name, monkeypatch):
     torch.testing.assert_close(found[0][0], own[0], rtol=1e-4, atol=1e-4)
 
 
+def test_steps_are_found_where_the_scheduler_rounds_its_timesteps_down():
+    """Cosmos gives its denoiser sigmas, whose timesteps UniPC rounds down: 9 where the time is 9.9."""
+    pipe = ROWS["Cosmos2_5_PredictBase"].build()
+    karras = {"use_karras_sigmas": True, "sigma_min": 0.01, "sigma_max": 200.0}
+    pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, **karras)
+    with SelfAttentionGuidance()(pipe) as guidance:
+        run(pipe, ROWS["Cosmos2_5_PredictBase"].arguments(Call(steps=4, cfg=False)))
+    assert [step.timestep for step in guidance.steps] == [995, 963, 593, 9]
+
+
 def test_two_denoisers_are_guided_each_in_its_part():
     """Wan 2.2: one network for much noise, one for little; hooks go on both and come off both."""
     second = seeded(tiny.wan)

@@ -13,6 +13,7 @@ from tests.matrix.rows import IMAGE, ROWS
 from tests.sag.helpers import count_calls, traces
 from tests.tiny_models import NEGATIVE, PROMPT, denoiser, pipeline
 from tokenrank_guidance import AttentionTap, CaptureError, UnsupportedError
+from tokenrank_guidance.families.refused_pipelines import REFUSED_PIPELINES
 
 BLOCKS = {name: BY_THE_GUIDER[name] for name in ("sdxl", "sd3")}
 STEPS, GUIDANCE = 4, 5.0
@@ -207,10 +208,36 @@ def test_the_former_name_of_keep_contrast_is_read_and_saved_under_the_new_one(tm
     assert TokenRankGuider.from_pretrained(tmp_path).guidance.keep_contrast == 0.25
 
 
-def test_an_unbound_guider_says_what_to_call():
+def test_outside_of_a_pipeline_an_unbound_guider_says_what_to_call():
+    guider = TokenRankGuider(1.0)
+    guider.set_state(0, 2, torch.tensor(999))
+    with pytest.raises(RuntimeError, match=r"call guider\.bind\(scheduler\) first"):
+        guider.prepare_models(denoiser(pipeline("sdxl")))
+
+
+def test_the_scheduler_is_the_pipelines_own_after_an_exchange_and_in_a_second_pipeline():
+    """Timesteps may be the same where noise levels are not."""
+    pipe = pipeline("sdxl")
+    first = modular("sdxl", pipe.components)
+    noisier = d.DDIMScheduler.from_config(first.scheduler.config, beta_end=0.1)
+    guider = TokenRankGuider(GUIDANCE).guide(first)
+    before = guided("sdxl", first, guider)
+    second = modular("sdxl", pipe.components | {"scheduler": noisier})
+    found = guided("sdxl", second, guider)
+    pipe.scheduler = noisier
+    wanted = classic("sdxl", pipe, SelfAttentionGuidance())
+    assert error(found, wanted) <= 1e-5
+    assert torch.equal(guided("sdxl", first, guider), before)
+    first.update_components(scheduler=noisier)
+    assert torch.equal(guided("sdxl", first, guider), found)
+
+
+def test_a_pipeline_that_cannot_be_guided_is_refused_though_guide_was_not_called(monkeypatch):
     other = modular("sdxl", pipeline("sdxl").components)
-    with pytest.raises(RuntimeError, match=r"call guider\.bind\(pipe\.scheduler\) first"):
-        guided("sdxl", other, TokenRankGuider())
+    monkeypatch.setitem(REFUSED_PIPELINES, "StableDiffusionXLModularPipeline", "of a reason")
+    guided("sdxl", other, TokenRankGuider(GUIDANCE, sag_scale=0))
+    with pytest.raises(UnsupportedError, match="cannot guide StableDiffusionXLModularPipeline: of a reason"):
+        guided("sdxl", other, TokenRankGuider(GUIDANCE))
 
 
 def test_a_scheduler_that_cannot_be_guided_with_is_refused():

@@ -11,6 +11,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
 from sag import SelfAttentionGuidance, TokenRankGuider
+from tests.matrix.rows import ROWS, run
 from tests.matrix.video_blocks import BOUNDARY, CASES, SCALE, SCALE_2, Case, without_text
 from tests.sag.helpers import count_calls, traces
 from tests.sag.test_guider_later import Failing, error, modular, quiet_logger, sampled
@@ -133,3 +134,23 @@ def test_a_second_guider_is_for_two_denoisers() -> None:
         TokenRankGuider().guide(other, TokenRankGuider())
     with pytest.raises(UnsupportedError, match="WanPipeline takes no guider"):
         TokenRankGuider().guide(pipe)
+
+
+def test_in_a_classic_pipeline_that_has_a_guider_it_is_the_hook_and_not_beside_it() -> None:
+    pipe, arguments = ROWS["HunyuanVideo15"].build(), ROWS["HunyuanVideo15"].arguments(Call(steps=2))
+    with SelfAttentionGuidance()(pipe):
+        wanted = run(pipe, arguments)
+    pipe.guider = TokenRankGuider(SCALE)
+    assert torch.equal(run(pipe, arguments), wanted)
+    with pytest.raises(RuntimeError, match="is enabled on this pipeline, too"), SelfAttentionGuidance()(pipe):
+        run(pipe, arguments)
+    assert torch.equal(run(pipe, arguments), wanted)
+
+
+def test_the_hook_on_another_pipeline_of_the_denoiser_is_none_beside_it() -> None:
+    case, pipe, other = both("wan")
+    guider = TokenRankGuider(SCALE).guide(other)
+    wanted = in_blocks(case, other, Call(steps=2))
+    with pytest.warns(UserWarning, match="nothing was guided"), SelfAttentionGuidance()(pipe):
+        assert torch.equal(in_blocks(case, other, Call(steps=2)), wanted)
+    assert len(guider.steps) == 2
