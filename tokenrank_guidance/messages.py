@@ -19,6 +19,11 @@ class Items(Protocol[Item]):
     def __iter__(self) -> Iterator[Item]: ...
 
 
+def counted(count: int, things: str) -> str:
+    """ "1 image", "2 images"."""
+    return f"{count} {things}{'' if count == 1 else 's'}"
+
+
 def say(text: str) -> None:
     """Print one line on stderr, whatever `text` holds, without breaking a progress bar."""
     from tqdm import tqdm  # a tenth of a second, and most commands have nothing to say before work begins

@@ -7,7 +7,7 @@ import networkx
 import pytest
 import torch
 
-from sag import GuidedStep, SelfAttentionGuidance, TokenRankScorer
+from sag import GuidedStep, SelfAttentionGuidance, TokenRankScorer, guidance_of
 from tests.tiny_models import Call, pipeline, run
 from tokenrank_guidance import AttentionTap, CaptureError, UnsupportedError, column_sum
 
@@ -83,7 +83,10 @@ def test_enabling_twice_is_an_error():
     with pytest.raises(RuntimeError, match="another guidance is enabled on this StableDiffusionPipeline"):
         SelfAttentionGuidance().enable(pipe)
     guided = run("sd", pipe)
-    guidance.disable()
+    assert guidance_of(pipe) is guidance
+    assert guidance_of(other) is None
+    guidance_of(pipe).disable()
+    assert guidance_of(pipe) is None
     with guidance(pipe):
         assert torch.equal(run("sd", pipe), guided)
 
