@@ -43,7 +43,12 @@ def one_line_warnings() -> Iterator[None]:
 
 
 def progress(items: Items[Item], what: str, done: int = 0) -> Iterator[Item]:
-    """Go through `items` with a bar on stderr, whose total includes `done`, finished by an earlier run."""
+    """Go through `items` with a bar on stderr, whose total includes `done`, finished by an earlier run.
+
+    Where nothing is left there is no bar.
+    """
+    if not len(items):
+        return
     from tqdm import tqdm  # not before there is something to wait for
 
     total = len(items) + done
