@@ -59,6 +59,10 @@ class SelfAttentionGuidance(GuidanceSettings):
 
     _state: _State = field(default_factory=_State, init=False, repr=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, or what is read from a file, is not enabled: the hooks are the original's."""
+        return vars(self) | {"_state": _State(steps=self.steps)}
+
     def enable(self, pipe: Any) -> SelfAttentionGuidance:
         """Guide every call of `pipe` until `disable`; its scheduler may be exchanged in between.
 
