@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diffseg.result import Segmentation
 from tokenrank_guidance.drawing import GREY, INK, edges, fitted, font, heat, stretched
+from tokenrank_guidance.messages import counted
 
 Colour = tuple[int, int, int]
 CELL, GAP, MARGIN, TITLE, LINE = 420, 14, 20, 34, 20
@@ -53,7 +54,7 @@ def overlay(image: Image.Image, result: Segmentation, caption: str) -> Image.Ima
         ("image", f"{width}×{height}", fitted(image, cell)),
         (
             "segments",
-            f"{count} segments, merged at τ = {_thresholds(result.thresholds)}",
+            f"{counted(count, 'segment')}, merged at τ = {_thresholds(result.thresholds)}",
             _segments(image, result, cell),
         ),
         ("TokenRank and anchors", _ranked(result), _rank(result, cell)),
@@ -74,7 +75,7 @@ def _thresholds(thresholds: Sequence[float]) -> str:
 def _ranked(result: Segmentation) -> str:
     height, width = result.grid
     low, high = (end.item() for end in result.scores.aminmax())
-    return f"{height}×{width} tokens, {len(result.anchors)} anchors, N·π {low:.2f} to {high:.2f}"
+    return f"{height}×{width} tokens, {counted(len(result.anchors), 'anchor')}, N·π {low:.2f} to {high:.2f}"
 
 
 def _segments(image: Image.Image, result: Segmentation, cell: tuple[int, int]) -> Image.Image:

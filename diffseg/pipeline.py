@@ -44,6 +44,9 @@ class DiffSeg:
         check_pipeline(pipe)
         return cls(pipe, make_settings(preset, changes))
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({type(self.pipe).__name__}, {self.settings})"
+
     def __call__(
         self,
         images: Any,

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tokenrank_guidance.brief import brief
+
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
@@ -35,3 +37,6 @@ class Segmentation:
 
     def __len__(self) -> int:
         return len(self.masks)
+
+    def __repr__(self) -> str:
+        return brief(self)

@@ -2,7 +2,7 @@
 # # Explain a word
 #
 # In FLUX and SD3 text and image tokens attend to each other in one map, so that a walk can start at a word
-# and end in the picture. No map is built, and nothing is trained. This shows what several walks from one
+# and end in the picture. Nothing is trained. This shows what several walks from one
 # word find.
 
 # %%

@@ -17,12 +17,13 @@ __all__ = [
     "SelfAttentionGuidance",
     "TokenRankGuider",
     "TokenRankScorer",
+    "guidance_of",
 ]
 
 if TYPE_CHECKING:
     from sag.across_layers import AcrossLayers, GradientChainScorer, GradientRolloutScorer, RolloutScorer
     from sag.degraded import GuidedStep
-    from sag.guidance import SelfAttentionGuidance
+    from sag.guidance import SelfAttentionGuidance, guidance_of
     from sag.guider import TokenRankGuider
     from sag.scorers import SCORERS, ColumnSumScorer, Scorer, TokenRankScorer
     from sag.settings import GuidanceSettings
@@ -31,7 +32,7 @@ else:
         __name__,
         {
             "sag.degraded": "GuidedStep",
-            "sag.guidance": "SelfAttentionGuidance",
+            "sag.guidance": "SelfAttentionGuidance guidance_of",
             "sag.guider": "TokenRankGuider",
             "sag.settings": "GuidanceSettings",
             "sag.across_layers": "AcrossLayers GradientChainScorer GradientRolloutScorer RolloutScorer",

@@ -21,13 +21,14 @@ from sag.noise import NoiseLevel, SamplingStep, noise_level
 from sag.predict import output_slope, predict, renoise
 from sag.scorers import reads_gradients
 from sag.settings import GuidanceSettings
+from tokenrank_guidance.brief import brief
 from tokenrank_guidance.capture import AttentionTap, unwatched
 from tokenrank_guidance.errors import CaptureError, UnsupportedError
 from tokenrank_guidance.families.tokens import Grid
 from tokenrank_guidance.markov import DeferredChecks, deferred_checks
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GuidedStep:
     """What guidance looked at in one denoiser call: the token scores (mean 1) and which tokens it blurred.
 
@@ -39,6 +40,9 @@ class GuidedStep:
     timestep: float
     score: Float[Tensor, "batch *grid"]
     mask: Bool[Tensor, "batch *grid"] | Float[Tensor, "batch *grid"]
+
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 class DegradedPass:

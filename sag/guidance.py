@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-
-from torch import nn
 
 from sag.caches import refuse_deepcache
 from sag.degraded import GuidedStep
@@ -61,6 +59,10 @@ class SelfAttentionGuidance(GuidanceSettings):
 
     _state: _State = field(default_factory=_State, init=False, repr=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, or what is read from a file, is not enabled: the hooks are the original's."""
+        return vars(self) | {"_state": _State(steps=self.steps)}
+
     def enable(self, pipe: Any) -> SelfAttentionGuidance:
         """Guide every call of `pipe` until `disable`; its scheduler may be exchanged in between.
 
@@ -76,8 +78,11 @@ class SelfAttentionGuidance(GuidanceSettings):
         denoisers = denoisers_of(pipe)
         if self._state.undo is not None:
             raise RuntimeError("this guidance is already enabled; call disable() first")
-        if any(isinstance(hook, GuidanceHook) and hook.pipe is pipe for hook in _hooks(denoisers)):
-            raise RuntimeError(f"another guidance is enabled on this {type(pipe).__name__}: disable it first")
+        if guidance_of(pipe) is not None:
+            raise RuntimeError(
+                f"another guidance is enabled on this {type(pipe).__name__}: disable it first, with "
+                "sag.guidance_of(pipe).disable() where its name is lost"
+            )
         if "guider" in getattr(pipe, "component_names", ()) and not habits.mixes_more:
             raise UnsupportedError(
                 f"{type(pipe).__name__} guides by a guider: guide it with sag.TokenRankGuider().guide(pipe)"
@@ -126,8 +131,14 @@ class SelfAttentionGuidance(GuidanceSettings):
         return list(self._state.steps)
 
 
-def _hooks(denoisers: Sequence[nn.Module]) -> list[Any]:
-    return [hook for denoiser in denoisers for hook in denoiser._forward_hooks.values()]
+def guidance_of(pipe: Any) -> SelfAttentionGuidance | None:
+    """The guidance whose hooks are on `pipe`, such as one whose name a notebook has given away, or None.
+
+    At scale 0 nothing is attached, so there is none. UnsupportedError for what has no denoiser.
+    """
+    hooks = [hook for denoiser in denoisers_of(pipe) for hook in denoiser._forward_hooks.values()]
+    own = (hook.settings for hook in hooks if isinstance(hook, GuidanceHook) and hook.pipe is pipe)
+    return next((settings for settings in own if isinstance(settings, SelfAttentionGuidance)), None)
 
 
 def _warn_of_nothing(hook: GuidanceHook) -> None:

@@ -24,6 +24,18 @@ def test_sides_are_multiples_of_a_token(name, step):
         call_arguments(pipe, wrong, [Job("x", 0)])
 
 
+@pytest.mark.parametrize("side", ["height", "width"])
+def test_one_side_is_enough(side):
+    """StableDiffusionPipeline by itself draws its own size then, and says nothing."""
+    pipe = pipeline("sd")
+    pipe.set_progress_bar_config(disable=True)
+    own = pipe(**call_arguments(pipe, Sampling(1), [Job("x", 0)])).images[0]
+    asked = 2 * getattr(own, side)
+    drawn = pipe(**call_arguments(pipe, Sampling(1, **{side: asked}), [Job("x", 0)])).images[0]
+    other = {"height": "width", "width": "height"}[side]
+    assert (getattr(drawn, side), getattr(drawn, other)) == (asked, getattr(own, other))
+
+
 def test_an_estimate_is_a_lower_bound():
     """Of what a decoder really allocates, as torch's profiler counts it."""
     pipe = pipeline("sd")

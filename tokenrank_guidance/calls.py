@@ -14,7 +14,7 @@ from diffusers import DiffusionPipeline
 from tokenrank_guidance.capture.eager import eager
 from tokenrank_guidance.checks import is_number, is_seed, is_whole
 from tokenrank_guidance.errors import UnsupportedError
-from tokenrank_guidance.sizes import check_size
+from tokenrank_guidance.sizes import both_sides, check_size
 
 Arguments = dict[str, Any]
 LENGTHS = ("num_frames", "video_length")  # what a call names its number of frames
@@ -158,7 +158,8 @@ def _class_index(pipe: DiffusionPipeline, label: str) -> int:
 
 
 def _size(pipe: DiffusionPipeline, sampling: Sampling) -> Arguments:
-    asked = {"height": sampling.height, "width": sampling.width, length_of(pipe) or "frames": sampling.frames}
+    height, width = both_sides(pipe, sampling.height, sampling.width)
+    asked = {"height": height, "width": width, length_of(pipe) or "frames": sampling.frames}
     asked = {name: value for name, value in asked.items() if value is not None}
     _refuse(pipe, set(asked) - _accepted(pipe))
     return asked

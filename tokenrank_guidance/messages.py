@@ -19,6 +19,11 @@ class Items(Protocol[Item]):
     def __iter__(self) -> Iterator[Item]: ...
 
 
+def counted(count: int, things: str) -> str:
+    """ "1 image", "2 images"."""
+    return f"{count} {things}{'' if count == 1 else 's'}"
+
+
 def say(text: str) -> None:
     """Print one line on stderr, whatever `text` holds, without breaking a progress bar."""
     from tqdm import tqdm  # a tenth of a second, and most commands have nothing to say before work begins
@@ -38,7 +43,12 @@ def one_line_warnings() -> Iterator[None]:
 
 
 def progress(items: Items[Item], what: str, done: int = 0) -> Iterator[Item]:
-    """Go through `items` with a bar on stderr, whose total includes `done`, finished by an earlier run."""
+    """Go through `items` with a bar on stderr, whose total includes `done`, finished by an earlier run.
+
+    Where nothing is left there is no bar.
+    """
+    if not len(items):
+        return
     from tqdm import tqdm  # not before there is something to wait for
 
     total = len(items) + done

@@ -18,6 +18,7 @@ from tokenrank_guidance.capture import AttentionRecord
 from tokenrank_guidance.markov import mix_heads, multi_bounce, tokenrank_score
 from tokenrank_guidance.markov.bounce import Direction
 from tokenrank_guidance.markov.heads import HeadWeights, rough_second_eigenvalue
+from tokenrank_guidance.messages import counted
 from tokenrank_guidance.videos import RankedVideo, frame_scores
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def _grid(record: AttentionRecord) -> tuple[int, int]:
 
 
 def _title(n: int, direction: str, mass: float) -> str:
-    return f"{n} bounce{'s' * (n != 1)}, {direction}\n{100 * mass:.0f} % on image tokens"
+    return f"{counted(n, 'bounce')}, {direction}\n{100 * mass:.0f} % on image tokens"
 
 
 def _token(record: AttentionRecord, place: tuple[int, int]) -> int:

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from tokenrank_guidance.components import autoencoder_of, native_resolution
+from tokenrank_guidance.components import autoencoder_of, config_of, native_resolution
 from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.families.registry import family_of
 from tokenrank_guidance.memory import check_memory
+from tokenrank_guidance.messages import counted
+
+
+def both_sides(pipe: Any, height: int | None, width: int | None) -> tuple[int | None, int | None]:
+    """The height and width to ask for, where one may be left to `pipe`, which is then its own.
+
+    StableDiffusionPipeline draws its own size unless it is given both; other pipelines fill in the one.
+    """
+    halves = any(base.__name__ == "StableDiffusionPipeline" for base in type(pipe).__mro__)
+    if not halves or (height is None) == (width is None):
+        return height, width
+    told = config_of(pipe)["sample_size"]
+    own = [side * pipe.vae_scale_factor for side in ((told, told) if isinstance(told, int) else told)]
+    return height or own[0], width or own[1]
 
 
 def check_size(pipe: Any, height: int | None, width: int | None, images: int) -> None:
@@ -31,7 +45,7 @@ def check_pass(pipe: Any, height: int, width: int, images: int = 1) -> None:
     check_memory(
         held_bytes(pipe, height, width, images),
         str(getattr(pipe, "device", "cpu")),
-        f"{images} image{'s' if images > 1 else ''} of {height}×{width} at once",
+        f"{counted(images, 'image')} of {height}×{width} at once",
     )
 
 

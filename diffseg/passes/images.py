@@ -55,7 +55,7 @@ def _read(image: Any) -> Rgb:
         _check_pixels(image.height, image.width)
         return _rgb(_decoded(image))
     if isinstance(image, np.ndarray):
-        channels_last = torch.from_numpy(np.ascontiguousarray(image, image.dtype.newbyteorder("=")))
+        channels_last = torch.from_numpy(np.array(image, image.dtype.newbyteorder("="), order="C"))
         if channels_last.ndim not in (2, 3):
             raise ValueError(f"image: array of shape {image.shape}, expected (h, w) or (h, w, channels)")
         return _rgb(channels_last.movedim(-1, 0) if channels_last.ndim == 3 else channels_last[None])

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tokenrank_guidance.brief import brief
+
 NOTHING = -1
 
 
@@ -56,6 +58,9 @@ class WordSegmentation:
         shares = self.heat_maps / _each(sums, self.size)
         best = shares.masked_fill(~self.masks, -torch.inf).argmax(0)
         return torch.where(self.masks.any(0), best, NOTHING)
+
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 def enlarged(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenrank_guidance.app.state import VIEWS, Source, State, from_link, to_link
+from tokenrank_guidance.app.state import VIEWS, Source, State, from_link, to_link, unknown_in
 
 WORDS = st.text("aé ,&=%+#λ", min_size=1, max_size=8)
 SOURCES = st.builds(
@@ -78,3 +78,8 @@ def test_marks_on_another_model_s_tokens_are_forgotten():
     assert state.of(model="tiny-flux") == State(Source(model="tiny-flux"))
     assert state.of(n=4) == replace(state, n=4)
     assert state.of(steps=5).step is None
+
+
+def test_names_that_no_state_has_are_told():
+    assert unknown_in("http://127.0.0.1:7860/?__theme=dark&tokens=136&n=3&source=x#y") == ["tokens", "source"]
+    assert unknown_in(to_link(State(Source(prompt="a box"), token=3, region=(1, 2)))) == []

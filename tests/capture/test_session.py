@@ -105,8 +105,12 @@ def test_records_are_those_of_the_last_call_unless_more_are_kept():
             for batch in (1, 2, 3):
                 model(**unet_inputs(batch=batch))
         assert [r.batch for r in maps] == [1, 2, 3][-expected:]
-    with pytest.raises(ValueError, match="keep must be at least 1"), capture(model, keep=0):
-        pytest.fail("the block must not run")
+    for wrong in (0, "all", 1.5):
+        with (
+            pytest.raises(ValueError, match=f"keep: got {wrong!r}, expected a whole"),
+            capture(model, keep=wrong),
+        ):
+            pytest.fail("the block must not run")
 
 
 @no_grad()

@@ -55,6 +55,22 @@ def late(monkeypatch):
     return install
 
 
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (("explain", "a.png", "b.png"), "unrecognized arguments: b.png (see tokenrank explain --help)"),
+        (("sample", "--token", "3"), "unrecognized arguments: --token 3 (see tokenrank sample --help)"),
+    ],
+)
+def test_what_a_command_does_not_take_leads_to_its_help(tokenrank, no_sampling, argv, line):
+    assert tokenrank(*argv).mistake.endswith(line)
+
+
+def test_a_link_with_an_unknown_name_is_refused(tokenrank, no_sampling, tmp_path):
+    run = tokenrank("app", "--link", "tokens=3&n=2", "--export", tmp_path / "out")
+    assert "--link: nothing is called tokens" in run.mistake
+
+
 @pytest.mark.parametrize(("option", "value"), [(name, value) for name in VALUES for value in VALUES[name]])
 def test_bad_value_is_one_line(tokenrank, tmp_path, option, value):
     run = tokenrank("sample", f"--{option}", value, "--out", tmp_path / "out")

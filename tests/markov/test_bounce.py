@@ -82,6 +82,8 @@ def test_half_precision_maps_give_float32():
         ({"start": torch.tensor([], dtype=torch.long)}, r"start: indices of shape \(0,\)"),
         ({"start": torch.ones(5)}, r"start: shape \(5,\), expected \(\.\.\., 6\)"),
         ({"start": -torch.ones(6)}, "start: values in"),
+        ({"start": "dog"}, "start: got str, expected a tensor, or numbers"),
+        ({"start": {0: 1.0}}, "start: got dict, expected a tensor, or numbers"),
         ({"start": 0, "n": -1}, "n: got -1 bounces, expected 0 or more"),
         (
             {"start": 0, "direction": "sideways"},

@@ -77,6 +77,7 @@ def test_the_operator_does_not_change_with_the_tensor_it_was_made_from():
         (torch.tensor([[1.5, -0.5], [0.5, 0.5]]), r"entries in \[-0.5, 1.5\]"),
         (torch.tensor([[0.5, 0.5], [0.0, 0.0]]), r"rows sum to \[0, 1\].*post-softmax"),
         (random_attention(5, dtype=torch.float32).mT, "queries on the rows"),
+        (torch.eye(3).to_sparse(), r"layout torch.sparse_coo, expected a dense tensor: call to_dense\(\)"),
     ],
 )
 def test_construction_refuses(matrix, message, unchecked):

@@ -6,6 +6,7 @@ from tokenrank_guidance.markov import (
     column_sum,
     lambda2_head_weights,
     mix_heads,
+    multi_bounce,
     stationary_distribution,
     tokenrank,
     tokenrank_score,
@@ -67,6 +68,16 @@ def test_personalization_per_image(mix):
 
 
 @pytest.mark.parametrize("mix", ["before", "after"])
+def test_personalization_and_starts_may_be_arrays_or_lists(mix, unchecked):
+    weights = random_weights(6)
+    for values in (weights.numpy(), weights.tolist()):
+        actual = tokenrank(HEADS, damping=0.5, personalization=values, mix=mix)
+        expected = tokenrank(HEADS, damping=0.5, personalization=weights, mix=mix)
+        torch.testing.assert_close(actual, expected)
+        torch.testing.assert_close(multi_bounce(HEADS, values), multi_bounce(HEADS, weights))
+
+
+@pytest.mark.parametrize("mix", ["before", "after"])
 @pytest.mark.parametrize("head_weights", ["mean", "lambda2", None])
 def test_a_plain_chain_has_no_heads_to_mix(mix, head_weights):
     actual = tokenrank(HEADS[0, 0], head_weights=head_weights, mix=mix)
@@ -111,6 +122,8 @@ def test_mixing_first_leads_to_the_solver():
         ({"damping": 1.0}, "damping: got 1.0"),
         ({"personalization": torch.ones(5)}, r"personalization: shape \(5,\)"),
         ({"personalization": torch.ones(5), "mix": "after"}, r"personalization: shape"),
+        ({"personalization": {0: 1.0}}, "personalization: got dict, expected a tensor, or numbers"),
+        ({"personalization": {0: 1.0}, "mix": "after"}, "personalization: got dict"),
     ],
 )
 @pytest.mark.parametrize("score", [tokenrank, tokenrank_score])

@@ -1,5 +1,7 @@
 """The public object: its fields, enabling and disabling, and what it lets one read back."""
 
+import copy
+import pickle
 from dataclasses import FrozenInstanceError, replace
 
 import diffusers as d
@@ -7,7 +9,7 @@ import networkx
 import pytest
 import torch
 
-from sag import GuidedStep, SelfAttentionGuidance, TokenRankScorer
+from sag import GuidedStep, SelfAttentionGuidance, TokenRankScorer, guidance_of
 from tests.tiny_models import Call, pipeline, run
 from tokenrank_guidance import AttentionTap, CaptureError, UnsupportedError, column_sum
 
@@ -83,8 +85,24 @@ def test_enabling_twice_is_an_error():
     with pytest.raises(RuntimeError, match="another guidance is enabled on this StableDiffusionPipeline"):
         SelfAttentionGuidance().enable(pipe)
     guided = run("sd", pipe)
-    guidance.disable()
+    assert guidance_of(pipe) is guidance
+    assert guidance_of(other) is None
+    guidance_of(pipe).disable()
+    assert guidance_of(pipe) is None
     with guidance(pipe):
+        assert torch.equal(run("sd", pipe), guided)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_a_copy_is_not_enabled_and_leaves_the_original_so(copied):
+    pipe, other = pipeline("sd"), pipeline("sd", seed=1)
+    with SelfAttentionGuidance(sag_scale=2.0)(pipe) as guidance:
+        guided = run("sd", pipe)
+        twin = copied(guidance)
+        assert (twin.sag_scale, len(twin.steps)) == (2.0, len(guidance.steps))
+        twin.enable(other)
+        twin.disable()
+        assert guidance_of(pipe) is guidance
         assert torch.equal(run("sd", pipe), guided)
 
 

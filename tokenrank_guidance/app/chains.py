@@ -23,6 +23,7 @@ from tokenrank_guidance.markov import (
     stationary_distribution,
 )
 from tokenrank_guidance.markov.heads import HeadWeights, rough_second_eigenvalue
+from tokenrank_guidance.messages import counted
 
 Value = TypeVar("Value")
 EVEN = "× an even share"
@@ -102,7 +103,7 @@ def show_walk(captured: Captured, state: State) -> Scene:
     for n, x in enumerate(walk(chain, token, state.direction).cpu(), 1):
         image = x[record.image]
         note = f"{100 * float(image.sum()):.0f} % on the picture" if record.tokens > height * width else ""
-        name = f"{n} bounce{'s' * (n != 1)}"
+        name = counted(n, "bounce")
         heats.append(Heat.of(name, image.unflatten(0, (height, width)), note, beside=x[beside].numpy()))
     return Scene(
         view=state.view,

@@ -12,7 +12,7 @@ from tokenrank_guidance.app.scene import Heat, Scene
 from tokenrank_guidance.drawing import GREY, INK, fitted, font
 
 MAP = 0.62  # how much of a pixel is the map, the rest being the picture in grey
-SIDE, SMALL, GAP, MARGIN, HEAD, BAR = 512, 128, 16, 24, 62, 34
+SIDE, SMALL, GAP, MARGIN, HEAD, LINE, BAR = 512, 128, 16, 24, 62, 16, 34
 MARK, REGION = (92, 242, 255), 0.4
 Panel = tuple[str, Image.Image]
 
@@ -24,14 +24,17 @@ def picture_of(scene: Scene) -> Image.Image:
     rows = -(-len(panels) // columns)
     inner = max(columns * (width + GAP) - GAP, 420)
     label = 22 if len(panels) > 1 else 0
-    size = (inner + 2 * MARGIN, HEAD + rows * (height + label + GAP) + BAR + MARGIN)
+    facts = _lines(scene.facts, inner)
+    head = HEAD + (len(facts) - 1) * LINE
+    size = (inner + 2 * MARGIN, head + rows * (height + label + GAP) + BAR + MARGIN)
     canvas = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(canvas)
-    draw.text((MARGIN, 14), scene.title, INK, font(18, "bold"))
-    draw.text((MARGIN, 39), _cut(" · ".join(scene.facts), inner), GREY, font(12))
+    draw.text((MARGIN, 14), _title(scene), INK, font(18, "bold"))
+    for i, line in enumerate(facts):
+        draw.text((MARGIN, 39 + i * LINE), line, GREY, font(12))
     for i, (name, panel) in enumerate(panels):
         x = MARGIN + i % columns * (width + GAP)
-        y = HEAD + i // columns * (height + label + GAP)
+        y = head + i // columns * (height + label + GAP)
         canvas.paste(panel, (x, y))
         if label:
             draw.text((x, y + height + 3), _cut(name, width), GREY, font(11))
@@ -128,6 +131,24 @@ def _three(draw: ImageDraw.ImageDraw, texts: Sequence[str], place: tuple[int, in
     x, y, width = place
     for text, share, anchor in zip(texts, (0, 0.5, 1), ("la", "ma", "ra"), strict=True):
         draw.text((x + share * width, y), text, GREY, font(12), anchor=anchor)
+
+
+def _title(scene: Scene) -> str:
+    """Of walks with what is shown of them: of their maps the page has a slider, the picture one alone."""
+    shown = f": {scene.heats[scene.shown].name}" if scene.view == "walk" else ""
+    return scene.title + shown
+
+
+def _lines(facts: Sequence[str], width: int) -> list[str]:
+    """As many of the facts in a line as fit."""
+    lines = [""]
+    for fact in facts:
+        longer = f"{lines[-1]} · {fact}" if lines[-1] else fact
+        if lines[-1] and font(12).getlength(longer) > width:
+            lines.append(fact)
+        else:
+            lines[-1] = longer
+    return [_cut(line, width) for line in lines]
 
 
 def _cut(text: str, width: int) -> str:

@@ -18,6 +18,7 @@ from tokenrank_guidance.app.scene import Heat, Scene
 from tokenrank_guidance.app.state import State
 from tokenrank_guidance.app.watching import Watch
 from tokenrank_guidance.drawing import edges
+from tokenrank_guidance.messages import counted
 
 SEGMENT_RESOLUTION, WORD_RESOLUTION = 256, 128  # √(pixels) at which the embedded models are read
 DRAWS = 5  # of noise, where words are looked for in a given picture
@@ -61,9 +62,9 @@ def show_segments(captured: Captured, state: State, watch: Watch) -> Scene:
     return Scene(
         view=state.view,
         picture=captured.shown,
-        title=f"{count} segment{'s' * (count != 1)}",
+        title=counted(count, "segment"),
         facts=(
-            f"{len(found.anchors)} anchors: {state.anchors}",
+            f"{counted(len(found.anchors), 'anchor')}: {state.anchors}",
             f"merged at τ = {thresholds}" + (", found for this picture" if state.threshold == "auto" else ""),
         ),
         heats=(scores,),
@@ -129,8 +130,10 @@ def show_words(captured: Captured, state: State, watch: Watch) -> Scene:
         picture=captured.shown,
         title="Segments from words",
         facts=(
-            f"{state.n} bounce{'s' * (state.n != 1)} within the image",
-            "mean over the steps of drawing" if captured.source.drawn else f"{DRAWS} draws of noise",
+            f"{counted(state.n, 'bounce')} within the image",
+            "mean over the steps of drawing"
+            if captured.source.drawn
+            else f"{counted(DRAWS, 'draw')} of noise",
         ),
         heats=tuple(heats),
         unit="share of attention",

@@ -153,6 +153,14 @@ def from_link(link: str) -> State:
     return State(source, **{name: value for name, value in values.items() if name not in own})
 
 
+def unknown_in(link: str) -> list[str]:
+    """Names in a link that no field has: a page lets them be, as Gradio has some of its own (`__theme`)."""
+    known = {one.name for kind in (Source, State) for one in fields(kind)} - {"source"}
+    query = link.rpartition("?")[2].partition("#")[0]
+    names = [name for name, _ in parse_qsl(query, keep_blank_values=True, max_num_fields=40)]
+    return [name for name in names if name not in known and not name.startswith("__")]
+
+
 def _changed(one: Any, default: Any) -> Iterable[tuple[str, Any]]:
     for each in fields(one):
         value = getattr(one, each.name)

@@ -16,6 +16,7 @@ from tokenrank_guidance.capture.layers import Layers, choose_layers
 from tokenrank_guidance.capture.record import AttentionRecord
 from tokenrank_guidance.capture.unwatched import is_unwatched
 from tokenrank_guidance.capture.watch import Watch
+from tokenrank_guidance.checks import is_whole
 from tokenrank_guidance.errors import CaptureError
 from tokenrank_guidance.families.registry import tokens_of
 from tokenrank_guidance.families.tokens import ForwardPass
@@ -50,8 +51,10 @@ class AttentionTap:
         reduce: Callable[[AttentionRecord], Any] | None = None,
         detach: bool = True,
     ) -> None:
-        if keep is not None and keep < 1:
-            raise ValueError(f"keep must be at least 1, or None for no bound, got {keep}")
+        if keep is not None and not is_whole(keep):
+            raise ValueError(f"keep: got {keep!r}, expected a whole number ≥ 1, or None for no bound")
+        if reduce is not None and not callable(reduce):
+            raise ValueError(f"reduce: got {reduce!r}, expected a function of an AttentionRecord")
         self.model: nn.Module = getattr(model, "_orig_mod", model)  # torch.compile's wrapper
         self._tokens = tokens_of(self.model)
         self.layers = choose_layers(self.model, self._tokens, layers)

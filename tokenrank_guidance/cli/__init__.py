@@ -50,7 +50,9 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         if name in argv:
             options.add_arguments(command)
     commands.add_parser(experiments.NAME, help=experiments.SUMMARY)
-    arguments = parser.parse_args(argv)
+    arguments, rest = parser.parse_known_args(argv)
+    if rest:  # argparse itself names no command then
+        commands.choices[arguments.command].error(f"unrecognized arguments: {' '.join(rest)}")
     _options(arguments.command).check(arguments)
     return arguments
 

@@ -7,7 +7,7 @@ from argparse import Namespace
 from tokenrank_guidance.app.examples import PICTURES, example
 from tokenrank_guidance.app.explorer import Explorer, Settings
 from tokenrank_guidance.app.export import numbers_of, write_shown
-from tokenrank_guidance.app.state import State, from_link, to_link
+from tokenrank_guidance.app.state import State, from_link, to_link, unknown_in
 from tokenrank_guidance.cli.app_options import HOST, PORT, UPLOAD
 from tokenrank_guidance.devices import DTYPES, usable_device
 from tokenrank_guidance.files.pictures import open_picture
@@ -43,6 +43,11 @@ def _settings(arguments: Namespace) -> Settings:
 
 def _state(arguments: Namespace, explorer: Explorer) -> State:
     state = from_link(arguments.link) if arguments.link is not None else State()
+    strange = unknown_in(arguments.link or "")
+    if strange:
+        raise ValueError(
+            f"--link: nothing is called {', '.join(strange)}; expected what the page's address says"
+        )
     if arguments.model is not None:
         state = state.of(model=arguments.model)
     if arguments.image is None:

@@ -25,7 +25,7 @@ from tokenrank_guidance.cli.explain_video import draws_videos, explain_video
 from tokenrank_guidance.families.registry import words_of
 from tokenrank_guidance.files.pictures import open_picture
 from tokenrank_guidance.files.writing import staged, write_result
-from tokenrank_guidance.messages import say
+from tokenrank_guidance.messages import counted, say
 from tokenrank_guidance.option_groups import refuse_without_effect
 from tokenrank_guidance.pipelines import Model, open_model
 from tokenrank_guidance.report import Json, versions
@@ -63,7 +63,7 @@ def _of_words(arguments: Namespace, model: Model, picture: Image.Image | None, s
     target = _request(arguments, model) if picture is None else read_images(picture)[0][0]
     maps = _found(model, target, arguments, columns, options)
     seconds = time.perf_counter() - start
-    texts = (f"{_count(options.n)}, > its mean", *_captions(arguments, model, options))
+    texts = (f"{counted(options.n, 'bounce')}, > its mean", *_captions(arguments, model, options))
     files = _write(scratch, picture, columns, maps, texts)
     return _report(arguments, model, options, maps[-1], files) | {"seconds": round(seconds, 3)}
 
@@ -81,13 +81,11 @@ def columns_of(pipe: Any, options: Options, bounces: list[int]) -> list[Column]:
     first = [Column("column select", "who attends to it", column)]
     if is_joint(pipe) and words_of(pipe).sees_image:
         first.insert(0, Column("row select", "where it attends", replace(column, method="row")))
-    walks = [Column(_count(n), _note(options), replace(options, n=n)) for n in dict.fromkeys(bounces)]
+    walks = [
+        Column(counted(n, "bounce"), _note(options), replace(options, n=n)) for n in dict.fromkeys(bounces)
+    ]
     limit = Column("TokenRank", "limit, outgoing", replace(options, method="tokenrank", direction="outgoing"))
     return [*first, *walks, *([limit] if words_of(pipe).sees_image else [])]
-
-
-def _count(n: int) -> str:
-    return "1 bounce" if n == 1 else f"{n} bounces"
 
 
 def _note(options: Options) -> str:
@@ -155,7 +153,9 @@ def _read(arguments: Namespace, model: Model, options: Options) -> str:
         )
     text = caption_of(arguments.concepts) if arguments.caption is None else arguments.caption
     times = ", ".join(map(str, options.timesteps))
-    return f"{model.name}, read under {text!r} at timestep {times}, {options.draws} draws of noise."
+    return (
+        f"{model.name}, read under {text!r} at timestep {times}, {counted(options.draws, 'draw')} of noise."
+    )
 
 
 def _report(

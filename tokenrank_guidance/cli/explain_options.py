@@ -18,7 +18,7 @@ SUMMARY = "Show where attention leads from a word, bounce by bounce; what a vide
 
 CHANGES = ("direction", "draws", "head_weights", "n", "resolution", "seed")
 STEPS = 24  # of drawing
-BOUNCES = (1, 2, 3, 5)
+BOUNCES = (2, 3, 5)  # one is row or column select, which is shown anyway
 OF_WORDS = ("caption", "bounces", "n", "direction")
 OF_DRAWING = ("steps", "cfg", "negative_prompt", "height", "width", "frames", "scheduler")
 OF_READING = ("caption", "timesteps", "draws", "resolution")

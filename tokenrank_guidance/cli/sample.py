@@ -17,7 +17,7 @@ from tokenrank_guidance.cli.sample_options import COMPARED, images_of_each, one_
 from tokenrank_guidance.cli.sample_report import sample_report
 from tokenrank_guidance.drawing import labelled_sheet
 from tokenrank_guidance.files.writing import staged, staged_file, write_result
-from tokenrank_guidance.messages import say
+from tokenrank_guidance.messages import counted, say
 from tokenrank_guidance.pipelines import Model, open_model
 from tokenrank_guidance.report import Json
 
@@ -65,7 +65,7 @@ def _draw(study: Study, name: str, folder: Path, files: Sequence[str]) -> Arm:
     """Draw an arm's images, each written as soon as it is drawn."""
     arm = study.draw(name, lambda i, image: image.save(folder / files[i], "PNG", optimize=True))
     overlap = "" if arm.overlap is None else f", overlap with the other masks {arm.overlap.mean():.2f}"
-    say(f"{name}: {len(arm.images)} images in {arm.seconds:.1f} s{overlap}")
+    say(f"{name}: {counted(len(arm.images), 'image')} in {arm.seconds:.1f} s{overlap}")
     return arm
 
 

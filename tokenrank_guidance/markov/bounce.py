@@ -1,14 +1,14 @@
 """Where attention leads in a few steps."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tokenrank_guidance.checks import is_whole
 from tokenrank_guidance.markov.coerce import Maps
-from tokenrank_guidance.markov.distribution import as_distribution
+from tokenrank_guidance.markov.distribution import as_distribution, as_values
 from tokenrank_guidance.markov.heads import HeadWeights, mix_heads
 from tokenrank_guidance.markov.operator import TransitionOperator
 from tokenrank_guidance.markov.shapes import broadcast_shapes, broadcasts
@@ -43,10 +43,8 @@ def multi_bounce(
     return x
 
 
-def _start_distribution(
-    start: int | Shaped[Tensor, "..."], operator: TransitionOperator
-) -> Float[Tensor, "..."]:
-    start = torch.as_tensor(start)
+def _start_distribution(start: Any, operator: TransitionOperator) -> Float[Tensor, "..."]:
+    start = as_values(start, "start")
     if start.is_floating_point() or start.dtype == torch.bool:
         return as_distribution(start, operator, "start")
     if start.numel() == 0 or not broadcasts(start.shape, operator.batch_shape):

@@ -87,6 +87,10 @@ def _check_shape(matrix: Tensor) -> None:
     shape = tuple(matrix.shape)
     if not matrix.is_floating_point():
         raise ValueError(f"transition: dtype {matrix.dtype}, expected floating point")
+    if matrix.layout != torch.strided:
+        raise ValueError(
+            f"transition: layout {matrix.layout}, expected a dense tensor: call to_dense() on it"
+        )
     if matrix.ndim < 2 or matrix.numel() == 0:
         raise ValueError(f"transition: shape {shape}, expected (..., n, n) with at least one token")
     if shape[-1] != shape[-2]:

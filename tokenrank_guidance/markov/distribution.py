@@ -1,7 +1,9 @@
 """Checks that turn user input into distributions, each naming what was got and what was expected."""
 
 import math
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -31,10 +33,19 @@ def _not_weights(bounds: Shaped[Tensor, "3"], name: str) -> ValueError:
     return ValueError(f"{name}: all zero, expected some positive weight to normalise")
 
 
-def as_distribution(
-    values: Shaped[Tensor, "..."], operator: TransitionOperator, name: str
-) -> Float[Tensor, "..."]:
+def as_values(values: Any, name: str) -> Shaped[Tensor, "..."]:
+    """A tensor, or a copy of what can be one: a number, a NumPy array, lists of numbers."""
+    if isinstance(values, Tensor):
+        return values
+    try:
+        return torch.as_tensor(values.copy() if isinstance(values, np.ndarray) else values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name}: got {type(values).__name__}, expected a tensor, or numbers") from error
+
+
+def as_distribution(values: Any, operator: TransitionOperator, name: str) -> Float[Tensor, "..."]:
     """Normalise weights ``(..., n)`` over tokens, whose leading axes broadcast with the batch, to sum 1."""
+    values = as_values(values, name)
     if values.shape[-1:] != (operator.n,) or not broadcasts(values.shape[:-1], operator.batch_shape):
         raise ValueError(
             f"{name}: shape {tuple(values.shape)}, expected (..., {operator.n}) with leading axes that "

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokenrank_guidance.markov.coerce import Maps, as_operator
+from tokenrank_guidance.markov.distribution import as_values
 from tokenrank_guidance.markov.heads import HeadWeights, mix_heads, resolve_head_weights
 from tokenrank_guidance.markov.stationary import stationary_distribution
 
@@ -38,7 +39,7 @@ def tokenrank(
     if weights is None:
         return stationary_distribution(operator, damping=damping, personalization=personalization).value
     if personalization is not None:
-        personalization = personalization.unsqueeze(-2)
+        personalization = as_values(personalization, "personalization").unsqueeze(-2)
     per_head = stationary_distribution(operator, damping=damping, personalization=personalization).value
     return (weights.unsqueeze(-1) * per_head).sum(-2)
 

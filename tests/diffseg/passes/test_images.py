@@ -23,6 +23,7 @@ def test_pil_array_and_tensor_of_one_picture_are_the_same():
     for image in (
         Image.fromarray(array),
         array,
+        np.asarray(Image.fromarray(array)),  # which cannot be written to
         array / 255,
         torch.from_numpy(array).movedim(-1, 0),
         expected,
