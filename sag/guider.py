@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import ReferenceType, ref
 
 import torch
 from diffusers import ClassifierFreeGuidance
@@ -17,6 +18,7 @@ from sag.call import Channels, DenoiserCall, Given, Output, predicted
 from sag.degraded import DegradedPass, GuidedStep
 from sag.guidance import SelfAttentionGuidance
 from sag.hook import channels_of
+from sag.idle import Idle
 from sag.noise import SamplingStep, noise_formula, sampling_step
 from sag.parts import Parts
 from sag.settings import GuidanceSettings, Layers, renamed_rescale
@@ -84,7 +86,8 @@ class TokenRankGuider(ClassifierFreeGuidance):
         settings: dict[str, Any] = {field.name: self.config[field.name] for field in fields(GuidanceSettings)}
         settings |= {"start": sag_start, "stop": sag_stop}
         self.guidance = SelfAttentionGuidance(**settings)
-        self._scheduler: Any = None
+        self._bound: Any = None
+        self._pipe: ReferenceType[Any] | None = None
         self._run: object = None
         self._extra: DegradedPass | None = None
         self._handles: list[RemovableHandle] = []
@@ -95,14 +98,15 @@ class TokenRankGuider(ClassifierFreeGuidance):
         self._raw: Float[Tensor, "images *out"] | None = None
         self._sign: Float[Tensor, ""] | None = None
         self._steps: list[GuidedStep] = []
+        self._idle = Idle(self.guidance)
 
     def bind(self, scheduler: Any) -> TokenRankGuider:
         """Read noise levels off this scheduler, the pipeline's own; bind again when that is exchanged."""
-        self._scheduler = scheduler
+        self._bound, self._pipe = scheduler, None
         return self
 
     def guide(self, pipe: Any, guider_2: TokenRankGuider | None = None) -> TokenRankGuider:
-        """Become the guider of a modular pipeline, bound to its scheduler.
+        """Become the guider of a modular pipeline, bound to the scheduler that it has, whenever it runs.
 
         Where a second denoiser takes over and has a guider of its own (Wan 2.2), that is `guider_2`, or this
         one too.
@@ -129,7 +133,13 @@ class TokenRankGuider(ClassifierFreeGuidance):
         guiders = (self, self if guider_2 is None else guider_2)
         for name, guider in zip(taken, guiders, strict=False):
             pipe.update_components(**{name: guider.bind(pipe.scheduler)})
+            guider._pipe = ref(pipe)
         return self
+
+    @property
+    def _scheduler(self) -> Any:
+        pipe = None if self._pipe is None else self._pipe()
+        return self._bound if pipe is None else pipe.scheduler
 
     @property
     def steps(self) -> list[GuidedStep]:
@@ -151,6 +161,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
             self._run = run
             self._last = None
             self._raw = self._sign = None
+            self._idle = Idle(self.guidance)
             if self._extra is not None:
                 self._extra.begin()
             self._steps.clear()
@@ -169,6 +180,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
         if self._count_prepared != (1 if self._calling.prompt_first else self.num_conditions):
             return
         step = self._sampling_step()
+        self._idle.begin(step)
         if not self.guidance.guides(step.number, step.total):
             return
         if self._last is None or self.guidance.renews(step.number, step.total):
@@ -190,6 +202,8 @@ class TokenRankGuider(ClassifierFreeGuidance):
         Z-Image's turn the denoiser's sign to the scheduler's before, others leave it. That is seen in the
         prediction of the watched pass.
         """
+        if self._calling is not None and self.guidance.sag_scale > 0:
+            self._idle.end(self._sampling_step(), self._steps, type(self).__name__)
         if self._shift is None or self._calling is None:
             return super().forward(pred_cond, pred_uncond)
         if self._raw is not None:
@@ -229,7 +243,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
                 call = _whole_call(module, self._given, output)
                 self._shift, guided = self._extra.shift(call, self._sampling_step(), self._scheduler)
                 self._steps.append(guided)
-                self._last, self._raw = self._shift, call.raw
+                self._last, self._raw = None if guided.noise_alone else self._shift, call.raw
         finally:
             self._extra.tap.detach()
             # After an error torch still walks its hooks, and only the last may go from under it.
