@@ -33,13 +33,15 @@ class GuidedStep:
     """What guidance looked at in one denoiser call: the token scores (mean 1) and which tokens it blurred.
 
     `mask` is boolean where guidance takes hard masks, and holds weights in [0, 1] where it takes soft ones.
-    Both are (batch, h, w), or (batch, t, h, w) for videos.
+    Both are (batch, h, w), or (batch, t, h, w) for videos. `noise_alone`: the input had no image in it yet,
+    so that nothing could be blurred, and no extra pass was needed.
     """
 
     number: int
     timestep: float
     score: Float[Tensor, "batch *grid"]
     mask: Bool[Tensor, "batch *grid"] | Float[Tensor, "batch *grid"]
+    noise_alone: bool = False
 
     def __repr__(self) -> str:
         return brief(self)
@@ -83,9 +85,14 @@ class DegradedPass:
         held = _held_tokens(call, grid)
         mask = mask if held is None else torch.where(held, torch.zeros_like(mask), mask)
         clean, noise = _split(call, level)
+        seen = GuidedStep(step.number, step.timestep, score, mask, level.noise_alone)
+        if level.noise_alone and not self._caches:
+            return torch.zeros_like(call.prediction), seen
         degraded = renoise(self._blur(call, clean, mask, grid), noise, level)
         with unwatched(), self._caches.in_use():
             blurred = call.repredict(call.drawn(degraded, call.latents.to(degraded.dtype)))
+        if level.noise_alone:  # the pass was for caches alone, which count steps as the pipeline's do
+            return torch.zeros_like(call.prediction), seen
         shift = self.settings.sag_scale * (call.prediction - blurred)
         shift = call.drawn(shift, torch.zeros_like(shift))
         if (
@@ -93,7 +100,7 @@ class DegradedPass:
         ):  # at σ = 0, x̂₀ is the input whatever is predicted
             shift = self._keep_contrast(call, shift, clean, grid, level)
             shift = call.drawn(shift, torch.zeros_like(shift))
-        return shift, GuidedStep(step.number, step.timestep, score, mask)
+        return shift, seen
 
     def _scored(self, call: DenoiserCall, step: SamplingStep) -> Float[Tensor, "images *grid"]:
         """Scores of the call's tokens; of the last call that ran the layers, where a cache spared them.

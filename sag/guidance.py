@@ -15,7 +15,7 @@ from sag.noise import noise_formula
 from sag.settings import GuidanceSettings
 from tokenrank_guidance.capture import AttentionTap
 from tokenrank_guidance.capture.eager import eager
-from tokenrank_guidance.components import denoisers_of
+from tokenrank_guidance.components import denoisers_of, present_denoisers
 from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.families.registry import calling_of, guidable
 
@@ -51,6 +51,7 @@ class SelfAttentionGuidance(GuidanceSettings):
     start, stop: guided part of the schedule, as fractions. every: guide each `every`-th of those steps.
     mask: "hard" as above; "soft": w = min(score / (2·threshold), 1), ½ at the threshold, which must be > 0.
     reuse: make the extra pass in each `reuse`-th guided step alone; the steps in between add its s(ε − ε̂).
+        Where the input is noise alone there is nothing to add, and the next guided step makes its own pass.
     keep_contrast: φ in [0, 1], how far each latent channel of x̂₀ keeps the mean and the standard deviation
         over pixels that it has without this guidance: at 1 wholly (`sag.contrast`; Lin et al., WACV 2024).
 
@@ -142,11 +143,22 @@ def guidance_of(pipe: Any) -> SelfAttentionGuidance | None:
 
 
 def _warn_of_nothing(hook: GuidanceHook) -> None:
-    """Another pipeline, or a loop, over the same denoiser is not guided: say so where nothing was."""
+    """Another pipeline, or a loop, over the same denoiser is not guided: say so where nothing was.
+
+    Nor is a denoiser that the pipeline was given after guidance was enabled.
+    """
+    name = type(hook.pipe).__name__
+    if any(denoiser not in hook.taps for denoiser in present_denoisers(hook.pipe)):
+        warnings.warn(
+            f"the denoiser that {name} has now was not guided: it was exchanged while guidance was enabled; "
+            "disable guidance before and enable it after that",
+            UserWarning,
+            stacklevel=2,
+        )
     if hook.strangers and not hook.steps:
         warnings.warn(
             f"nothing was guided: the denoiser was called {hook.strangers} times, never by a call of the "
-            f"{type(hook.pipe).__name__} that guidance is enabled on",
+            f"{name} that guidance is enabled on",
             UserWarning,
             stacklevel=2,
         )

@@ -18,6 +18,7 @@ from sag.caller import LastCall, caller_within, running_calls
 from sag.degraded import DegradedPass, GuidedStep
 from sag.guidance import SelfAttentionGuidance
 from sag.hook import GuidanceHook, channels_of
+from sag.idle import Idle
 from sag.noise import SamplingStep, noise_formula, sampling_step
 from sag.parts import Parts
 from sag.settings import GuidanceSettings, Layers, renamed_rescale
@@ -97,6 +98,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
         self._raw: Float[Tensor, "images *out"] | None = None
         self._sign: Float[Tensor, ""] | None = None
         self._steps: list[GuidedStep] = []
+        self._idle = Idle(self.guidance)
 
     def bind(self, scheduler: Any) -> TokenRankGuider:
         """Read noise levels off this scheduler in a loop of one's own: of a pipeline its own is read."""
@@ -162,6 +164,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
             self._run = run
             self._last = None
             self._raw = self._sign = None
+            self._idle = Idle(self.guidance)
             if self._extra is not None:
                 self._extra.begin()
 
@@ -183,6 +186,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
         if self._count_prepared != (1 if self._calling.prompt_first else self.num_conditions):
             return
         step = self._sampling_step()
+        self._idle.begin(step)
         if not self.guidance.guides(step.number, step.total):
             return
         if self._last is None or self.guidance.renews(step.number, step.total):
@@ -204,6 +208,8 @@ class TokenRankGuider(ClassifierFreeGuidance):
         Z-Image's turn the denoiser's sign to the scheduler's before, others leave it. That is seen in the
         prediction of the watched pass.
         """
+        if self._calling is not None and self.guidance.sag_scale > 0:
+            self._idle.end(self._sampling_step(), self._steps, type(self).__name__)
         if self._shift is None or self._calling is None:
             return super().forward(pred_cond, pred_uncond)
         if self._raw is not None:
@@ -243,7 +249,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
                 call = _whole_call(module, self._given, output)
                 self._shift, guided = self._extra.shift(call, self._sampling_step(), self._scheduler)
                 self._steps.append(guided)
-                self._last, self._raw = self._shift, call.raw
+                self._last, self._raw = None if guided.noise_alone else self._shift, call.raw
         finally:
             self._extra.tap.detach()
             # After an error torch still walks its hooks, and only the last may go from under it.

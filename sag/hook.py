@@ -15,6 +15,7 @@ from sag.call import Channels, DenoiserCall, Given, Output
 from sag.caller import Caller, LastCall, caller_within
 from sag.contract import Contract
 from sag.degraded import DegradedPass, GuidedStep
+from sag.idle import Idle
 from sag.noise import SamplingStep, sampling_step, scalar_timestep
 from sag.parts import parts_of
 from sag.settings import GuidanceSettings
@@ -55,6 +56,7 @@ class GuidanceHook:
         self._last_call, self._run = LastCall(), None
         self._contract = Contract()
         self._step: SamplingStep | None = None
+        self._idle = Idle(settings)
         self._seen: list[Tensor] = []
         self._shifts: list[Tensor] = []
 
@@ -85,9 +87,11 @@ class GuidanceHook:
         step = sampling_step(scheduler, _timestep(calling, module, inputs, guidable(caller.pipe)))
         self._notice_new_step(step)
         if not self.settings.guides(step.number, step.total):
+            self._idle.end(step, self.steps, type(caller.pipe).__name__)
             return None
         call = self._taken_apart(caller, calling, module, given, output)
         images, shift = self._shift(call, step, scheduler)
+        self._idle.end(step, self.steps, type(caller.pipe).__name__)
         guided = call.shifted(shift)
         if not self._contract.done:
             guided = self._contract.mark(call, guided, images, caller)
@@ -136,10 +140,12 @@ class GuidanceHook:
             for extra in self._extras.values():
                 extra.begin()
             self._step, self._seen, self._shifts = None, [], []
+            self._idle = Idle(self.settings)
 
     def _notice_new_step(self, step: SamplingStep) -> None:
         if self._step is None or self._step.index != step.index:
             self._step, self._seen = step, []
+            self._idle.begin(step)
             if self._contract.open:
                 self._contract.give_up()
 
@@ -158,7 +164,8 @@ class GuidanceHook:
         place = len(self._seen)
         self._seen.append(latents)
         last = self._shifts[place] if place < len(self._shifts) else None
-        reusable = last is not None and last.shape == latents.shape
+        bare = bool(self.steps) and self.steps[-1].noise_alone
+        reusable = last is not None and last.shape == latents.shape and not bare
         if reusable and not self.settings.renews(step.number, step.total):
             return place, self._shifts[place]
         shift, guided = self._extras[call.module].shift(call, step, scheduler)

@@ -18,6 +18,8 @@ import torch
 from sag.refused_schedulers import REFUSED, STAGES
 from tokenrank_guidance.errors import UnsupportedError
 
+NOISE_ALONE = 1e-3  # of α: bfloat16 does not tell the image's share of such an input beside the noise's
+
 
 @dataclass(frozen=True)
 class NoiseLevel:
@@ -33,6 +35,11 @@ class NoiseLevel:
     flow: bool = False
     sign: Literal[1, -1] = 1
     weights: tuple[float, float] = (0.0, 1.0)
+
+    @property
+    def noise_alone(self) -> bool:
+        """Whether the input has no image in it, as where rectified flow begins: a blurred one is no other."""
+        return abs(self.alpha) < NOISE_ALONE
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,11 @@ def denoiser_of(pipe: Any) -> nn.Module:
 def denoisers_of(pipe: Any) -> list[nn.Module]:
     """All that take turns over the schedule (Wan 2.2's two); UnsupportedError where there is none."""
     denoiser_of(pipe)
+    return present_denoisers(pipe)
+
+
+def present_denoisers(pipe: Any) -> list[nn.Module]:
+    """The same; an empty list where there is none."""
     return [getattr(module, "_orig_mod", module) for module in _denoisers(pipe)]
 
 

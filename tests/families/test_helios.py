@@ -96,7 +96,7 @@ def test_chunks_are_guided_one_by_one():
         assert torch.equal(run(pipe, arguments), plain)
     with SelfAttentionGuidance()(pipe) as guidance:
         guided, calls = count_calls(pipe.transformer, lambda: run(pipe, arguments))
-    assert calls == 2 * 2 * 3  # chunks, steps, and calls: two of the pipeline's, and one more
+    assert calls == 2 * (2 + 3)  # chunks, and calls: two of the pipeline's, and one more but for noise alone
     assert [step.number for step in guidance.steps] == [0, 1, 0, 1]
     assert all(step.mask.shape == (1, *GRID) for step in guidance.steps)
     assert all((guided - plain)[:, :, part].abs().max() > 0 for part in (slice(0, 3), slice(3, 6)))

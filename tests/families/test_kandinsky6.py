@@ -99,7 +99,7 @@ def test_a_given_picture_is_neither_blurred_nor_moved():
 @pytest.mark.parametrize("silent", [False, True])
 def test_its_sound_follows_the_guided_video(silent):
     row = ROWS["Kandinsky6TI2VA"]
-    pipe, arguments = row.build(), row.arguments(Call(steps=2)) | {"sample_audio": not silent}
+    pipe, arguments = row.build(), row.arguments(Call(steps=3)) | {"sample_audio": not silent}
 
     def sampled():
         made = pipe(**arguments, generator=torch.Generator().manual_seed(0))

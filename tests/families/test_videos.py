@@ -283,9 +283,10 @@ def test_two_denoisers_are_guided_each_in_its_part():
             hook = model.register_forward_hook(lambda *_, i=i: called.append(i))
             stack.callback(hook.remove)
         guided = run(pipe, arguments)
-    # Three calls a step: two of the pipeline's and one more of the network whose turn it is.
-    turns = [called[3 * step] for step in range(4)]
-    assert called == [turn for turn in turns for _ in range(3)]
+    # Three calls a step: two of the pipeline's and one more of the network whose turn it is. All noise: two.
+    counts = [2 + (not step.noise_alone) for step in guidance.steps]
+    turns = [called[sum(counts[:step])] for step in range(4)]
+    assert called == [turn for turn, count in zip(turns, counts, strict=True) for _ in range(count)]
     assert {0, 1} == set(turns)
     assert [step.number for step in guidance.steps] == [0, 1, 2, 3]
     assert not torch.equal(guided, plain) and torch.isfinite(guided).all()

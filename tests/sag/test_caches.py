@@ -86,7 +86,7 @@ def test_a_cache_that_hits_spares_work_in_both_passes(name):
     pipe.transformer.enable_cache(ALWAYS_HIT[name](pipe))
     ran.clear()
     images, cached = guided(pipe)
-    assert 0 < len(ran) < every == 8
+    assert 0 < len(ran) < every == 7  # the first step is noise alone
     assert len(cached) == 4
     assert torch.equal(cached[0].mask, steps[0].mask)
     assert torch.isfinite(images).all()
@@ -140,3 +140,19 @@ def test_merged_tokens_are_guided_where_a_layer_is_whole_and_else_refused_by_nam
     ):
         run("sd", pipe, call)
     tomesd.remove_patch(pipe)
+
+
+def test_a_step_of_noise_alone_is_counted_by_both_passes():
+    """MagCache skips by the number of the step: passes that count apart would skip apart."""
+    pipe, skipped = pipeline("flux"), []
+    settings = d.MagCacheConfig(
+        threshold=1.0, max_skip_steps=1, retention_ratio=0.0, num_inference_steps=4, mag_ratios=[1.0] * 4
+    )
+    pipe.transformer.enable_cache(settings)
+    pipe.transformer.transformer_blocks[-1].attn.to_q.register_forward_hook(lambda *_: skipped.append(False))
+    pipe.transformer.register_forward_pre_hook(lambda *_: skipped.append(True))
+    images, steps = guided(pipe)
+    calls = "".join("-" if one else "r" for one in skipped)
+    assert calls == "-r-r--" * 2  # both run, then both are spared
+    assert [step.noise_alone for step in steps] == [True, False, False, False]
+    assert torch.isfinite(images).all()

@@ -160,3 +160,18 @@ def test_the_extra_pass_is_called_as_the_pipeline_calls():
     by_name = Loop()
     with SelfAttentionGuidance()(by_name):
         assert torch.equal(found, by_name.sample())
+
+
+def test_a_denoiser_that_came_while_guidance_was_enabled_is_said_to_be_unguided(two):
+    first, _ = two
+    before, other = first.unet, square_unet("sd", 4)
+    first.unet = other
+    plain = drawn(first)
+    first.unet = before
+    guidance = SelfAttentionGuidance().enable(first)
+    first.unet = other
+    assert torch.equal(drawn(first), plain)
+    with pytest.warns(UserWarning, match="was not guided: it was exchanged"):
+        guidance.disable()
+    with SelfAttentionGuidance()(first):
+        assert not torch.equal(drawn(first), plain)

@@ -77,7 +77,8 @@ def test_the_guider_is_the_hook_on_the_classic_pipeline(name, scorer, scale):
     found, calls = count_calls(denoiser(pipe), lambda: guided(name, other, guider))
     assert error(found, wanted) <= 1e-5
     assert error(found, plain) > 1e-3
-    assert calls == (3 if scale > 1 else 2) * STEPS
+    bare = sum(step.noise_alone for step in guider.steps)
+    assert calls == (3 if scale > 1 else 2) * STEPS - bare
     assert [step.number for step in guider.steps] == list(range(STEPS))
     assert all(0 < step.mask.float().mean() < 1 for step in guider.steps)
     assert traces(denoiser(pipe)) == before
@@ -139,6 +140,25 @@ def test_image_to_image_is_the_classic_pipelines(name, row):
     guider = TokenRankGuider(GUIDANCE).bind(other.scheduler)
     assert error(guided(name, other, guider, **given), wanted) <= 1e-5
     assert [step.timestep for step in guider.steps] == [step.timestep for step in guidance.steps]
+
+
+def test_a_scheduler_that_comes_after_guide_is_the_one_that_is_read():
+    pipe = pipeline("sdxl")
+    other = modular("sdxl", pipe.components)
+    guider = TokenRankGuider(GUIDANCE, reuse=2).guide(other)
+    pipe.scheduler = d.EulerDiscreteScheduler.from_config(pipe.scheduler.config)
+    wanted = classic("sdxl", pipe, SelfAttentionGuidance(reuse=2))
+    other.update_components(scheduler=pipe.scheduler)
+    assert error(other(**arguments("sdxl"), output="images"), wanted) <= 1e-5
+    assert [step.number for step in guider.steps] == [0, 2]
+
+
+def test_a_run_of_noise_alone_is_said():
+    pipe = pipeline("sd3")
+    guider = TokenRankGuider(GUIDANCE).bind(pipe.scheduler)
+    with pytest.warns(UserWarning, match="nothing was guided in a run of TokenRankGuider: .* noise alone"):
+        guided("sd3", modular("sd3", pipe.components), guider, num_inference_steps=1)
+    assert [step.noise_alone for step in guider.steps] == [True]
 
 
 def test_controlnet_is_the_classic_pipelines():

@@ -1,13 +1,17 @@
 """Where guidance must not act: bit for bit the plain pipeline, and not one more denoiser call."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sag import SelfAttentionGuidance
+from tests.matrix.rows import ROWS
+from tests.matrix.rows import run as draw
 from tests.sag.helpers import EVERY_FAMILY, count_calls, traces
-from tests.tiny_models import Call, denoiser, pipeline, run
+from tests.tiny_models import ARGUMENTS, Call, denoiser, pipeline, run
 
 STEPS = 4
 
@@ -33,11 +37,48 @@ def test_scale_0_attaches_nothing_and_changes_no_bit(name, cfg):
 def test_steps_outside_the_window_are_the_plain_pipelines(name, cfg):
     pipe, call = pipeline(name), Call(cfg=cfg)
     plain, calls = counted(name, pipe, call)
-    with SelfAttentionGuidance(start=0.6, stop=0.9)(pipe) as guidance:  # after the second of two steps began
+    told = pytest.warns(UserWarning, match=r"nothing was guided .* steps 1 to 2 of 2, of which start=0.6")
+    with told, SelfAttentionGuidance(start=0.6, stop=0.9)(pipe) as guidance:  # after the second one began
         images, guided_calls = counted(name, pipe, call)
     assert torch.equal(images, plain)
     assert guided_calls == calls
     assert guidance.steps == []
+
+
+def test_a_window_before_an_image_to_images_steps_is_said():
+    row = ROWS["StableDiffusionImg2Img"]
+    pipe, arguments = row.build(), row.arguments(Call(steps=STEPS)) | {"strength": 0.5}
+    plain = draw(pipe, arguments)
+    with SelfAttentionGuidance(stop=0.5)(pipe), pytest.warns(UserWarning, match="steps 3 to 4 of 4"):
+        assert torch.equal(draw(pipe, arguments), plain)
+    with SelfAttentionGuidance(stop=0.51)(pipe) as guidance:
+        assert not torch.equal(draw(pipe, arguments), plain)
+    assert [step.number for step in guidance.steps] == [2]
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux", "sana-sprint"])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_noise_alone_is_left_as_it_is(name, steps):
+    """Bit for bit, as nothing of a blurred image is in it; a run of nothing else says so."""
+    pipe = ROWS["SanaSprint"].build() if name == "sana-sprint" else pipeline(name)
+    given = ROWS["SanaSprint"].arguments if name == "sana-sprint" else ARGUMENTS[name]
+    arguments, latents = given(Call(steps=steps)) | {"num_inference_steps": steps}, []
+
+    def keep(pipe, number, timestep, kwargs):
+        latents.append(kwargs["latents"])
+        return kwargs
+
+    def drawn():
+        draw(pipe, arguments | {"callback_on_step_end": keep})
+
+    drawn()
+    told = pytest.warns(UserWarning, match="noise alone") if steps == 1 else nullcontext()
+    with told, SelfAttentionGuidance()(pipe) as guidance:
+        drawn()
+    plain, guided = latents[:steps], latents[steps:]
+    assert torch.equal(plain[0], guided[0])
+    assert [step.noise_alone for step in guidance.steps] == [True, False][:steps]
+    assert steps == 1 or not torch.equal(plain[1], guided[1])
 
 
 WINDOWS = {
