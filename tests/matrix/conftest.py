@@ -17,5 +17,6 @@ def quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", "Mismatch dtype between input and weight", UserWarning)
         warnings.filterwarnings("ignore", "Safety checker disabled", UserWarning)
         warnings.filterwarnings("ignore", "In CPU autocast", UserWarning)
+        warnings.filterwarnings("ignore", "(?s).*functools.lru_cache", UserWarning)  # of what Dynamo traces
         yield
     diffusers.utils.logging.set_verbosity(verbosity)

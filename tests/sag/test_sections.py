@@ -72,7 +72,7 @@ def test_a_call_after_one_that_was_stopped_begins_anew():
     before = alive()  # of tests whose tracebacks are kept
     layer = pipe.transformer.blocks[0].attn1
     with SelfAttentionGuidance()(pipe) as guidance:
-        layer.processor, whole = Failing(layer.processor, KeyboardInterrupt(), 6), layer.processor
+        layer.processor, whole = Failing(layer.processor, KeyboardInterrupt(), 4), layer.processor
         with pytest.raises(KeyboardInterrupt) as stopped:  # which holds the frame of that call
             drawn(pipe, arguments)
         assert numbers(guidance) == [0, 1]
