@@ -27,14 +27,15 @@ DEFAULT = Settings()
 
 
 def segment_records(
-    records: Iterable[AttentionRecord], size: Size, settings: Settings = DEFAULT
+    records: Iterable[AttentionRecord] | AttentionRecord, size: Size, settings: Settings = DEFAULT
 ) -> list[Segmentation]:
     """Segment every image of captured attention, a ViT's or a denoiser's, with labels at `size` = (h, w).
 
     Image tokens alone are used (no class, register or text tokens), of all records, so the capture chooses
-    the layers. Raises ValueError for records without a grid, or of more than `settings.max_tokens` image
-    tokens.
+    the layers; one record may stand alone. Raises ValueError for records without a grid, or of more than
+    `settings.max_tokens` image tokens, and for another size.
     """
+    records = (records,) if isinstance(records, AttentionRecord) else records
     return segment_maps(resolution_maps(records, settings.dtype, settings.max_tokens), size, settings)
 
 

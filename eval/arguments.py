@@ -81,7 +81,9 @@ class ObjectNames:
         type=named, metavar="WORD", help="the object's name, where the data have no labels"
     )
     names: Path | None = option(
-        type=existing, metavar="FILE", help="the object's name of each picture, one a line"
+        type=existing,
+        metavar="FILE",
+        help="the object's name of each picture, one a line; of a folder in the order of its files",
     )
 
 

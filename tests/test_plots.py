@@ -91,6 +91,7 @@ def test_mistakes_are_named(record):
         bounce_figure(record, 0, ())
     with pytest.raises(ValueError, match="records: got none"):
         lambda2_figure([])
+    assert len(lambda2_figure(record).axes[0].get_yticks()) == 1
     with pytest.raises(IndexError):
         tokenrank_figure(record, batch=2)
     with pytest.raises(TypeError, match="got Tensor, expected an AttentionRecord"):

@@ -112,13 +112,14 @@ def bounce_figure(
 
 
 @torch.no_grad()
-def lambda2_figure(records: Sequence[AttentionRecord], *, batch: int = 0) -> Figure:
+def lambda2_figure(records: Sequence[AttentionRecord] | AttentionRecord, *, batch: int = 0) -> Figure:
     """λ2 of each head by layer: one row for each record, one column for each head.
 
     Raises ValueError for no records, IndexError for another `batch`.
     """
     from matplotlib.figure import Figure
 
+    records = (records,) if isinstance(records, AttentionRecord) else records
     if not records:
         raise ValueError("records: got none, expected at least one captured layer")
     rows = [rough_second_eigenvalue(_whole(record, batch))[0].cpu().numpy() for record in records]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from tokenrank_guidance.checks import is_whole
 
 HELD = 2**23  # upsampled values held at once: 32 MiB in float32, whatever the image's size
 
@@ -16,9 +20,9 @@ def label_map(masks: Float[Tensor, "segments gh gw"], size: tuple[int, int]) -> 
     Of equal values the first segment has the pixel. Works in strips of rows, so that no more than `HELD`
     upsampled values exist at once. DiffSeg upsamples by 8, which is what this does at 512×512 from 64×64.
     """
+    if not isinstance(size, Sequence) or len(size) != 2 or not all(is_whole(side) for side in size):
+        raise ValueError(f"size: got {size!r}, expected a height and a width of at least 1")
     height, width = size
-    if height < 1 or width < 1:
-        raise ValueError(f"size: got {size}, expected a height and a width of at least 1")
     upper, lower, down = _between(masks.shape[1], height, masks)
     left, right, across = _between(masks.shape[2], width, masks)
     labels = torch.empty(height, width, dtype=torch.long, device=masks.device)

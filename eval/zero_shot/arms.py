@@ -31,8 +31,17 @@ WALKS = tuple(name for name in ARMS if name not in ("rollout", "daam", "concept-
 # The same over one chain of all layers and passes.
 ARMS |= {f"{name}-chain": ARMS[name] | {"mix": "chain"} for name in WALKS}
 WALKING = frozenset(name for name in ARMS if name.removesuffix("-chain") in WALKS)
-JOINT_ARMS = ("row", "column", "rollout", "concept-attention", "bounce", "bounce-lambda2")
-UNET_ARMS = ("daam", "bounce", "bounce-lambda2")  # "column" is daam there
+# Where none is named: what was published, and the walk that `diffseg.zero_shot.segment` takes.
+JOINT_ARMS = (
+    "row",
+    "column",
+    "rollout",
+    "concept-attention",
+    "bounce",
+    "bounce-lambda2",
+    "image-bounce-lambda2",
+)
+UNET_ARMS = ("daam", "bounce", "bounce-lambda2", "image-bounce-lambda2")  # "column" is daam there
 CURVE = "curve"
 DIRECTIONS = ("outgoing", "incoming")
 

@@ -26,6 +26,7 @@ from eval.zero_shot.result import ZeroShotResult
 from eval.zero_shot.tally import Measured, Tally, squared, tally
 from eval.zero_shot.views import VIEWS
 from tokenrank_guidance.components import denoiser_of
+from tokenrank_guidance.families.registry import words_of
 from tokenrank_guidance.files.digest import weights_digest
 from tokenrank_guidance.report import Json
 from tokenrank_guidance.tiny.tokenizer import LABELS
@@ -89,8 +90,7 @@ def open_task(asked: ZeroShotOptions, device: str) -> Task:
     check_family(model.pipe)
     if model.embedded:
         common = _embedded(common, asked)
-    names = asked.methods or (JOINT_ARMS if is_joint(model.pipe) else UNET_ARMS)
-    arms = [*named_arms(names, common), *curve_arms(asked.curve, common)]
+    arms = [*named_arms(asked.methods or default_arms(model.pipe), common), *curve_arms(asked.curve, common)]
     config = objects.config | {
         "weights": weights_digest(denoiser_of(model.pipe)),
         "model_dtype": asked.dtype,
@@ -99,6 +99,14 @@ def open_task(asked: ZeroShotOptions, device: str) -> Task:
         "arms": {arm.key: _plain(arm.options) for arm in arms},
     }
     return Task(model.pipe, objects, arms, asked.caption, PROTOCOLS[asked.protocol], config)
+
+
+def default_arms(pipe: Any) -> tuple[str, ...]:
+    """Of the default methods those that are defined for the pipeline."""
+    if not is_joint(pipe):
+        return UNET_ARMS
+    missing = () if words_of(pipe).concepts else ("concept-attention",)
+    return tuple(name for name in JOINT_ARMS if name not in missing)
 
 
 def _embedded(common: Options, asked: ZeroShotOptions) -> Options:

@@ -60,7 +60,11 @@ class ZeroShotOptions(arguments.Running, Noising, arguments.ObjectNames, argumen
         "parquet file with masks and labels, folder of images and masks, imagenet-seg:MAT or voc:ROOT"
     )
     size: int | None = arguments.size("128 for tiny-…")
-    methods: tuple[str, ...] | None = option(type=names(ARMS), metavar="NAMES", help=f"of {', '.join(ARMS)}")
+    methods: tuple[str, ...] | None = option(
+        type=names(ARMS),
+        metavar="NAMES",
+        help=f"of {', '.join(ARMS)}; what was published, and image-bounce-lambda2",
+    )
     curve: int = option(
         10, type=between(0, MOST_CURVE), metavar="N", help="bounces 1 to N, in both directions; 10"
     )

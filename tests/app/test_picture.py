@@ -1,11 +1,12 @@
 """A view as one picture."""
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from tokenrank_guidance.app.picture import picture_of
-from tokenrank_guidance.app.scene import Heat, Scene
+from tokenrank_guidance.app.scene import Heat, Scene, Tile
 
 FACT = "up_blocks.1.attentions.1.transformer_blocks.0.attn1"
 
@@ -27,3 +28,20 @@ def test_facts_that_do_not_fit_into_a_line_begin_another():
     one, two, four = (picture_of(walk(0, (FACT,) * count)) for count in (1, 2, 4))
     assert one.width == two.width == four.width
     assert two.height - one.height == (four.height - one.height) / 3 > 0
+
+
+@pytest.mark.parametrize("layer", [FACT, "single_transformer_blocks.37.attn", "encoder.layer.11.attention"])
+@pytest.mark.parametrize("size", [(64, 64), (32, 480), (480, 32)])
+def test_the_picture_of_heads_tells_their_layers_heads_and_lambda2(layer, size):
+    """Whatever the picture's shape: each of the three changes what is written."""
+
+    def drawn(layer, head, lambda2):
+        tile = Tile(layer, head, lambda2, Heat.of("", torch.eye(4)))
+        picture = Image.new("RGB", size)
+        return np.asarray(picture_of(Scene("heads", picture, "Heads", tiles=(tile,) * 7, grid=(4, 4))))
+
+    one = drawn(layer, 3, 0.953)
+    another = layer.replace("1", "2").replace("37", "36")
+    for other in (drawn(another, 3, 0.953), drawn(layer, 4, 0.953), drawn(layer, 3, 0.954)):
+        assert other.shape == one.shape
+        assert not np.array_equal(other, one)

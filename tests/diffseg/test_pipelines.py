@@ -118,6 +118,8 @@ def test_records_of_any_model_give_what_the_pipeline_gives():
     direct = DiffSeg(pipe, settings)(picture)
     assert torch.equal(from_records.labels, direct.labels)
     assert torch.equal(from_records.scores, direct.scores)
+    alone = segment_records(records[-1], (48, 80), settings)[0]
+    assert torch.equal(alone.labels, segment_records(records[-1:], (48, 80), settings)[0].labels)
 
 
 def test_layers_can_be_chosen():

@@ -178,7 +178,7 @@ def show_heads(captured: Captured, state: State) -> Scene:
         for head, (value, values) in enumerate(zip(second.tolist(), maps, strict=True)):
             heat = Heat.of(f"head {head}", values.reshape(grid))
             tiles.append(Tile(layer, head, value, heat))
-    what = "TokenRank" if state.token is None else f"{state.n} bounces from the token"
+    what = "TokenRank" if state.token is None else f"{counted(state.n, 'bounce')} from the token"
     return Scene(
         view=state.view,
         picture=captured.shown,

@@ -20,10 +20,10 @@ Panel = tuple[str, Image.Image]
 def picture_of(scene: Scene) -> Image.Image:
     """Title, facts, the view's panels in rows, and the scale of their colours."""
     panels, columns = _panels(scene)
-    width, height = panels[0][1].size
+    height, width = panels[0][1].height, max(panels[0][1].width, SMALL)
     rows = -(-len(panels) // columns)
     inner = max(columns * (width + GAP) - GAP, 420)
-    label = 22 if len(panels) > 1 else 0
+    label = 6 + LINE * (1 + panels[0][0].count("\n")) if len(panels) > 1 else 0
     facts = _lines(scene.facts, inner)
     head = HEAD + (len(facts) - 1) * LINE
     size = (inner + 2 * MARGIN, head + rows * (height + label + GAP) + BAR + MARGIN)
@@ -37,7 +37,8 @@ def picture_of(scene: Scene) -> Image.Image:
         y = head + i // columns * (height + label + GAP)
         canvas.paste(panel, (x, y))
         if label:
-            draw.text((x, y + height + 3), _cut(name, width), GREY, font(11))
+            lines = [_cut(line, width) for line in name.split("\n")]
+            draw.text((x, y + height + 3), "\n".join(lines), GREY, font(11))
     _scale(canvas, scene, (MARGIN, size[1] - BAR - 8, inner))
     return canvas
 
@@ -64,7 +65,7 @@ def _panels(scene: Scene) -> tuple[list[Panel], int]:
     if scene.view == "heads":
         small = (max(1, size[0] * SMALL // SIDE), max(1, size[1] * SMALL // SIDE))
         tiles = [
-            (f"{tile.layer.split('.')[0]}… {tile.head} λ2 {tile.lambda2:.3f}", _tile(tile.heat, small))
+            (f"{_short(tile.layer)}\nhead {tile.head} · λ2 {tile.lambda2:.3f}", _tile(tile.heat, small))
             for tile in scene.tiles
         ]
         return tiles, min(6, len(tiles))
@@ -82,6 +83,13 @@ def _panels(scene: Scene) -> tuple[list[Panel], int]:
     named = "anchors and TokenRank" if scene.view == "segments" else ""
     maps = [(named or heat.name, blended(scene, heat, size)) for heat in scene.heats]
     return [("picture", plain), (scene.title, mixed), *maps], min(3, 2 + len(maps))
+
+
+def _short(layer: str) -> str:
+    """A layer's name as the page has it in little room (stage.js)."""
+    name = layer.replace("transformer_blocks", "block").replace("attentions.", "").replace(".attn1", "")
+    name = name.removesuffix(".block.0").replace(".attention.attention", "")
+    return name.replace("encoder.layer", "layer")
 
 
 def _tile(heat: Heat, size: tuple[int, int]) -> Image.Image:

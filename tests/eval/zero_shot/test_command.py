@@ -1,16 +1,20 @@
 """`python -m eval.zero_shot` on tiny random models and generated pictures, in this process."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from diffseg.zero_shot import Options, heat_maps
 from eval.zero_shot import command
+from eval.zero_shot.arms import JOINT_ARMS, UNET_ARMS, named_arms
 from eval.zero_shot.command import main
 from tests.eval.squares import write_squares
 from tests.matrix.rows import ROWS
 from tests.tiny_models import pipeline
+from tests.tiny_readers import READERS
 from tokenrank_guidance.program import run
 from tokenrank_guidance.tiny.architecture import build_pipeline
 from tokenrank_guidance.tiny.export import export_pipeline
@@ -36,6 +40,19 @@ def arguments(pipe: object, data: object, out: Path, *more: str) -> list[str]:
     return [*options, *(few if "--concept" not in more else few[:4]), *more]
 
 
+@pytest.mark.parametrize(("name", "left"), [("FLUX", ()), ("SD", ()), ("Lumina 2", ("concept-attention",))])
+def test_default_methods_are_those_that_the_pipeline_has_and_the_librarys_own_is_among_them(name, left):
+    pipe = {"FLUX": "flux", "SD": "sd"}.get(name)
+    pipe = pipeline(pipe) if pipe else READERS[name].build()
+    options = [arm.options for arm in named_arms(command.default_arms(pipe), Options())]
+    assert Options() in options
+    heats = heat_maps(
+        pipe, torch.rand(3, 32, 32), ["box"], [replace(one, draws=1) for one in options], "a box"
+    )
+    assert len(heats) == len(options)
+    assert set(JOINT_ARMS if name != "SD" else UNET_ARMS) - set(command.default_arms(pipe)) == set(left)
+
+
 def report(capsys) -> dict:
     return json.loads(capsys.readouterr().out)
 
@@ -53,7 +70,7 @@ def test_prints_and_keeps_the_report(flux, data, tmp_path, capsys, figures):
     assert run(main, arguments(flux, data, tmp_path, "--pictures", "1")) == 0
     result = report(capsys)
     assert result == json.loads((tmp_path / "report.json").read_text())
-    names = ["row", "column", "rollout", "concept-attention", "bounce", "bounce-lambda2"]
+    names = list(JOINT_ARMS)
     assert [row["arm"] for row in result["results"]] == names
     assert result["n"] == 4 and result["skipped"] == {"unreadable": [2]} and result["seed"] == 0
     for row in result["results"]:
@@ -82,8 +99,10 @@ def test_prints_and_keeps_the_report(flux, data, tmp_path, capsys, figures):
             value, low, high = (100 * one for one in (row[name]["value"], *row[name]["ci"]))
             assert cell == f"{value:.1f} ({low:.1f}–{high:.1f})"
     titles = [axes.get_title() for axes in figures["pictures.png"].axes]
-    assert len(titles) == 2 * 7 and titles[0].startswith("worst: ") and titles[7].startswith("best: ")
-    assert [title.split("\n")[0] for title in titles[1:7]] == names
+    wide = 1 + len(names)
+    assert len(titles) == 2 * wide
+    assert titles[0].startswith("worst: ") and titles[wide].startswith("best: ")
+    assert [title.split("\n")[0] for title in titles[1:wide]] == names
     curves = {line.get_label(): list(line.get_ydata()) for line in figures["curve.png"].axes[0].lines}
     points = [100 * point["miou"]["value"] for point in result["curve"]]
     assert curves["outgoing bounces, λ2"] == points[:2] and curves["incoming bounces, λ2"] == points[2:]
@@ -139,7 +158,7 @@ def test_unets(data, tmp_path, capsys):
     pipeline("sd").save_pretrained(tmp_path / "sd")
     assert run(main, arguments(tmp_path / "sd", data, tmp_path / "out", "--limit", "2")) == 0
     result = report(capsys)
-    assert [r["arm"] for r in result["results"]] == ["daam", "bounce", "bounce-lambda2"]
+    assert [r["arm"] for r in result["results"]] == list(UNET_ARMS)
     assert "row needs text and image" in mistake(
         capsys, arguments(tmp_path / "sd", data, tmp_path / "row", "--methods", "row")
     )
