@@ -50,6 +50,7 @@ class DegradedPass:
         self._caches: OwnCaches | None = None
         self._score: Float[Tensor, "images *grid"] | None = None
         self._unsettled: _Unsettled | None = None
+        self.reusable = True  # whether the last shift tells later steps anything
 
     def begin(self) -> None:
         """Forget the last run."""
@@ -75,6 +76,7 @@ class DegradedPass:
             level = rectified(level)
         if call.predicts:
             level = replace(level, prediction=call.predicts)
+        self.reusable = not level.alone
         grid = tuple(mask.shape[1:])
         held = _held_tokens(call, grid)
         mask = mask if held is None else torch.where(held, torch.zeros_like(mask), mask)

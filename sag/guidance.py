@@ -52,7 +52,8 @@ class SelfAttentionGuidance(GuidanceSettings):
     threshold: scores above it are blurred. blur_kernel, blur_sigma: in latent pixels; the kernel is odd.
     start, stop: guided part of the schedule, as fractions. every: guide each `every`-th of those steps.
     mask: "hard" as above; "soft": w = min(score / (2·threshold), 1), ½ at the threshold, which must be > 0.
-    reuse: make the extra pass in each `reuse`-th guided step alone; the steps in between add its s(ε − ε̂).
+    reuse: make the extra pass in each `reuse`-th guided step alone; the steps in between add its s(ε − ε̂),
+        but not that of noise alone, with which rectified flow begins, and which is 0.
     keep_contrast: φ in [0, 1], how far each latent channel of x̂₀ keeps the mean and the standard deviation
         over pixels that it has without this guidance: at 1 wholly (`sag.contrast`; Lin et al., WACV 2024).
 

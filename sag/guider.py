@@ -243,7 +243,8 @@ class TokenRankGuider(ClassifierFreeGuidance):
                 call = _whole_call(module, self._given, output)
                 self._shift, guided = self._extra.shift(call, self._sampling_step(), self._scheduler)
                 self._steps.append(guided)
-                self._last, self._raw = self._shift, call.raw
+                self._last = self._shift if self._extra.reusable else None
+                self._raw = call.raw
         finally:
             self._extra.tap.detach()
             # After an error torch still walks its hooks, and only the last may go from under it.

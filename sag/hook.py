@@ -56,7 +56,7 @@ class GuidanceHook:
         self._contract = Contract()
         self._step: SamplingStep | None = None
         self._seen: list[Tensor] = []
-        self._shifts: list[Tensor] = []
+        self._shifts: list[tuple[Tensor, bool]] = []  # each with whether later steps may use it
 
     def begin(self, module: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> None:
         """The forward pre-hook, before the tap's: keep the inputs, as the call may change them."""
@@ -151,19 +151,18 @@ class GuidanceHook:
         Taken from an earlier call of the step on the same latents, or from the last step that made the extra
         pass, where this one is to make none.
         """
-        latents = call.latents
+        latents, extra = call.latents, self._extras[call.module]
         for place, before in enumerate(self._seen):
             if before.shape == latents.shape and torch.equal(before, latents):
-                return place, self._shifts[place]
+                return place, self._shifts[place][0]
         place = len(self._seen)
         self._seen.append(latents)
-        last = self._shifts[place] if place < len(self._shifts) else None
-        reusable = last is not None and last.shape == latents.shape
-        if reusable and not self.settings.renews(step.number, step.total):
-            return place, self._shifts[place]
-        shift, guided = self._extras[call.module].shift(call, step, scheduler)
+        last, reusable = self._shifts[place] if place < len(self._shifts) else (latents, False)
+        if reusable and last.shape == latents.shape and not self.settings.renews(step.number, step.total):
+            return place, last
+        shift, guided = extra.shift(call, step, scheduler)
         self.steps.append(guided)
-        self._shifts[place:] = [shift, *self._shifts[place + 1 :]]
+        self._shifts[place:] = [(shift, extra.reusable), *self._shifts[place + 1 :]]
         return place, shift
 
 

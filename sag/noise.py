@@ -18,6 +18,8 @@ import torch
 from sag.refused_schedulers import REFUSED, STAGES
 from tokenrank_guidance.errors import UnsupportedError
 
+NO_PICTURE = 1e-3  # schedules of rectified flow begin at 0, or so near it that nothing divides by it
+
 
 @dataclass(frozen=True)
 class NoiseLevel:
@@ -33,6 +35,11 @@ class NoiseLevel:
     flow: bool = False
     sign: Literal[1, -1] = 1
     weights: tuple[float, float] = (0.0, 1.0)
+
+    @property
+    def alone(self) -> bool:
+        """Whether the input is noise alone, so that x changes by no blur of x̂₀; x̂₀ of ε grows as α falls."""
+        return self.alpha < NO_PICTURE and self.prediction != "epsilon"
 
 
 @dataclass(frozen=True)

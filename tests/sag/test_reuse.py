@@ -31,21 +31,35 @@ def shifts(name, reuse):
 @pytest.mark.parametrize("name", ["sd", "flux", "dit"])
 def test_steps_between_add_what_the_last_extra_pass_gave(name):
     added, numbers = shifts(name, reuse=2)
-    assert numbers == [0, 2, 4]
-    for first, second in ((0, 1), (2, 3)):
+    from_noise = int(name == "flux")
+    assert numbers == ([0, 1, 2, 4] if from_noise else [0, 2, 4])
+    for first, second in ((0, 1), (2, 3))[from_noise:]:
         torch.testing.assert_close(added[second], added[first], rtol=0, atol=1e-12)
     assert not torch.allclose(added[2], added[4])
-    assert all(shift.abs().max() > 1e-6 for shift in added[2:])
+    assert all((shift.abs().max() > 1e-6) == (i >= from_noise) for i, shift in enumerate(added))
 
 
 @pytest.mark.parametrize(("reuse", "extra"), [(1, 5), (2, 3), (3, 2), (9, 1)])
 @pytest.mark.parametrize("name", ["sd", "flux"])
 def test_denoiser_calls(name, reuse, extra):
-    """FLUX calls its denoiser for either half; both halves of a step get one shift."""
+    """FLUX calls its denoiser for either half; both halves of a step get one shift, of noise alone none."""
+    extra += name == "flux" and reuse > 1
     pipe = pipeline(name)
     with SelfAttentionGuidance(reuse=reuse)(pipe):
         _, calls = count_calls(denoiser(pipe), lambda: run(name, pipe, Call(steps=STEPS)))
     assert calls == STEPS * (2 if name == "flux" else 1) + extra
+
+
+def test_a_flow_is_guided_from_the_first_step_that_has_a_picture():
+    """Noise alone is changed by no blur: were its shift used again, nothing would be guided."""
+    pipe = pipeline("flux")
+    found = []
+    for settings in ({"sag_scale": 0}, {"reuse": STEPS}, {"reuse": STEPS, "start": 0.01}):
+        with SelfAttentionGuidance(**settings)(pipe):
+            found.append(run("flux", pipe, Call(steps=STEPS)))
+    plain, whole, later = found
+    torch.testing.assert_close(whole, later, rtol=0, atol=1e-5)
+    assert (whole - plain).abs().max() > 1e-3
 
 
 def test_both_calls_of_a_second_order_step_are_renewed_with_it():
