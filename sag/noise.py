@@ -18,7 +18,8 @@ import torch
 from sag.refused_schedulers import REFUSED, STAGES
 from tokenrank_guidance.errors import UnsupportedError
 
-NO_PICTURE = 1e-3  # schedules of rectified flow begin at 0, or so near it that nothing divides by it
+# Schedules begin below: Euler's of flow at 0, Stable Video Diffusion's at 0.0014, Cosmos' at 0.005.
+NO_PICTURE = 0.01
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class NoiseLevel:
 
     @property
     def alone(self) -> bool:
-        """Whether the input is noise alone, so that x changes by no blur of x̂₀; x̂₀ of ε grows as α falls."""
+        """Whether the input is all but noise alone, which no blur of x̂₀ changes; x̂₀ of ε grows as α falls."""
         return self.alpha < NO_PICTURE and self.prediction != "epsilon"
 
 
