@@ -19,14 +19,15 @@ class GradientPass:
         self._tap = AttentionTap(tap.model, tap.layers, detach=False)
 
     def of(self, call: DenoiserCall) -> list[GradientRecord]:
-        """Attention of the looked-at rows with ∂y/∂(its output), y = ½‖ε‖² of what is predicted for each.
+        """Attention of the looked-at rows with ∂y/∂(its output), y = ½‖ε‖² of what is drawn of each.
 
         Not compiled: graphs without gradients were. Raises CaptureError where a layer has no such derivative.
         """
         with extra_gradients(self._tap) as attention:
             own = replace(call, given=call.given.for_autograd(), compiled=None)
             try:
-                energy = own.repredict(own.latents.clone()).float().square().sum() / 2
+                made = own.repredict(own.latents.clone())
+                energy = own.drawn(made, torch.zeros_like(made)).float().square().sum() / 2
                 records = attention.records_of(energy)
             except (CaptureError, torch.OutOfMemoryError):
                 raise

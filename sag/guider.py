@@ -101,7 +101,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
         self._idle = Idle(self.guidance)
 
     def bind(self, scheduler: Any) -> TokenRankGuider:
-        """Read noise levels off this scheduler in a loop of one's own: of a pipeline its own is read."""
+        """Read noise levels off this scheduler in loops and blocks of one's own: a pipeline's own is read."""
         self._scheduler = scheduler
         return self
 
@@ -132,7 +132,7 @@ class TokenRankGuider(ClassifierFreeGuidance):
         noise_formula(getattr(pipe, "scheduler", None))
         guiders = (self, self if guider_2 is None else guider_2)
         for name, guider in zip(taken, guiders, strict=False):
-            pipe.update_components(**{name: guider})
+            pipe.update_components(**{name: guider.bind(pipe.scheduler)})
         return self
 
     @property

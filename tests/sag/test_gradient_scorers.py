@@ -12,6 +12,8 @@ from diffusers import FirstBlockCacheConfig
 from sag import SelfAttentionGuidance, TokenRankGuider
 from sag.mask import score_image
 from sag.scorers import SCORERS
+from tests.matrix.rows import ROWS
+from tests.matrix.rows import run as draw
 from tests.sag import test_guider
 from tests.sag.helpers import recorded, traces
 from tests.sag.test_mask import record
@@ -220,3 +222,18 @@ def test_one_that_watches_beside_another_gets_gradients_too():
         run("sd", pipe, CALL)
     torch.testing.assert_close(guidance.steps[0].score, scores["sag"])
     torch.testing.assert_close(paired.seen[0], scores["gradient-chain"])
+
+
+def test_what_is_predicted_of_a_given_frame_does_not_count():
+    """It is thrown away, so that what attention did for it shaped nothing."""
+    row = ROWS["LTXImageToVideo"]
+    pipe, arguments, scores = row.build(), row.arguments(Call(steps=1, cfg=False)), []
+    weight = torch.ones(1, 192, 1)
+    pipe.transformer.proj_out.register_forward_hook(lambda module, args, made: made * weight)
+    for given, drawn in ((1, 1), (9, 1), (1, 3)):
+        weight[:, :64], weight[:, 64:128] = given, drawn
+        with SelfAttentionGuidance("gradient-chain")(pipe) as guidance:
+            draw(pipe, arguments)
+        scores.append(guidance.steps[0].score)
+    torch.testing.assert_close(scores[1], scores[0])
+    assert (scores[2] - scores[0]).abs().max() > 0.1

@@ -128,6 +128,16 @@ def test_a_second_guider_takes_nothing_from_the_last_run() -> None:
     assert [step.number for step in late.steps] == [1, 2]
 
 
+def test_no_shift_of_noise_alone_is_used_again() -> None:
+    case, pipe, other = both("ltx-i2v")
+    call = Call(cfg=False, steps=STEPS)
+    with SelfAttentionGuidance(reuse=STEPS)(pipe) as guidance:
+        wanted = classic(case, pipe, call)
+    guider = TokenRankGuider(1.0, reuse=STEPS).guide(other)
+    assert error(in_blocks(case, other, call), wanted) <= 1e-5
+    assert [[step.number for step in one.steps] for one in (guidance, guider)] == [[0, 1], [0, 1]]
+
+
 def test_a_second_guider_is_for_two_denoisers() -> None:
     _, pipe, other = both("wan")
     with pytest.raises(ValueError, match="WanModularPipeline takes one guider; got a guider_2 too"):

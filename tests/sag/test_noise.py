@@ -9,7 +9,15 @@ import pytest
 import torch
 from diffusers import schedulers
 
-from sag.noise import ENDING, SCHEDULERS, noise_formula, noise_level, sampling_step, scalar_timestep
+from sag.noise import (
+    ENDING,
+    SCHEDULERS,
+    NoiseLevel,
+    noise_formula,
+    noise_level,
+    sampling_step,
+    scalar_timestep,
+)
 from sag.predict import predict, renoise
 from sag.refused_schedulers import REFUSED
 from tests.sag.schedulers import BETAS, CASES
@@ -275,3 +283,22 @@ def test_a_batch_must_share_its_timestep():
     with pytest.raises(ValueError, match=r"one timestep for the whole batch, got \[3, 4\]"):
         scalar_timestep(torch.tensor([3, 4]), 1.0)
     assert scalar_timestep(7, 1.0) == scalar_timestep(torch.tensor(7), 1.0) == 7.0
+
+
+@pytest.mark.parametrize(
+    ("alpha", "prediction", "alone"),
+    [
+        (0.0, "flow_prediction", True),
+        (0.0014, "v_prediction", True),
+        (0.0064, "epsilon", False),
+        (0.05, "flow_prediction", False),
+    ],
+)
+def test_noise_alone_is_what_no_blur_changes(alpha, prediction, alone):
+    """Of ε, x̂₀ = (x − σε)/α is as large as α is small."""
+    flow = prediction.startswith("flow")
+    level = NoiseLevel(alpha, 1 - alpha if flow else (1 - alpha**2) ** 0.5, prediction, flow=flow)
+    x, output = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
+    clean, noise = predict(x, output, level)
+    moved = renoise(clean / 2, noise, level) - x
+    assert level.noise_alone == alone == bool(moved.abs().max() < 0.01)

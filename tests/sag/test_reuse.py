@@ -54,6 +54,18 @@ def test_denoiser_calls(name, reuse, extra):
     assert calls == STEPS * (2 if name == "flux" else 1) + extra - bare
 
 
+def test_a_flow_is_guided_from_the_first_step_that_has_a_picture():
+    """Noise alone is changed by no blur: were its shift used again, nothing would be guided."""
+    pipe = pipeline("flux")
+    found = []
+    for settings in ({"sag_scale": 0}, {"reuse": STEPS}, {"reuse": STEPS, "start": 0.01}):
+        with SelfAttentionGuidance(**settings)(pipe):
+            found.append(run("flux", pipe, Call(steps=STEPS)))
+    plain, whole, later = found
+    torch.testing.assert_close(whole, later, rtol=0, atol=1e-5)
+    assert (whole - plain).abs().max() > 1e-3
+
+
 def test_both_calls_of_a_second_order_step_are_renewed_with_it():
     pipe = pipeline(
         "sd", scheduler=diffusers.HeunDiscreteScheduler(beta_schedule="scaled_linear", steps_offset=1)

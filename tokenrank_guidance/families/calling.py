@@ -109,9 +109,9 @@ class Habits:
 
     `sample` is the local variable with what its scheduler steps, one row an image. Its batch holds parts of
     these rows one after the other, or row by row where `interleaved`; `unconditional` is the part without the
-    prompt where there are three or more. The noisy channels come first, or last where `noisy_last`. Every run
-    sets its scheduler's timesteps anew, which tells runs apart; one that `copies` schedulers within a run has
-    its timesteps in the local variable of that name.
+    prompt where there are three or more. The noisy channels come first, or last where `noisy_last`. Each
+    call, or each of its sections, sets the scheduler's timesteps anew, by which each is guided by itself; one
+    that `copies` schedulers has its timesteps in the local variable of that name.
     `mask`: beside the latents its denoiser may take a mask, a number for each of the "latents" or "pixels",
     and the latents of the masked picture. `draws_alone`: it draws without the picture that it takes, too.
     `angles`: its scheduler steps angles t (TrigFlow), its denoiser predicts rectified flow at
