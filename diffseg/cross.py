@@ -17,6 +17,7 @@ from tokenrank_guidance.capture.eager import eager
 from tokenrank_guidance.capture.watch import AttentionCall, read_call
 from tokenrank_guidance.errors import CaptureError
 from tokenrank_guidance.families.registry import tokens_of
+from tokenrank_guidance.markov.precision import full_precision
 
 
 class TextAttention:
@@ -64,7 +65,8 @@ class TextAttention:
         dtype = torch.promote_types(q.dtype, torch.float32)
         total = 0
         for head in range(q.shape[1]):
-            logits = scale * q[0, head].to(dtype) @ k[0, head].to(dtype).mT
+            with full_precision(q.device):
+                logits = scale * q[0, head].to(dtype) @ k[0, head].to(dtype).mT
             total = total + _masked(logits, mask, head).softmax(-1)[:, text.to(q.device)] / q.shape[1]
         n = q.shape[2]
         self._sums[n] = self._sums[n] + total if n in self._sums else torch.as_tensor(total)

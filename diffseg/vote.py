@@ -11,6 +11,7 @@ from torch import Tensor
 from diffseg.choices import VOTES
 from diffseg.maps.aggregate import coarse_index
 from diffseg.result import Segmentation
+from tokenrank_guidance.markov.precision import full_precision
 
 Vote = Literal["majority", "mean"]
 
@@ -31,7 +32,8 @@ def name_segments(
     ballots = shares
     if vote == "majority":
         ballots = torch.nn.functional.one_hot(shares.argmax(-1), len(nouns)).to(shares.dtype)
-    winners = (pixels @ ballots).argmax(-1).tolist()
+    with full_precision(shares.device):
+        winners = (pixels @ ballots).argmax(-1).tolist()
     seen = pixels.sum(-1).tolist()
     return tuple(nouns[winner] if count else None for winner, count in zip(winners, seen, strict=True))
 

@@ -64,7 +64,7 @@ class Step:
         if wanted is None:
             return float("nan")
         found, wanted = self._common(tangent, wanted)
-        return (found.flatten() @ wanted.flatten() / wanted.square().sum()).item()
+        return ((found * wanted).sum() / wanted.square().sum()).item()
 
     def combines(self, model_output: Float[Tensor, "rows *any"]) -> bool:
         """Whether weights that sum to 1, the same for all values of a channel, make it of the outputs.

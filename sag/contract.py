@@ -21,7 +21,7 @@ from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.families.registry import guidable
 
 STEPPED = ("model_output", "timestep", "sample")
-RESCALES = ("guidance_rescale", "cfg_normalization", "enable_cfg_renorm")
+RESCALES = ("guidance_rescale", "cfg_normalization", "enable_cfg_renorm", "normalize")
 NOT_GIVEN = "what its denoiser was given, where guidance edits it, is not the sample that its scheduler steps"
 NOT_COMBINED = (
     "what its scheduler is given is no combination of the denoiser's outputs with weights that sum to 1"

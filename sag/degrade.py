@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from tokenrank_guidance.markov.precision import full_precision
+
 
 def gaussian_kernel(size: int, sigma: float, like: Tensor) -> Float[Tensor, " size"]:
     """Gaussian weights of odd `size` (pixels) and standard deviation `sigma` (pixels), summing to 1."""
@@ -24,14 +26,15 @@ def reflected(length: int, pad: int, device: torch.device) -> Int[Tensor, " padd
 
 
 def gaussian_blur(images: Float[Tensor, "b c h w"], size: int, sigma: float) -> Float[Tensor, "b c h w"]:
-    """Separable Gaussian blur with mirrored borders; any height and width, 1 included."""
+    """Separable Gaussian blur with mirrored borders, whatever autocast says; any height and width."""
     height, width = images.shape[-2:]
     channels, pad = images.shape[1], size // 2
     kernel = gaussian_kernel(size, sigma, images)
-    rows = images[..., reflected(height, pad, images.device), :]
-    rows = F.conv2d(rows, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
-    both = rows[..., reflected(width, pad, images.device)]
-    return F.conv2d(both, kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
+    with full_precision(images.device):
+        rows = images[..., reflected(height, pad, images.device), :]
+        rows = F.conv2d(rows, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
+        both = rows[..., reflected(width, pad, images.device)]
+        return F.conv2d(both, kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
 
 
 def mask_of_frames(mask: Shaped[Tensor, "b *grid"], images: int) -> Shaped[Tensor, "images h w"]:

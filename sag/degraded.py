@@ -26,6 +26,7 @@ from tokenrank_guidance.capture import AttentionTap, unwatched
 from tokenrank_guidance.errors import CaptureError, UnsupportedError
 from tokenrank_guidance.families.tokens import Grid
 from tokenrank_guidance.markov import DeferredChecks, deferred_checks
+from tokenrank_guidance.markov.precision import full_precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +116,8 @@ class DegradedPass:
                 records = [record.images(call.rows) for record in self.tap.pop()]
                 if self._gradients is not None:
                     records = self._gradients.of(call)
-                score = score_image(records, self.settings.ranker)
+                with full_precision(call.raw.device):
+                    score = score_image(records, self.settings.ranker)
         except CaptureError as error:
             if not self._caches:
                 raise

@@ -39,7 +39,7 @@ class NoiseLevel:
 
     @property
     def noise_alone(self) -> bool:
-        """Whether next to no image is in the input, as where rectified flow begins: a blurred one is no other.
+        """Whether next to no image is in the input, as where rectified flow begins: a blur changes nothing.
 
         Of ε that is no matter of α: x̂₀ grows as it falls.
         """

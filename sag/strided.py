@@ -11,6 +11,7 @@ from torch import Tensor
 from tokenrank_guidance.capture import AttentionRecord
 from tokenrank_guidance.markov import mix_heads, stationary_distribution
 from tokenrank_guidance.markov.heads import lambda2_head_weights
+from tokenrank_guidance.markov.precision import full_precision
 
 CHUNK_BYTES = 32 * 2**20
 
@@ -54,7 +55,8 @@ def bounced(
     total = torch.zeros(image.batch, image.tokens, dtype=start.dtype, device=start.device)
     size = max(1, CHUNK_BYTES // (image.batch * image.heads * image.tokens * start.element_size()))
     shares = head_weights.to(start.dtype)[..., None] * start[:, None]
-    for place in torch.arange(len(chosen), device=chosen.device).split(size):
-        rows = image.rows(chosen[place]).to(start.dtype)
-        total += (shares[..., None, place] @ rows).squeeze(-2).sum(1)
+    with full_precision(start.device):
+        for place in torch.arange(len(chosen), device=chosen.device).split(size):
+            rows = image.rows(chosen[place]).to(start.dtype)
+            total += (shares[..., None, place] @ rows).squeeze(-2).sum(1)
     return total

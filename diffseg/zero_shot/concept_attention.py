@@ -25,6 +25,7 @@ from tokenrank_guidance.capture import AttentionRecord, capture
 from tokenrank_guidance.capture.eager import eager
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import CaptureError
+from tokenrank_guidance.markov.precision import full_precision
 
 KERNEL = 3
 
@@ -102,7 +103,8 @@ class ConceptAttention:
             raise CaptureError(f"{record.module} has no grid of image tokens")
         assert self._concepts is not None and self._image is not None
         pixels = record.plane[0] * record.plane[1]  # reference images of Kontext follow
-        logits = self._concepts[0].float() @ self._image[0, :pixels].float().mT
+        with full_precision(self._image.device):
+            logits = self._concepts[0].float() @ self._image[0, :pixels].float().mT
         self._mean.add(logits.softmax(0)[: self._shown].unflatten(-1, record.plane))
 
 

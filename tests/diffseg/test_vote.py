@@ -37,6 +37,14 @@ def test_majority_and_mean_differ_and_neither_is_the_median_index():
     assert name_segments(segmentation(torch.zeros(1, 4).long(), (1, 4)), even, nouns, "majority") == ("cat",)
 
 
+def test_a_vote_more_counts_under_autocast_too():
+    """256 against 257, of which bfloat16 would make a draw."""
+    words = torch.eye(2)[torch.arange(513) % 2 ^ 1]
+    found = segmentation(torch.zeros(1, 513).long(), (1, 513))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert name_segments(found, words, ("a", "b"), "majority") == ("b",)
+
+
 def test_a_segment_without_pixels_has_no_name():
     found = segmentation(torch.tensor([[0, 2]]), (1, 2))
     assert name_segments(found, torch.eye(2), ("a", "b"), "majority") == ("a", None, "b")

@@ -1,12 +1,14 @@
 import diffusers
 import pytest
 import torch
+from diffusers import FluxPipeline
 from torch import no_grad, randn, tensor
 
 from tests import tiny_networks as tiny
 from tests.capture.helpers import flux_inputs, sd3_inputs, seeded, unet, unet_inputs
 from tests.tiny_models import FIXED_SIZE, PIPELINES, Call, denoiser, pipeline, run
 from tokenrank_guidance.capture import capture
+from tokenrank_guidance.families.flux import image_tokens
 
 
 @pytest.mark.parametrize("name", [name for name in PIPELINES if name != "dit"])
@@ -111,6 +113,14 @@ def test_flux_positions_changed_in_place_are_read_again():
         grids.append(maps[-1].grid)
         inputs["img_ids"].copy_(flux_inputs(6, 4)["img_ids"])
     assert grids == [(4, 6), (6, 4)]
+
+
+@pytest.mark.parametrize("grid", [(2, 300), (300, 2), (1, 5), (5, 1), (259, 258)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_flux_positions_that_are_rounded_tell_the_grid(grid, dtype):
+    """bfloat16 has no odd numbers above 256, as tokens of pictures wider than 4,096 pixels are numbered."""
+    places = FluxPipeline._prepare_latent_image_ids(1, *grid, "cpu", dtype)
+    assert image_tokens(places) == (grid[0] * grid[1], grid)
 
 
 @no_grad()

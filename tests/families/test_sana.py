@@ -119,6 +119,16 @@ def test_half_precision(dtype):
 
 
 @no_grad()
+def test_no_autocast_lowers_its_maps():
+    model, given = seeded(tiny.transformer), inputs()
+    with capture(model) as maps:
+        model(**given)
+    wanted = maps[-1].maps()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(maps[-1].maps(), wanted)
+
+
+@no_grad()
 def test_a_token_whose_query_is_rectified_away_goes_anywhere():
     model, given = seeded(tiny.transformer), inputs(batch=1)
     layer = model.get_submodule(MIDDLE)

@@ -306,3 +306,14 @@ def test_a_tolerance_that_the_dtype_cannot_resolve_is_refused():
 def test_solver_options_are_checked(options, message):
     with pytest.raises(ValueError, match=message):
         PowerIteration(**options)
+
+
+def test_autocast_costs_no_product_and_changes_nothing():
+    """Products of a chain are in full precision anyway; so must be what solvers make of them."""
+    found = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            chain = DenseTransition(random_attention(2, 150, dtype=torch.float32))
+            found.append(stationary_distribution(chain, damping=0.999, solver=MinimalResidual()))
+    assert torch.equal(found[0].steps, found[1].steps)
+    assert torch.equal(found[0].value, found[1].value)

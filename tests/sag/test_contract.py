@@ -8,6 +8,8 @@ import torch.autograd.forward_ad as forward_ad
 
 from sag import SelfAttentionGuidance
 from sag.contract import Contract
+from tests.matrix.rows import ROWS
+from tests.matrix.rows import run as draw
 from tests.sag.helpers import EVERY_FAMILY, traces
 from tests.sag.loops import Loop, classifier_free, text
 from tests.tiny_models import Call, pipeline, run
@@ -199,3 +201,12 @@ def test_in_inference_mode_such_weights_are_refused_with_what_helps():
         pytest.raises(UnsupportedError, match=r"are found outside torch\.inference_mode alone"),
     ):
         loop.sample()
+
+
+def test_brias_normalising_rescales_all_guidance_too():
+    row = ROWS["Bria"]
+    pipe, arguments = row.build(), row.arguments(Call(steps=3)) | {"normalize": True}
+    plain = draw(pipe, arguments)
+    with SelfAttentionGuidance()(pipe) as guidance:
+        assert not torch.equal(draw(pipe, arguments), plain)
+    assert len(guidance.steps) == 3

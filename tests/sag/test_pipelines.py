@@ -113,3 +113,33 @@ def test_half_precision_degrades_in_float32():
         expected = oracle.degraded("sd", sample[0].double(), output[0].double(), step.mask[0], level)
         same = extra.inputs["sample"][0] == expected.to(torch.bfloat16)
         assert same.float().mean() > 0.99
+
+
+def with_autocast(pipe, name, **options):
+    """The guided image under autocast, and the masks of the steps."""
+    with torch.autocast("cpu", torch.bfloat16), SelfAttentionGuidance(**options)(pipe) as guidance:
+        return run(name, pipe, Call(cfg=False, steps=2)), guidance.steps
+
+
+@pytest.mark.parametrize(("name", "sample"), [("sd", "sample"), ("sd3", "hidden_states")])
+def test_autocast_lowers_the_networks_calls_alone(name, sample):
+    """The extra pass is given what the method in plain loops makes of the bfloat16 output."""
+    pipe = pipeline(name)
+    model, table = denoiser(pipe), getattr(pipe.scheduler, "alphas_cumprod", None)
+    with recorded(model) as calls:
+        _, steps = with_autocast(pipe, name)
+    main, extra = calls[-2:]  # as guidance began after the recording
+    x, found = (call.inputs[sample][0] for call in (main, extra))
+    assert main.output.dtype == torch.bfloat16
+    rounding = 0.0 if x.dtype == torch.float32 else 2**-8  # of what the extra pass is given
+    level = oracle.noise_level(name, main.inputs["timestep"], table)
+    wanted = oracle.degraded(name, x.double(), main.output[0].double(), steps[-1].mask[0].double(), level)
+    torch.testing.assert_close(found.double(), wanted, rtol=rounding, atol=1e-5)
+    assert (found - x).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("scorer", ["tokenrank-stride2", "gradient-chain"])
+def test_other_scorers_run_under_autocast(scorer):
+    pipe = pipeline("sd")
+    images, steps = with_autocast(pipe, "sd", scorer=scorer)
+    assert torch.isfinite(images).all() and all(step.mask.any() for step in steps)

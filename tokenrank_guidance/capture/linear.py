@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tokenrank_guidance.capture.record import AttentionRecord, Subset
 from tokenrank_guidance.markov import FactoredTransition
+from tokenrank_guidance.markov.precision import full_precision
 
 MATMULS = (torch.matmul, Tensor.matmul, Tensor.__matmul__)
 Pair = tuple[Float[Tensor, "batch heads tokens dim"], Float[Tensor, "batch heads tokens dim"]]
@@ -26,7 +27,8 @@ class LinearAttentionRecord(AttentionRecord):
     def rows(self, tokens: Int[Tensor, " rows"] | slice) -> Float[Tensor, "batch heads rows tokens"]:
         """The rows of the map of some tokens alone, in float32 or better."""
         dtype = torch.promote_types(self.q.dtype, torch.float32)
-        weights = self.q[:, :, tokens].to(dtype) @ self.k.to(dtype).mT
+        with full_precision(self.q.device):
+            weights = self.q[:, :, tokens].to(dtype) @ self.k.to(dtype).mT
         sums = weights.sum(-1, keepdim=True)
         return torch.where(sums > 0, weights / torch.where(sums > 0, sums, 1.0), 1 / self.tokens)
 

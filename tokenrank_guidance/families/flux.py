@@ -47,12 +47,25 @@ def image_tokens(ids: Shaped[Tensor, "..."], first: int = 0) -> tuple[int, Grid 
 
 
 def _read_image(ids: Shaped[Tensor, "..."], first: int) -> tuple[int, Grid | None]:
-    """Columns are (image, row, column, ...); reference images (Kontext) follow under another image number."""
-    rows = (ids[0] if ids.ndim == 3 else ids)[first:].cpu().long()
-    count = int((rows[:, 0] == rows[0, 0]).cumprod(0).sum())
-    spread = rows[:count, 1:3].amax(0) - rows[:count, 1:3].amin(0) + 1
-    height, width = spread.tolist()
-    return count, (height, width) if height * width == count else None
+    """Columns are (image, row, column, ...); reference images (Kontext) follow under another image number.
+
+    A row ends where its number changes. Pipelines round positions to bfloat16, which has not all of them from
+    256 on, so that the largest ones do not tell the size.
+    """
+    places = (ids[0] if ids.ndim == 3 else ids)[first:].cpu()
+    count = _alike(places[:, 0])
+    places = places[:count]
+    width = _alike(places[:, 1])
+    if count % width:
+        return count, None
+    rows, columns = places[:, 1:3].unflatten(0, (-1, width)).unbind(-1)
+    filled = bool((rows == rows[:, :1]).all() and (columns == columns[:1]).all())
+    return count, (count // width, width) if filled else None
+
+
+def _alike(numbers: Shaped[Tensor, " n"]) -> int:
+    """How many there are before the first that differs."""
+    return int((numbers == numbers[0]).cumprod(0).sum())
 
 
 def _longest(pipe: Any) -> int | None:

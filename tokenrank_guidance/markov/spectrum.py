@@ -93,7 +93,8 @@ def solve_second_eigenvalue(
         return _squared(operator, solver.squarings)
     if not isinstance(solver, Arnoldi):
         raise ValueError(f"solver: got {solver!r}, expected 'auto', Arnoldi(), Eigvals() or Squaring()")
-    result = _iterate(operator, solver)
+    with full_precision(operator.device):
+        result = _iterate(operator, solver)
     if solver.raise_on_failure and not result.converged.all():
         raise ConvergenceError(_failure(result, solver))
     return result

@@ -15,6 +15,7 @@ from tokenrank_guidance.markov.direct import Direct, solves_directly
 from tokenrank_guidance.markov.distribution import as_distribution
 from tokenrank_guidance.markov.implicit import ImplicitGradient
 from tokenrank_guidance.markov.operator import TransitionOperator
+from tokenrank_guidance.markov.precision import full_precision
 from tokenrank_guidance.markov.shapes import broadcast_shapes, broadcasts
 from tokenrank_guidance.markov.solvers import MinimalResidual, Solver, Stationary
 
@@ -51,7 +52,7 @@ def stationary_distribution(
     if not broadcasts(first.shape, teleport.shape):
         raise ValueError(f"start: shape {tuple(first.shape)} against personalization {tuple(teleport.shape)}")
     batch = broadcast_shapes(first.shape[:-1], teleport.shape[:-1], operator.batch_shape)
-    with torch.no_grad():
+    with torch.no_grad(), full_precision(operator.device):
         result, adjoint = chosen.solve(operator, damping, teleport, first.expand(*batch, operator.n))
     if chosen.raise_on_failure:
         require(result.converged.all(), lambda: _failure(result.converged, result.residual, chosen))
