@@ -114,8 +114,9 @@ def _bars(panel: Axes, points: Sequence[tuple[float, Spelt]], style: tuple[str, 
     ends = np.array([one["ci"] for _, one in points], dtype=float)  # None, of too few images, is NaN
     reach = [heights - ends[:, 0], ends[:, 1] - heights]
     panel.errorbar(scales, heights, reach, **look, transform=place)
-    # What is drawn beside its place does not count for the limits.
-    panel.update_datalim([(scale, end) for scale, own in zip(scales, ends, strict=True) for end in own])
+    # What is drawn beside its place does not count for the limits, nor does a place with a NaN.
+    own = np.where(np.isnan(ends), np.array(heights)[:, None], ends)
+    panel.update_datalim([(scale, y) for scale, ys in zip(scales, own, strict=True) for y in ys])
     panel.autoscale_view()
 
 

@@ -104,6 +104,18 @@ def test_figures(measured, tmp_path):
         assert (tmp_path / f"sweep.{suffix}").stat().st_size > 10_000
 
 
+def test_without_intervals_every_scale_is_in_the_figure_too(measured):
+    """Of so few images that there are none."""
+    report = report_of(measured, "frechet_vit")
+    for row in report["choosing"]["results"]:
+        row["metrics"]["frechet_vit"]["ci"] = [None, None]
+    panel = sweep_figure(report).axes[0]
+    (left, right), (low, high) = panel.get_xlim(), panel.get_ylim()
+    assert left < 0 and right > 1.0
+    heights = [y for curve in panel.containers for y in curve.lines[0].get_ydata()]
+    assert low < min(heights) and max(heights) < high
+
+
 def test_the_figure_shows_the_price_of_what_was_chosen_by(measured):
     figure = sweep_figure(report_of(measured, "accuracy"))
     labels = [axes.get_ylabel() for axes in figure.axes[::2]]
