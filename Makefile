@@ -27,7 +27,7 @@ test: install
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n auto
 
-# What takes longer and changes seldom: blocks of the pages, notebooks, the site, memory, compilers.
+# What takes longer and changes seldom: blocks of the pages, notebooks, the site, memory, compilers, training, real data.
 extended: install
 	$(BIN)/python -m pytest -n auto -m extended
 

@@ -18,8 +18,8 @@ import torch
 from sag.refused_schedulers import REFUSED, STAGES
 from tokenrank_guidance.errors import UnsupportedError
 
-# Of α. Schedules begin below: Euler's of flow at 0, Stable Video Diffusion's at 0.0014, Cosmos' at 0.005.
-NOISE_ALONE = 0.01
+# Of α: bfloat16 rounds it away beside σ ≈ 1. Flow begins at 0, Stable Video Diffusion at 0.0014.
+NOISE_ALONE = 2**-9
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ RESULTS = {
             ("sky",), GRID[None, :1], (9, 48, 32), frames=(Image.new("RGB", (32, 48)),) * 9
         )
     ),
-    "GuidedStep(number=3, timestep=1.5, score=2×6×4, mask=2×6×4)": (
+    "GuidedStep(number=3, timestep=1.5, score=2×6×4, mask=2×6×4, noise_alone=False)": (
         lambda: GuidedStep(3, 1.5, GRID, GRID > 0)
     ),
 }

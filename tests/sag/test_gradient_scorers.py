@@ -224,6 +224,7 @@ def test_one_that_watches_beside_another_gets_gradients_too():
     torch.testing.assert_close(paired.seen[0], scores["gradient-chain"])
 
 
+@pytest.mark.filterwarnings("ignore:nothing was guided")
 def test_what_is_predicted_of_a_given_frame_does_not_count():
     """It is thrown away, so that what attention did for it shaped nothing."""
     row = ROWS["LTXImageToVideo"]

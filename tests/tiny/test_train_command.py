@@ -80,6 +80,7 @@ def command(data, folder, *more, name="tiny-flux"):
     return [name, "--data", str(data), "--checkpoints", str(folder), *sizes, *map(str, more)]
 
 
+@pytest.mark.extended
 def test_a_run_leaves_a_pipeline_its_pictures_and_its_history(trained):
     out = trained / "out"
     facts = json.loads((out / "training.json").read_text())
@@ -92,6 +93,7 @@ def test_a_run_leaves_a_pipeline_its_pictures_and_its_history(trained):
     assert load_folder(out)("a church", num_inference_steps=1).images[0].size == (32, 32)
 
 
+@pytest.mark.extended
 def test_milestones_are_kept_beside_the_checkpoint(trained):
     kept = {images: trained / "32" / f"tiny-flux-{images}" for images in (4, 8)}  # whole batches of 4
     for images, folder in kept.items():
@@ -101,6 +103,7 @@ def test_milestones_are_kept_beside_the_checkpoint(trained):
     assert same(last, out)
 
 
+@pytest.mark.extended
 def test_a_run_by_the_clock_takes_another_models_autoencoder(trained, data, tmp_path, capsys):
     clock = ("--autoencoder", trained / "out", "--minutes", "0.0005", "--out", tmp_path / "out")
     assert run(command(data, tmp_path, *clock, name="tiny-sd")) == 0
@@ -111,7 +114,13 @@ def test_a_run_by_the_clock_takes_another_models_autoencoder(trained, data, tmp_
     assert f"tiny-sd: {facts['images']} images seen, 100.0%, " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("size", [SMALL, Size(16, (2, 1), 1, (64, 64))], ids=["same size", "another"])
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param(SMALL, id="same size", marks=pytest.mark.extended),
+        pytest.param(Size(16, (2, 1), 1, (64, 64)), id="another"),
+    ],
+)
 def test_a_run_goes_on_from_all_networks_of_a_folder(size, trained, data, tmp_path):
     if size == SMALL:
         folder = trained / "out"

@@ -34,6 +34,7 @@ from tokenrank_guidance.tiny.tokenizer import LABELS
 # Mixed precision on a CPU: torch remarks that it cannot fuse the norm.
 pytestmark = pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight:UserWarning")
 OBJECTIVES = {"tiny-flux": RectifiedFlow, "tiny-sd": VPrediction}
+QUICK = ["tiny-flux", pytest.param("tiny-sd", marks=pytest.mark.extended)]
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def trained(name, latents, images, steps, checkpoint, total=4, compiled=False):
     return objective.modules | {f"{key}_ema": module for key, module in (averaged or [{}])[-1].items()}
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", QUICK)
 def test_a_stopped_run_resumes_to_the_same_weights(name, latents, images, tmp_path):
     straight = trained(name, latents, images, 4, tmp_path / "straight.safetensors")
     trained(name, latents, images, 2, tmp_path / "resumed.safetensors")
@@ -106,7 +107,7 @@ def test_an_interrupt_waits_for_its_step(latents, images, tmp_path):
         assert file.metadata()["step"] == "1"
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", QUICK)
 def test_training_lowers_the_loss(name, images, tmp_path):
     latents = torch.zeros(1, 20, LATENT_CHANNELS, 8, 8).half()  # learnable: the image is always black
     torch.manual_seed(0)

@@ -107,6 +107,7 @@ def test_every_label_is_a_prompt(shipped):
 
 
 @pytest.mark.data
+@pytest.mark.extended
 def test_a_real_classifier_recognises_the_samples(shipped, data_folder, monkeypatch):
     monkeypatch.setattr(command, "sample_images", partial(sample_images, steps=4))
     classifier = Classifier(data_folder.parent / "models" / "vit-tiny-imagenet")

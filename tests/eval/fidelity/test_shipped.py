@@ -40,6 +40,7 @@ def test_a_size_that_nothing_is_shipped_for_is_refused():
 
 
 @pytest.mark.data
+@pytest.mark.extended
 @pytest.mark.parametrize("side", [64, 128])
 def test_shipped_statistics_are_those_of_the_images(side, data_folder, tmp_path):
     extractor = open_extractor(f"vit:{data_folder.parent / 'models' / 'vit-tiny-imagenet'}", None)

@@ -61,12 +61,12 @@ def test_what_is_written(draw, tmp_path):
     assert len({*images(out / "sag").values()}) == 5
 
 
-def test_cost_counts_what_the_denoiser_was_given(draw):
+def test_cost_counts_what_the_denoiser_was_given(draw, tmp_path):
     rows = draw(*ARMS)["results"]
-    assert [row["cost"]["denoiser_evaluations"] for row in rows] == [4, 6, 6]
+    assert [row["cost"]["denoiser_evaluations"] for row in rows] == [4, 5, 5]  # the first step is noise alone
     assert all(row["cost"]["seconds_per_image"]["value"] > 0 for row in rows)
-    half = draw("--arms", "sag:every=2", "--n", 1)["results"][0]
-    assert half["cost"]["denoiser_evaluations"] == 5
+    half = draw("--arms", "sag:every=2", "--n", 1, "--steps", 3, out=tmp_path / "half")["results"][0]
+    assert half["cost"]["denoiser_evaluations"] == 6 + 1
 
 
 def test_image_is_of_its_own_seed_and_prompt(draw, tmp_path):

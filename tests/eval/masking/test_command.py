@@ -255,6 +255,7 @@ def test_mistakes_are_one_line(model, data, tmp_path, capsys):
 
 
 @pytest.mark.data
+@pytest.mark.extended
 def test_a_real_classifier_misses_what_tokenrank_names(data_folder, tmp_path, capsys):
     vit = data_folder.parent / "models" / "vit-tiny-imagenet"
     if not vit.is_dir():

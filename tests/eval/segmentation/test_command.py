@@ -225,6 +225,7 @@ def test_other_settings_in_the_same_folder_are_refused(vit, data, tmp_path, caps
 
 
 @pytest.mark.data
+@pytest.mark.extended
 def test_segments_are_better_than_one_for_all(data_folder, tmp_path, capsys):
     """The embedded model's attention on salient objects, against a single segment for the whole picture."""
     source = data_folder / "ecssd_even.parquet"

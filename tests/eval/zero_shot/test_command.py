@@ -40,7 +40,10 @@ def arguments(pipe: object, data: object, out: Path, *more: str) -> list[str]:
     return [*options, *(few if "--concept" not in more else few[:4]), *more]
 
 
-@pytest.mark.parametrize(("name", "left"), [("FLUX", ()), ("SD", ()), ("Lumina 2", ("concept-attention",))])
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [pytest.param("FLUX", (), marks=pytest.mark.extended), ("SD", ()), ("Lumina 2", ("concept-attention",))],
+)
 def test_default_methods_are_those_that_the_pipeline_has_and_the_librarys_own_is_among_them(name, left):
     pipe = {"FLUX": "flux", "SD": "sd"}.get(name)
     pipe = pipeline(pipe) if pipe else READERS[name].build()
