@@ -73,7 +73,8 @@ GAPS = ("WuerstchenDecoder", "WuerstchenCombined")  # in a list of layers, where
 DUAL = ("StableDiffusion3", "StableDiffusion3Img2Img", "StableDiffusion3ControlNet")  # attention
 ALONE = (*WITHOUT_CFG, *sana.WITHOUT_CFG)  # guide by no second half
 PAG = ("SanaPAG, pag_scale 0",)  # has no arguments for attention
-ENCODED = ("ZImageOmni, reference image",)  # in bfloat16, and by SigLIP, which cannot be offloaded so
+ENCODED = ("ZImageOmni, reference image",)  # in bfloat16, and by SigLIP
+SIGLIP = (*ENCODED, "HunyuanVideo15ImageToVideo")  # which cannot be offloaded layer by layer
 SHARED = ("ZImageControlNet", "ZImageControlNetInpaint")  # weights of both, which are offloaded once
 ONE_PROMPT = ("StableDiffusionPanorama", "LongCatImageEdit", "WanVACE", "MotifVideoImage2Video")
 CALLBACKLESS = ("HunyuanVideo15", "HunyuanVideo15ImageToVideo")
@@ -245,8 +246,10 @@ def vae_tiling(pipe: Any) -> Any:
 
 
 def channels_last(pipe: Any) -> Any:
-    volumes = any(weight.ndim == 5 for weight in denoiser(pipe).parameters())
-    denoiser(pipe).to(memory_format=torch.channels_last_3d if volumes else torch.channels_last)
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for weight in denoiser(pipe).parameters():
+        if weight.ndim in formats:
+            weight.data = weight.data.contiguous(memory_format=formats[weight.ndim])
     return pipe
 
 
@@ -354,7 +357,7 @@ FEATURES: dict[str, Feature] = {
     "textual inversion": Feature(UNETS, add_textual_inversion, with_learned_word, without=ADAPTER),
     "IP-Adapter": Feature(UNETS, add_ip_adapter, image_embeddings, without=ADAPTER),
     "model offload": Feature(prepare=model_offload),
-    "sequential offload": Feature(prepare=sequential_offload, without=(*UNOFFLOADED, *SHARED, *ENCODED)),
+    "sequential offload": Feature(prepare=sequential_offload, without=(*UNOFFLOADED, *SHARED, *SIGLIP)),
     "group offload": Feature(
         (*TEXT, "ddpm", *LATER, *FAMILIES), group_offload, without=("HunyuanDiT", *GAPS)
     ),
