@@ -74,7 +74,8 @@ DUAL = ("StableDiffusion3", "StableDiffusion3Img2Img", "StableDiffusion3ControlN
 ALONE = (*WITHOUT_CFG, *sana.WITHOUT_CFG)  # guide by no second half
 PAG = ("SanaPAG, pag_scale 0",)  # has no arguments for attention
 ENCODED = ("ZImageOmni, reference image",)  # in bfloat16, and by SigLIP
-SIGLIP = (*ENCODED, "HunyuanVideo15ImageToVideo")  # which cannot be offloaded layer by layer
+# SigLIP cannot be offloaded layer by layer.
+SIGLIP = (*ENCODED, "HunyuanVideo15ImageToVideo", "HunyuanVideoFramepack")
 SHARED = ("ZImageControlNet", "ZImageControlNetInpaint")  # weights of both, which are offloaded once
 ONE_PROMPT = ("StableDiffusionPanorama", "LongCatImageEdit", "WanVACE", "MotifVideoImage2Video")
 CALLBACKLESS = ("HunyuanVideo15", "HunyuanVideo15ImageToVideo")

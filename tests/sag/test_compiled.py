@@ -16,7 +16,7 @@ from tests.tiny_models import Call, denoiser, pipeline, run
 from tokenrank_guidance import AttentionTap
 
 FAMILIES = ("sd", "flux")
-CALL = Call(steps=1)
+CALL = Call(steps=2)
 
 
 @pytest.fixture(autouse=True)

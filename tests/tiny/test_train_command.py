@@ -121,9 +121,9 @@ def test_a_run_by_the_clock_takes_another_models_autoencoder(trained, data, tmp_
         pytest.param(Size(16, (2, 1), 1, (64, 64)), id="another"),
     ],
 )
-def test_a_run_goes_on_from_all_networks_of_a_folder(size, trained, data, tmp_path):
+def test_a_run_goes_on_from_all_networks_of_a_folder(size, data, tmp_path, request):
     if size == SMALL:
-        folder = trained / "out"
+        folder = request.getfixturevalue("trained") / "out"
     else:
         folder = tmp_path / "from"
         build_pipeline("tiny-flux", 64, size).save_pretrained(folder)
