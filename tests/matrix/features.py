@@ -72,7 +72,7 @@ CASTED = ("StableCascadePrior",)  # its pipeline makes embeddings in the dtype t
 GAPS = ("WuerstchenDecoder", "WuerstchenCombined")  # in a list of layers, where diffusers looks for a hook
 DUAL = ("StableDiffusion3", "StableDiffusion3Img2Img", "StableDiffusion3ControlNet")  # attention
 ALONE = (*WITHOUT_CFG, *sana.WITHOUT_CFG)  # guide by no second half
-PAG = ("SanaPAG, pag_scale 0",)  # has no arguments for attention
+PAG = ("SanaPAG", "SanaPAG, pag_scale 0")  # have no arguments for attention
 ENCODED = ("ZImageOmni, reference image",)  # in bfloat16, and by SigLIP
 # SigLIP cannot be offloaded layer by layer.
 SIGLIP = (*ENCODED, "HunyuanVideo15ImageToVideo", "HunyuanVideoFramepack")
