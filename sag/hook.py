@@ -145,6 +145,8 @@ class GuidanceHook:
     def _notice_new_step(self, step: SamplingStep) -> None:
         if self._step is None or self._step.index != step.index:
             self._step, self._seen = step, []
+            if self.steps and self.steps[-1].noise_alone:
+                self._shifts = []  # of the whole step: none of its images has anything to add
             self._idle.begin(step)
             if self._contract.open:
                 self._contract.give_up()
@@ -164,8 +166,7 @@ class GuidanceHook:
         place = len(self._seen)
         self._seen.append(latents)
         last = self._shifts[place] if place < len(self._shifts) else None
-        bare = bool(self.steps) and self.steps[-1].noise_alone
-        reusable = last is not None and last.shape == latents.shape and not bare
+        reusable = last is not None and last.shape == latents.shape
         if reusable and not self.settings.renews(step.number, step.total):
             return place, self._shifts[place]
         shift, guided = self._extras[call.module].shift(call, step, scheduler)

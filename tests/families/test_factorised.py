@@ -15,7 +15,7 @@ from tests.matrix.building import seeded
 from tests.matrix.check import seen
 from tests.matrix.factorised import FACTORISED_ROWS as ROWS
 from tests.matrix.factorised import FRAMES, animated, videos
-from tests.matrix.features import cast, embeddings_in
+from tests.matrix.preparing import cast, embeddings_in
 from tests.matrix.rows import run
 from tests.sag import oracle
 from tests.tiny_models import PROMPT, Call

@@ -5,7 +5,8 @@ import torch
 
 from sag import SelfAttentionGuidance
 from tests.matrix.check import prepared, seen
-from tests.matrix.features import FEATURES, cast
+from tests.matrix.features import FEATURES
+from tests.matrix.preparing import cast
 from tests.matrix.rows import ROWS, run
 from tests.sag import oracle
 from tokenrank_guidance.components import denoiser_of

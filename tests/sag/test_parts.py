@@ -169,6 +169,16 @@ def test_each_view_of_a_panorama_reuses_its_own_shift():
     assert calls == {1: 8, 2: 6}
 
 
+@pytest.mark.extended
+def test_no_view_of_a_panorama_reuses_the_shift_of_noise_alone():
+    pipe, given = panorama(72, num_inference_steps=3)
+    zero = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "prediction_type": "v_prediction"}
+    pipe.scheduler = d.DDIMScheduler.from_config(pipe.scheduler.config, **zero)
+    with SelfAttentionGuidance(reuse=3)(pipe) as guidance:
+        run(pipe, given)
+    assert [(step.number, step.noise_alone) for step in guidance.steps] == [(0, True)] * 2 + [(1, False)] * 2
+
+
 class Editor(d.StableDiffusionInstructPix2PixPipeline):
     """What is known of a pipeline is known of those made from it."""
 

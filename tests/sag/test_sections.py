@@ -9,7 +9,7 @@ import torch
 from sag import SelfAttentionGuidance, TokenRankGuider
 from sag.caller import Call as RunningCall
 from tests.matrix.building import IMAGE
-from tests.matrix.features import inference
+from tests.matrix.preparing import inference
 from tests.matrix.rows import ROWS
 from tests.matrix.video import PICTURE, film
 from tests.matrix.video_later import LONG

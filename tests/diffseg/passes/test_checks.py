@@ -14,7 +14,7 @@ from diffseg.zero_shot import Generate, segment
 from tests import tiny_networks as tiny
 from tests.diffseg.helpers import image
 from tests.matrix.building import seeded, square_unet, variant
-from tests.matrix.features import add_ip_adapter
+from tests.matrix.preparing import add_ip_adapter
 from tests.matrix.rows import ROWS
 from tests.tiny_models import Call, denoiser, pipeline
 from tests.tiny_readers import deepened
