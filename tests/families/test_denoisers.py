@@ -123,6 +123,13 @@ def test_flux_positions_that_are_rounded_tell_the_grid(grid, dtype):
     assert image_tokens(places) == (grid[0] * grid[1], grid)
 
 
+def test_flux_positions_that_are_no_grid_tell_none():
+    by_columns = torch.tensor([[0, row, column] for column in range(3) for row in range(2)])
+    ragged = torch.tensor([[0, 0, 0], [0, 0, 1], [0, 1, 0]])
+    for places in (torch.zeros(6, 3), by_columns, ragged):
+        assert image_tokens(places) == (len(places), None)
+
+
 @no_grad()
 def test_flux_positions_that_fill_no_rectangle_have_no_grid():
     model, inputs = seeded(tiny.flux), flux_inputs(4, 6)

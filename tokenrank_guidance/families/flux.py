@@ -60,7 +60,8 @@ def _read_image(ids: Shaped[Tensor, "..."], first: int) -> tuple[int, Grid | Non
         return count, None
     rows, columns = places[:, 1:3].unflatten(0, (-1, width)).unbind(-1)
     filled = bool((rows == rows[:, :1]).all() and (columns == columns[:1]).all())
-    return count, (count // width, width) if filled else None
+    moves = width == 1 or bool(columns[0, -1] > columns[0, 0])
+    return count, (count // width, width) if filled and moves else None
 
 
 def _alike(numbers: Shaped[Tensor, " n"]) -> int:
