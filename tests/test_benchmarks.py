@@ -56,7 +56,9 @@ def test_chains_are_timed_by_every_number_of_threads(tmp_path):
         torch.set_num_threads(threads)
     report = json.loads((tmp_path / "report.json").read_text())
     assert {row["threads"] for row in report["results"]} == {1, 2}
-    assert "gaussian, 2 × 16, 2 threads" in chain.times(report)
+    assert "| ms, gaussian | 2 × 16 |" in chain.times(report, "gaussian")
+    assert chain.times(report, "vit") == ""
+    assert "| 1 / 2 threads | gaussian, 2 × 16 |" in chain.threads(report)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -175,16 +176,46 @@ def _cpu() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "cpu")
 
 
-def times(report: Json) -> str:
-    """A line per method, a column per input, heads and tokens: milliseconds, and products where counted."""
+def times(report: Json, name: str) -> str:
+    """On one input: a line per method, a column per heads and tokens: milliseconds by the fewest threads."""
+    every = [row for row in report["results"] if row["input"] == name]
+    fewest = min((row["threads"] for row in every), default=1)
     cells: dict[str, Json] = {}
-    for row in report["results"]:
-        steps = f" ({row['steps']} products)" if row["steps"] > 0 else ""
-        threads = f", {row['threads']} threads" if row["threads"] > 1 else ""
-        column = f"{row['input']}, {row['heads']} × {row['n']:,}{threads}"
-        cells.setdefault(row["method"], {"ms": row["method"]})[column] = f"{1000 * row['seconds']:.3g}{steps}"
-    columns = dict.fromkeys(column for row in cells.values() for column in row)
-    return markdown_table([*cells.values()], tuple(columns))
+    for row in every:
+        if row["threads"] == fewest:
+            steps = f" ({row['steps']} products)" if row["steps"] > 0 else ""
+            column = f"{row['heads']} × {row['n']:,}"
+            line = cells.setdefault(row["method"], {f"ms, {name}": row["method"]})
+            line[column] = f"{_three(1000 * row['seconds'])}{steps}"
+    return _lines(cells)
+
+
+def threads(report: Json) -> str:
+    """How many times as fast the most threads are as the fewest, a column per input, heads and tokens."""
+    least, most = (end(row["threads"] for row in report["results"]) for end in (min, max))
+    if least == most:
+        return ""
+    seconds = {
+        (row["method"], f"{row['input']}, {row['heads']} × {row['n']:,}", row["threads"]): row["seconds"]
+        for row in report["results"]
+    }
+    title = f"{least} / {most} threads"
+    cells: dict[str, Json] = {}
+    for (method, column, count), time_ in seconds.items():
+        if count == least and (method, column, most) in seconds:
+            ratio = time_ / seconds[method, column, most]
+            cells.setdefault(method, {title: method})[column] = f"{ratio:.2f}"
+    return _lines(cells)
+
+
+def _three(number: float) -> str:
+    """Three digits, without an exponent."""
+    return f"{float(f'{number:.3g}'):,.10g}"
+
+
+def _lines(cells: dict[str, Json]) -> str:
+    columns = tuple(dict.fromkeys(column for row in cells.values() for column in row))
+    return markdown_table([*cells.values()], columns) if cells else ""
 
 
 def figure_of(report: Json) -> Figure:
@@ -212,7 +243,9 @@ def figure_of(report: Json) -> Figure:
     return figure
 
 
-VIEWS = Views({"times": times}, {"chain": figure_of})
+VIEWS = Views(
+    {name: partial(times, name=name) for name in INPUTS} | {"threads": threads}, {"chain": figure_of}
+)
 
 
 def _draw(axis: Any, rows: list[Row], colours: dict[str, Any]) -> None:

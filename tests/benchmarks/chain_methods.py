@@ -134,25 +134,32 @@ def normalise(q: Heads, k: Heads) -> Outcome:
     return chain(q, k, memory=0).column_sums, 1
 
 
+UP_TO_1024, UP_TO_4096, UP_TO_16384 = 8 * 1024**2, 8 * 4096**2, 16384**2
 METHODS = {
-    "published loop, as a view": Method("TokenRank", published_as_view, 8 * 1024**2),
-    "published loop": Method("TokenRank", published, 4096**2),
-    "published loop, by rows": Method("TokenRank", published_by_rows, 4096**2),
-    "networkx, mean of heads": Method("TokenRank", networkx_pagerank, 8 * 256**2),
+    "published loop, as a view": Method("TokenRank", published_as_view, UP_TO_1024),
+    "published loop": Method("TokenRank", published, UP_TO_4096),
+    "published loop, by rows": Method("TokenRank", published_by_rows, UP_TO_16384),
+    "networkx, mean of heads": Method("TokenRank", networkx_pagerank, UP_TO_1024),
     "DenseTransition, each head": Method(
-        "TokenRank", lambda q, k: rank(DenseTransition(maps(q, k))), 4096**2
+        "TokenRank", lambda q, k: rank(DenseTransition(maps(q, k))), UP_TO_16384
     ),
     "DenseTransition, power, mean": Method(
-        "TokenRank", lambda q, k: rank(DenseTransition(maps(q, k)).mix(even(q)), PowerIteration()), 4096**2
+        "TokenRank", lambda q, k: rank(DenseTransition(maps(q, k)).mix(even(q)), PowerIteration()), UP_TO_4096
     ),
-    "Q and K only, each head": Method("TokenRank", lambda q, k: rank(chain(q, k, memory=0))),
-    "Q and K only, mean": Method("TokenRank", lambda q, k: rank(chain(q, k, memory=0).mix(even(q)))),
+    "Q and K only, each head": Method("TokenRank", lambda q, k: rank(chain(q, k, memory=0)), UP_TO_4096),
+    "Q and K only, mean": Method(
+        "TokenRank", lambda q, k: rank(chain(q, k, memory=0).mix(even(q))), UP_TO_4096
+    ),
     "ours, each head": Method("TokenRank", lambda q, k: rank(chain(q, k))),
-    "ours, power, mean": Method("TokenRank", lambda q, k: rank(chain(q, k).mix(even(q)), PowerIteration())),
-    "ours, mean": Method("TokenRank", lambda q, k: rank(chain(q, k).mix(even(q)))),
-    "eigvals": Method("second eigenvalue", eigvals, 4096**2),
-    "scipy eigs": Method("second eigenvalue", scipy_eigs, 4096**2),
-    "Q and K only, Arnoldi": Method("second eigenvalue", lambda q, k: second(chain(q, k, memory=0)), 4096**2),
+    "ours, power, mean": Method(
+        "TokenRank", lambda q, k: rank(chain(q, k).mix(even(q)), PowerIteration()), UP_TO_4096
+    ),
+    "ours, mean": Method("TokenRank", lambda q, k: rank(chain(q, k).mix(even(q))), UP_TO_4096),
+    "eigvals": Method("second eigenvalue", eigvals, UP_TO_1024),
+    "scipy eigs": Method("second eigenvalue", scipy_eigs, UP_TO_4096),
+    "Q and K only, Arnoldi": Method(
+        "second eigenvalue", lambda q, k: second(chain(q, k, memory=0)), UP_TO_1024
+    ),
     "ours, Arnoldi": Method("second eigenvalue", lambda q, k: second(chain(q, k))),
     "attention (SDPA)": Method("passes", attend),
     "row normalisers": Method("passes", normalise),

@@ -128,11 +128,16 @@ class OperatorContract:
     def test_select_takes_chains_of_the_flattened_batch(self):
         operator, matrix = self.make()
         stack = matrix.reshape(-1, *matrix.shape[-2:]).double()
-        chains = torch.tensor([len(stack) - 1, 0])[: len(stack)]
+        last = len(stack) - 1
+        several = [torch.tensor([last, 0])[: len(stack)], torch.tensor([[last], [0]])[: len(stack)]]
+        for chains in several:
+            self._selected(operator, stack, chains)
+
+    def _selected(self, operator, stack, chains):
         for part in (operator.select(chains), SelectedTransition(operator, chains)):
             assert part.shape == tuple(stack[chains].shape)
             self.close(part.to_dense(), stack[chains])
-            for x in (random_weights(operator.n), random_weights(3, len(chains), operator.n)):
+            for x in (random_weights(operator.n), random_weights(3, *chains.shape, operator.n)):
                 self.close(part.apply(x), (x.unsqueeze(-2) @ stack[chains]).squeeze(-2))
                 self.close(part.apply_transpose(x), (stack[chains] @ x.unsqueeze(-1)).squeeze(-1))
 

@@ -184,8 +184,8 @@ def test_the_size_rule():
     assert isinstance(mixed, DenseTransition), "the mixture is a third of the heads"
     mixed = AttentionTransition(q, k, 1.0, memory=fits // 3 - 1).mix(torch.ones(3))
     assert isinstance(mixed, MixtureTransition)
-    assert AttentionTransition(*queries_and_keys(8, 1448, 2, dtype=torch.float32), 1.0).holds_matrices
-    assert not AttentionTransition(*queries_and_keys(8, 1449, 2, dtype=torch.float32), 1.0).holds_matrices
+    assert AttentionTransition(*queries_and_keys(8, 2048, 2, dtype=torch.float32), 1.0).holds_matrices
+    assert not AttentionTransition(*queries_and_keys(8, 2049, 2, dtype=torch.float32), 1.0).holds_matrices
 
 
 @pytest.mark.parametrize("before", [True, False])

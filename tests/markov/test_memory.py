@@ -54,11 +54,11 @@ def test_16384_tokens_where_the_matrix_would_be_1_gib():
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize("images", [1, 2, 3])
 def test_scoring_a_guided_step(images):
     """The finest self-attention layer of an SD-1.5-sized UNet at 512 px, whose maps are half a GiB an image.
 
-    One mixed chain of 64 MiB is held; two are not.
+    One mixed chain takes 64 MiB; two are held together, and any others after them.
     """
     peak = peak_mib(
         "from sag import TokenRankScorer\nfrom tokenrank_guidance.capture import AttentionRecord",
@@ -68,7 +68,7 @@ def test_scoring_a_guided_step(images):
         "TokenRankScorer()(small)",
         "TokenRankScorer()(record)",
     )
-    assert peak <= 128
+    assert peak <= (112 if images == 1 else 192)
 
 
 class Kernels(TorchDispatchMode):

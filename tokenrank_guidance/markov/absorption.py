@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -9,8 +11,10 @@ from torch import Tensor
 from tokenrank_guidance.checks import is_number
 from tokenrank_guidance.errors import ConvergenceError
 from tokenrank_guidance.markov.coerce import Maps, as_operator
-from tokenrank_guidance.markov.operator import token_index
-from tokenrank_guidance.markov.solvers import Iteration, MinimalResidual
+from tokenrank_guidance.markov.operator import TransitionOperator, token_index
+from tokenrank_guidance.markov.parts import in_parts
+from tokenrank_guidance.markov.shapes import broadcast_shapes
+from tokenrank_guidance.markov.solvers import Iteration, MinimalResidual, Stationary
 
 SOLVER = MinimalResidual(tol=1e-6)
 
@@ -42,16 +46,21 @@ def absorption(
     if bool(caught[..., index].any()):
         raise ValueError("targets: among the tokens that are walked over, expected none of them")
 
-    def staying(h: Float[Tensor, "*h k"]) -> Float[Tensor, "*h k"]:
-        whole = h.new_zeros(*h.shape[:-1], operator.n).index_copy(-1, index, h)
-        return survival * operator.apply_transpose(whole)[..., index]
+    def solve(part: TransitionOperator, caught: Float[Tensor, "*own n"]) -> Stationary:
+        def staying(h: Float[Tensor, "*h k"]) -> Float[Tensor, "*h k"]:
+            whole = h.new_zeros(*h.shape[:-1], part.n).index_copy(-1, index, h)
+            return survival * part.apply_transpose(whole)[..., index]
 
-    at_once = operator.apply_transpose(caught)[..., index]
-    share = at_once.sum(-1, keepdim=True).clamp_min(torch.finfo(at_once.dtype).tiny)
-    result = solver.run(staying, at_once / share, at_once / share)
+        at_once = part.apply_transpose(caught)[..., index]
+        share = at_once.sum(-1, keepdim=True).clamp_min(torch.finfo(at_once.dtype).tiny)
+        result = solver.run(staying, at_once / share, at_once / share)
+        return replace(result, value=(share * result.value).clamp(0, 1))
+
+    lead = broadcast_shapes(caught.shape[:-1], operator.batch_shape)
+    result = in_parts(operator, solve, caught.expand(*lead, operator.n))
     if solver.raise_on_failure and not bool(result.converged.all()):
         raise ConvergenceError(
             f"absorption: no end {solver.effort}, residual {float(result.residual.max()):.3g}; walks hardly "
             "leave these tokens: lower survival"
         )
-    return (share * result.value).clamp(0, 1)
+    return result.value

@@ -19,7 +19,7 @@ from tokenrank_guidance.markov.operator import TransitionOperator, token_index
 from tokenrank_guidance.markov.precision import compute_dtype, full_precision
 from tokenrank_guidance.markov.products import HeldProducts, LeftProduct, Products, RightProduct
 from tokenrank_guidance.markov.vectors import per_chain
-from tokenrank_guidance.memory import held_bytes
+from tokenrank_guidance.memory import chains_at_a_time, held_bytes
 
 
 class AttentionTransition(TransitionOperator):
@@ -28,7 +28,8 @@ class AttentionTransition(TransitionOperator):
     ``q`` and ``k`` are ``(*batch, n, dim)``; ``mask`` broadcasts to ``(*batch, n, n)`` and is bool (True: may
     attend) or added to the logits. Products run in float32 or better, and have first derivatives with respect
     to q, k and the vector. Where the matrices fit in ``memory`` bytes they are made at the first product and
-    held; 0 never holds one. By default that is `HELD_BYTES` on a CPU and a part of a GPU's memory.
+    held, and solvers take as many chains at a time as fit; 0 never holds one. By default that is `HELD_BYTES`
+    on a CPU and a part of a GPU's memory.
 
     ``ValueError`` for queries and keys that differ in shape (cross-attention is no chain), that are not
     floating or not finite, and for a mask that leaves a row no token. Costs a few host syncs to build.
@@ -96,7 +97,17 @@ class AttentionTransition(TransitionOperator):
         q, k = self._q.index_select(-2, index), self._k.index_select(-2, index)
         return type(self)(q, k, self._scale, mask, self._memory)
 
-    def select(self, chains: Int[Tensor, " k"]) -> TransitionOperator:
+    @property
+    def room(self) -> int:
+        return chains_at_a_time(self.n**2 * self.dtype.itemsize, self._memory, self.device)
+
+    def run(self, first: int, end: int) -> TransitionOperator:
+        return self._taken(slice(first, end))
+
+    def select(self, chains: Int[Tensor, "*k"]) -> TransitionOperator:
+        return self._taken(chains)
+
+    def _taken(self, chains: Int[Tensor, "*k"] | slice) -> TransitionOperator:
         source = self._source
         if isinstance(source, HeldProducts) and not self.requires_grad:
             return DenseTransition.trusted(source.matrix(self.dtype)[chains])

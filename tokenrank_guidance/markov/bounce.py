@@ -11,6 +11,7 @@ from tokenrank_guidance.markov.coerce import Maps
 from tokenrank_guidance.markov.distribution import as_distribution, as_values
 from tokenrank_guidance.markov.heads import HeadWeights, mix_heads
 from tokenrank_guidance.markov.operator import TransitionOperator
+from tokenrank_guidance.markov.parts import in_parts
 from tokenrank_guidance.markov.shapes import broadcast_shapes, broadcasts
 
 Direction = Literal["outgoing", "incoming"]
@@ -38,9 +39,13 @@ def multi_bounce(
     operator = mix_heads(maps, head_weights)
     x = _start_distribution(start, operator)
     x = x.expand(*broadcast_shapes(x.shape[:-1], operator.batch_shape), operator.n)
-    for _ in range(n):
-        x = operator.apply(x) if direction == "outgoing" else operator.apply_incoming(x)
-    return x
+
+    def walk(part: TransitionOperator, x: Float[Tensor, "*own tokens"]) -> Float[Tensor, "*own tokens"]:
+        for _ in range(n):
+            x = part.apply(x) if direction == "outgoing" else part.apply_incoming(x)
+        return x
+
+    return walk(operator, x) if n <= 1 else in_parts(operator, walk, x)
 
 
 def _start_distribution(start: Any, operator: TransitionOperator) -> Float[Tensor, "..."]:

@@ -35,7 +35,7 @@ class _Derived(TransitionOperator):
     def restrict(self, tokens: Int[Tensor, " k"] | Bool[Tensor, " n"]) -> "RestrictedTransition":
         return RestrictedTransition(self, tokens)
 
-    def select(self, chains: Int[Tensor, " k"]) -> "SelectedTransition":
+    def select(self, chains: Int[Tensor, "*k"]) -> TransitionOperator:
         return SelectedTransition(self, chains)
 
     def mix(self, head_weights: Float[Tensor, "*weights heads"]) -> "MixtureTransition":
@@ -60,6 +60,17 @@ class MixtureTransition(_Derived):
     @property
     def requires_grad(self) -> bool:
         return self._operator.requires_grad or self._weights.requires_grad
+
+    @property
+    def room(self) -> int:
+        return self._operator.room
+
+    def select(self, chains: Int[Tensor, "*k"]) -> TransitionOperator:
+        """Their own heads, mixed anew: one matrix each, where it fits."""
+        weights = self._weights.squeeze(-1)
+        heads = torch.arange(weights.shape[-1], device=chains.device)
+        own = self._operator.select(chains.unsqueeze(-1) * len(heads) + heads)
+        return own.mix(weights.expand(self._operator.batch_shape).reshape(-1, len(heads))[chains])
 
     def apply(self, x: Float[Tensor, "*x n"]) -> Float[Tensor, "*out n"]:
         return (self._weights * self._operator.apply(self._as_vector(x).unsqueeze(-2))).sum(-2)
@@ -103,15 +114,15 @@ class RestrictedTransition(_Derived):
 
 
 class SelectedTransition(_Derived):
-    """Some chains of any operator's flattened batch, ``(k, n, n)``; each product still costs one with all."""
+    """Some chains of any operator's flattened batch, ``(*k, n, n)``; a product still costs one with all."""
 
-    def __init__(self, operator: TransitionOperator, chains: Int[Tensor, " k"]) -> None:
+    def __init__(self, operator: TransitionOperator, chains: Int[Tensor, "*k"]) -> None:
         self._operator = operator
         self._chains = chains.to(operator.device)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (len(self._chains), *self._operator.shape[-2:])
+        return (*self._chains.shape, *self._operator.shape[-2:])
 
     def apply(self, x: Float[Tensor, "*x n"]) -> Float[Tensor, "*out n"]:
         return self._gather(self._operator.apply(self._scatter(self._as_vector(x))))
@@ -119,16 +130,19 @@ class SelectedTransition(_Derived):
     def apply_transpose(self, y: Float[Tensor, "*y n"]) -> Float[Tensor, "*out n"]:
         return self._gather(self._operator.apply_transpose(self._scatter(self._as_vector(y))))
 
-    def to_dense(self) -> Float[Tensor, "k n n"]:
+    def to_dense(self) -> Float[Tensor, "*k n n"]:
         return self._operator.to_dense().reshape(-1, self.n, self.n)[self._chains]
 
     def _scatter(self, x: Float[Tensor, "*x n"]) -> Float[Tensor, "*whole n"]:
         batch = self._operator.batch_shape
         x = x.expand(*broadcast_shapes(x.shape[:-1], self.batch_shape), self.n)
-        whole = x.new_zeros(*x.shape[:-2], math.prod(batch), self.n).index_copy(-2, self._chains, x)
-        return whole.view(*x.shape[:-2], *batch, self.n)
+        lead = x.shape[: x.ndim - 1 - self._chains.ndim]
+        own = x.reshape(*lead, -1, self.n)
+        whole = x.new_zeros(*lead, math.prod(batch), self.n).index_copy(-2, self._chains.flatten(), own)
+        return whole.view(*lead, *batch, self.n)
 
     def _gather(self, whole: Float[Tensor, "*whole n"]) -> Float[Tensor, "*out n"]:
         batch = self._operator.batch_shape
         lead = whole.shape[: whole.ndim - 1 - len(batch)]
-        return whole.reshape(*lead, -1, self.n).index_select(-2, self._chains)
+        own = whole.reshape(*lead, -1, self.n).index_select(-2, self._chains.flatten())
+        return own.view(*lead, *self._chains.shape, self.n)

@@ -10,6 +10,7 @@ from tokenrank_guidance.markov.deferred import require
 from tokenrank_guidance.markov.distribution import as_head_weights
 from tokenrank_guidance.markov.operator import TransitionOperator, restricted_mass, token_index
 from tokenrank_guidance.markov.precision import compute_dtype, full_precision
+from tokenrank_guidance.memory import chains_at_a_time
 
 # How far a softmax row of each dtype strays from 1: rounding of every entry, and underflow in float16.
 ROW_SUM_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 2e-2}
@@ -56,6 +57,14 @@ class DenseTransition(TransitionOperator):
     def holds_matrices(self) -> bool:
         return True
 
+    @property
+    def room(self) -> int:
+        size = self.n**2 * self.dtype.itemsize
+        return chains_at_a_time(size, self._matrix.numel() * self.dtype.itemsize, self.device)
+
+    def run(self, first: int, end: int) -> "DenseTransition":
+        return DenseTransition.trusted(self._matrix.reshape(-1, self.n, self.n)[first:end])
+
     def apply(self, x: Float[Tensor, "*x n"]) -> Float[Tensor, "*out n"]:
         with full_precision(self.device):
             return (self._as_vector(x).unsqueeze(-2) @ self._matrix).squeeze(-2)
@@ -69,7 +78,7 @@ class DenseTransition(TransitionOperator):
         block = self._matrix[..., index[:, None], index]
         return DenseTransition(block / restricted_mass(block.sum(-1))[..., None])
 
-    def select(self, chains: Int[Tensor, " k"]) -> "DenseTransition":
+    def select(self, chains: Int[Tensor, "*k"]) -> "DenseTransition":
         return DenseTransition.trusted(self._matrix.reshape(-1, self.n, self.n)[chains])
 
     def mix(self, head_weights: Float[Tensor, "*weights heads"]) -> "DenseTransition":

@@ -86,7 +86,7 @@ class FactoredTransition(TransitionOperator):
         there = there * kept.unsqueeze(-2) / mass.unsqueeze(-1)
         return self.trusted(there, _shares(back, kept.unsqueeze(-1)))
 
-    def select(self, chains: Int[Tensor, " k"]) -> "FactoredTransition":
+    def select(self, chains: Int[Tensor, "*k"]) -> "FactoredTransition":
         there, back = self._stacks()
         return self.trusted(there[chains], back[chains])
 

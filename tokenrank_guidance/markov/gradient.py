@@ -103,7 +103,7 @@ class GradientTransition(TransitionOperator):
     def restrict(self, tokens: Int[Tensor, " k"] | Bool[Tensor, " n"]) -> TransitionOperator:
         return RestrictedTransition(self, tokens)
 
-    def select(self, chains: Int[Tensor, " k"]) -> TransitionOperator:
+    def select(self, chains: Int[Tensor, "*k"]) -> TransitionOperator:
         return SelectedTransition(self, chains)
 
     def mix(self, head_weights: Float[Tensor, "*weights heads"]) -> TransitionOperator:

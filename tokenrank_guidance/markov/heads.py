@@ -10,6 +10,7 @@ from tokenrank_guidance.markov.coerce import Maps, as_operator
 from tokenrank_guidance.markov.distribution import as_head_weights
 from tokenrank_guidance.markov.krylov import Arnoldi
 from tokenrank_guidance.markov.operator import TransitionOperator
+from tokenrank_guidance.markov.parts import in_parts
 from tokenrank_guidance.markov.spectrum import second_eigenvalue, spectrum_solver
 
 # A weight needs two digits, and in a head of noise, whose eigenvalues crowd, the third is dear.
@@ -33,8 +34,7 @@ def lambda2_head_weights(maps: Maps) -> Float[Tensor, "*batch heads"]:
 
 def rough_second_eigenvalue(maps: Maps) -> Float[Tensor, "*batch"]:
     """`second_eigenvalue` to the two digits that a weight or a picture needs, by at most 200 products."""
-    operator = as_operator(maps)
-    return second_eigenvalue(operator, spectrum_solver(operator, ROUGH))
+    return in_parts(as_operator(maps), lambda part: second_eigenvalue(part, spectrum_solver(part, ROUGH)))
 
 
 def mix_heads(maps: Maps, head_weights: HeadWeights = "mean") -> TransitionOperator:

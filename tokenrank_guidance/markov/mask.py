@@ -41,9 +41,9 @@ class Mask:
         _check_rows(values)
         return Mask(values, self._index)
 
-    def select(self, chains: Int[Tensor, " k"]) -> "Mask":
+    def select(self, chains: Int[Tensor, "*k"] | slice) -> "Mask":
         """The mask of some of the chains."""
-        return Mask(self._values, self._index[chains])
+        return Mask(self._values, self._index[chains].flatten())
 
     def score_mod(self, n: int) -> Callable[..., Tensor]:
         """The same for `flex_attention`: ``(score, batch, chain, query, key) -> score``."""

@@ -47,8 +47,8 @@ class TransitionOperator(ABC):
         """
 
     @abstractmethod
-    def select(self, chains: Int[Tensor, " k"]) -> "TransitionOperator":
-        """The chains at these positions of the flattened batch, as a batch ``(k,)``."""
+    def select(self, chains: Int[Tensor, "*k"]) -> "TransitionOperator":
+        """The chains at these positions of the flattened batch, as a batch of the positions' shape."""
 
     @abstractmethod
     def mix(self, head_weights: Float[Tensor, "*weights heads"]) -> "TransitionOperator":
@@ -67,6 +67,15 @@ class TransitionOperator(ABC):
     def holds_matrices(self) -> bool:
         """Whether the matrices are in memory, or may be."""
         return False
+
+    @property
+    def room(self) -> int:
+        """How many of its chains are best in memory at a time, as matrices; 0: none is made of it."""
+        return 0
+
+    def run(self, first: int, end: int) -> "TransitionOperator":
+        """The chains from one position of the flattened batch to before another, as a batch."""
+        return self.select(torch.arange(first, end, device=self.device))
 
     def condensed(self) -> "TransitionOperator":
         """A smaller chain with the same eigenvalues but for zeros, where there is one; else the chain."""

@@ -12,6 +12,7 @@ from tokenrank_guidance.errors import ConvergenceError
 from tokenrank_guidance.markov.coerce import Maps, as_operator
 from tokenrank_guidance.markov.krylov import CHECKS, Arnoldi, Krylov
 from tokenrank_guidance.markov.operator import TransitionOperator
+from tokenrank_guidance.markov.parts import in_parts
 from tokenrank_guidance.markov.precision import full_precision
 
 # Up to how many tokens each way takes the least time. On one CPU core, milliseconds for 8 heads by `Eigvals`,
@@ -84,19 +85,23 @@ def solve_second_eigenvalue(
     one of these for small chains in memory, by `spectrum_solver`. ``ValueError`` for another solver.
     Source: Stewart 2001 (Krylov-Schur), Wu and Simon 2000 (thick restart); arXiv 2507.17657.
     """
-    operator = as_operator(maps).condensed()
-    if solver == "auto":
-        solver = spectrum_solver(operator, Arnoldi())
-    if isinstance(solver, Eigvals):
-        return _dense(operator)
-    if isinstance(solver, Squaring):
-        return _squared(operator, solver.squarings)
-    if not isinstance(solver, Arnoldi):
+    if not (isinstance(solver, SpectrumSolver) or solver == "auto"):
         raise ValueError(f"solver: got {solver!r}, expected 'auto', Arnoldi(), Eigvals() or Squaring()")
-    with full_precision(operator.device):
-        result = _iterate(operator, solver)
-    if solver.raise_on_failure and not result.converged.all():
-        raise ConvergenceError(_failure(result, solver))
+    chosen: SpectrumSolver = Arnoldi()
+
+    def solve(part: TransitionOperator) -> SecondEigenvalue:
+        nonlocal chosen
+        chosen = spectrum_solver(part, Arnoldi()) if isinstance(solver, str) else solver  # alike for all
+        if isinstance(chosen, Eigvals):
+            return _dense(part)
+        if isinstance(chosen, Squaring):
+            return _squared(part, chosen.squarings)
+        with full_precision(part.device):
+            return _iterate(part, chosen)
+
+    result = in_parts(as_operator(maps).condensed(), solve)
+    if isinstance(chosen, Arnoldi) and chosen.raise_on_failure and not result.converged.all():
+        raise ConvergenceError(_failure(result, chosen))
     return result
 
 

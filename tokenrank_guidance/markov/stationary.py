@@ -15,6 +15,7 @@ from tokenrank_guidance.markov.direct import Direct, solves_directly
 from tokenrank_guidance.markov.distribution import as_distribution
 from tokenrank_guidance.markov.implicit import ImplicitGradient
 from tokenrank_guidance.markov.operator import TransitionOperator
+from tokenrank_guidance.markov.parts import in_parts
 from tokenrank_guidance.markov.precision import full_precision
 from tokenrank_guidance.markov.shapes import broadcast_shapes, broadcasts
 from tokenrank_guidance.markov.solvers import MinimalResidual, Solver, Stationary
@@ -52,13 +53,22 @@ def stationary_distribution(
     if not broadcasts(first.shape, teleport.shape):
         raise ValueError(f"start: shape {tuple(first.shape)} against personalization {tuple(teleport.shape)}")
     batch = broadcast_shapes(first.shape[:-1], teleport.shape[:-1], operator.batch_shape)
-    with torch.no_grad(), full_precision(operator.device):
-        result, adjoint = chosen.solve(operator, damping, teleport, first.expand(*batch, operator.n))
-    if chosen.raise_on_failure:
-        require(result.converged.all(), lambda: _failure(result.converged, result.residual, chosen))
+    vectors = [side.expand(*batch, operator.n) for side in (teleport, first)]
     if torch.is_grad_enabled() and (operator.requires_grad or teleport.requires_grad):
+        with torch.no_grad(), full_precision(operator.device):
+            result, adjoint = chosen.solve(operator, damping, *vectors)
+        _require(result, chosen)
         stepped = damping * operator.apply(result.value) + (1 - damping) * teleport
         return replace(result, value=ImplicitGradient.apply(stepped, result.value, adjoint, chosen))
+
+    def solve(part: TransitionOperator, *own: Float[Tensor, "*batch n"]) -> Stationary:
+        nonlocal chosen
+        chosen = _choose(solver, part, damping)  # alike for every part
+        return chosen.solve(part, damping, *own)[0]
+
+    with torch.no_grad(), full_precision(operator.device):
+        result = in_parts(operator, solve, *vectors)
+    _require(result, chosen)
     return result
 
 
@@ -68,6 +78,11 @@ def _choose(solver: Solver | str, operator: TransitionOperator, damping: float) 
     if solver != "auto":
         raise ValueError(f"solver: got {solver!r}, expected 'auto', Direct(), MinimalResidual() or another")
     return DIRECT if solves_directly(operator, damping, DIRECT.tol) else ITERATED
+
+
+def _require(result: Stationary, solver: Solver) -> None:
+    if solver.raise_on_failure:
+        require(result.converged.all(), lambda: _failure(result.converged, result.residual, solver))
 
 
 def _teleport(personalization: Tensor | None, operator: TransitionOperator) -> Float[Tensor, "..."]:
