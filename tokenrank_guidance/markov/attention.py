@@ -102,7 +102,10 @@ class AttentionTransition(TransitionOperator):
         return chains_at_a_time(self.n**2 * self.dtype.itemsize, self._memory, self.device)
 
     def run(self, first: int, end: int) -> TransitionOperator:
-        return self._taken(slice(first, end))
+        part = self._taken(slice(first, end))
+        if isinstance(part, AttentionTransition) and isinstance(part._products, HeldProducts):
+            return part._taken(slice(None))  # its matrices, without what a derivative would take
+        return part
 
     def select(self, chains: Int[Tensor, "*k"]) -> TransitionOperator:
         return self._taken(chains)

@@ -85,10 +85,11 @@ class Krylov:
             image = image - image.mean(-1, keepdim=True)
             self.products += 1
             before = image.norm(dim=-1, keepdim=True)
+            basis = self._basis[:, : j + 1]
             for _ in range(2):
-                shares = image @ self._basis.mT  # rows times matrices: many times faster than columns
-                image = image - shares @ self._basis
-                self._hessenberg[:, :, j] += shares.squeeze(-2)
+                shares = image @ basis.mT  # rows times matrices: many times faster than columns
+                image = torch.baddbmm(image, shares, basis, alpha=-1)
+                self._hessenberg[:, : j + 1, j] += shares.squeeze(-2)
             norm = image.norm(dim=-1, keepdim=True)
             new = norm > 10 * torch.finfo(norm.dtype).eps * before  # else what is left is rounding
             self._basis[:, j + 1] = torch.where(new, image / norm, 0.0).squeeze(-2)

@@ -250,10 +250,11 @@ class _Directions:
         """Add one direction; one product."""
         direction, image = self._seed, self._seed - propagate(self._seed)
         before = image.norm(dim=-1, keepdim=True)
+        images, directions = self._images[..., : self._used, :], self._directions[..., : self._used, :]
         for _ in range(2):  # once leaves a remainder where the image is nearly in the span
-            shares = image.unsqueeze(-2) @ self._images.mT
-            image = image - (shares @ self._images).squeeze(-2)
-            direction = direction - (shares @ self._directions).squeeze(-2)
+            shares = image.unsqueeze(-2) @ images.mT
+            image = image - (shares @ images).squeeze(-2)
+            direction = direction - (shares @ directions).squeeze(-2)
         norm = image.norm(dim=-1, keepdim=True)
         new = norm > 10 * torch.finfo(norm.dtype).eps * before  # else what is left is rounding
         scale = torch.where(new, 1 / norm, 0.0)
