@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 OUT    ?= demo
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: install demo test extended browser wheel lint types docs clean
+.PHONY: install demo test extended browser oldest wheel lint types docs clean
 
 # What the commands and guidance need, and no more.
 $(VENV)/.package: pyproject.toml
@@ -35,6 +35,12 @@ extended: install
 browser: install
 	$(BIN)/python -m pytest -m browser tests/app/browser
 
+# The same as test with the oldest versions that pyproject.toml allows.
+oldest:
+	test -x .oldest/bin/uv || { $(PYTHON) -m venv .oldest && .oldest/bin/python -m pip install --quiet uv; }
+	.oldest/bin/uv pip install --quiet --python .oldest --resolution lowest-direct -e '.[app,eval,dev,docs]'
+	.oldest/bin/python -m pytest -n auto
+
 wheel: install
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/twine check --strict dist/*
@@ -53,4 +59,4 @@ docs: install
 	$(BIN)/python -m scripts.docs.links build/site
 
 clean:
-	rm -rf $(VENV) $(OUT) build dist *.egg-info
+	rm -rf $(VENV) .oldest $(OUT) build dist *.egg-info

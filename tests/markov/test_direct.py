@@ -1,5 +1,8 @@
 """One factorisation against networkx, dense eigenvectors and the iterations."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -144,3 +147,29 @@ def test_a_tolerance_that_rounding_does_not_reach_raises_and_says_what_to_do():
         stationary_distribution(matrix, solver=Direct(tol=1.2e-7))
     lenient = Direct(tol=1.2e-7, raise_on_failure=False)
     assert not stationary_distribution(matrix, solver=lenient).converged
+
+
+THREADS = """
+import numpy, torch
+torch.set_num_threads(2)  # from here on MKL takes as many, too
+from tokenrank_guidance.markov import Direct, stationary_distribution, tokenrank
+
+maps = torch.randn(8, 256, 256, generator=torch.Generator().manual_seed(0), dtype=torch.float64).softmax(-1)
+exact = [
+    numpy.linalg.solve(numpy.eye(256) - 0.99 * one.T, numpy.full(256, 0.01 / 256)) for one in maps.numpy()
+]
+for chains, tol in ((maps, 1e-11), (maps.float(), 1e-6)):
+    for found in (
+        stationary_distribution(chains, solver=Direct()).value,
+        tokenrank(chains, head_weights=None),
+        tokenrank(chains.clone().requires_grad_(), head_weights=None),
+    ):
+        assert abs(found.detach().double().numpy() - exact).max() < tol, tol
+print("exact")
+"""
+
+
+def test_several_threads_factor_many_chains():
+    """After `torch.set_num_threads`, torch factors a batch wrongly where MKL takes threads of its own."""
+    done = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "exact", done.stdout[:500] + done.stderr[-2000:]

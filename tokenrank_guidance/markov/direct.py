@@ -72,7 +72,7 @@ class Factors:
             matrix = operator.to_dense().reshape(-1, operator.n, operator.n).mT * -damping
             matrix.diagonal(dim1=-2, dim2=-1).add_(1)
             self._matrix = matrix
-            self._lu, self._pivots, _ = torch.linalg.lu_factor_ex(matrix)
+            self._lu, self._pivots = _factored(matrix)
 
     def solve(self, x: Float[Tensor, "*x n"], adjoint: bool = False) -> Float[Tensor, "*out n"]:
         """``A⁻¹ x``, or with ``adjoint`` its transpose's."""
@@ -87,6 +87,18 @@ class Factors:
         """``A x``."""
         with full_precision(x.device):
             return per_chain(lambda stack: stack @ self._matrix.mT, x, self._batch)
+
+
+def _factored(matrices: Float[Tensor, "chains n n"]) -> tuple[Tensor, Tensor]:
+    """LU and pivots of each matrix.
+
+    Several threads of a CPU factor one matrix after the other: torch gives a batch of them to MKL from as
+    many threads, in which its row swaps are not safe (pytorch issues 142815, 141358): wrong pivots, or none.
+    """
+    if matrices.device.type != "cpu" or torch.get_num_threads() == 1:
+        return torch.linalg.lu_factor_ex(matrices)[:2]
+    lu, pivots = zip(*(torch.linalg.lu_factor_ex(one)[:2] for one in matrices), strict=True)
+    return torch.stack(lu), torch.stack(pivots)
 
 
 def solves_directly(operator: TransitionOperator, damping: float, tol: float) -> bool:
