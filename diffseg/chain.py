@@ -21,6 +21,7 @@ from diffseg.result import Segmentation
 from diffseg.settings import Settings
 from tokenrank_guidance.capture import AttentionRecord
 from tokenrank_guidance.markov import DenseTransition, stationary_distribution
+from tokenrank_guidance.markov.precision import device_for
 
 Size = tuple[int, int]
 DEFAULT = Settings()
@@ -117,6 +118,7 @@ class ChainParts:
 
 
 def _segmented(chain: Float[Tensor, "n n"], grid: Grid, size: Size, settings: Settings) -> Segmentation:
-    parts = ChainParts(chain.to(settings.dtype), grid, settings.damping)
+    chain = chain.to(device_for(settings.dtype, chain.device)).to(settings.dtype)
+    parts = ChainParts(chain, grid, settings.damping)
     anchors = parts.anchors(settings)
     return parts.segment(anchors, parts.divergence(anchors), size, settings)

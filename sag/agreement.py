@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sag.call import DenoiserCall
+from tokenrank_guidance.markov.precision import float64_on_cpu
 
 LEAST = 1e-4  # relative: what float32 loses on the way is far below
 VALUES = 4096  # of each channel, for the least squares
@@ -129,7 +130,7 @@ class Step:
     def _by_channel(self, tensor: Tensor) -> Float[Tensor, "channels values"]:
         axes = (1, 2) if tensor.ndim == 5 else (self._call.calling.channel_axis,)
         rows = tensor.movedim(axes, tuple(range(len(axes)))).flatten(0, len(axes) - 1).flatten(1)
-        return rows[:, :: max(1, rows.shape[1] // VALUES)].to("cpu", torch.float64)
+        return float64_on_cpu(rows[:, :: max(1, rows.shape[1] // VALUES)])
 
 
 def _moved(mark: Mark) -> Float[Tensor, "images *latent"]:

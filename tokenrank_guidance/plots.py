@@ -18,6 +18,7 @@ from tokenrank_guidance.capture import AttentionRecord
 from tokenrank_guidance.markov import mix_heads, multi_bounce, tokenrank_score
 from tokenrank_guidance.markov.bounce import Direction
 from tokenrank_guidance.markov.heads import HeadWeights, rough_second_eigenvalue
+from tokenrank_guidance.markov.precision import float64_on_cpu
 from tokenrank_guidance.messages import counted
 from tokenrank_guidance.videos import RankedVideo, frame_scores
 
@@ -66,12 +67,12 @@ def video_figure(
     ranked = RankedVideo(list(frames), scores[range(len(scores))[batch]])
     count, height, width = ranked.scores.shape
     figure, panels = _strip(count, height, width)
-    ends = torch.quantile(ranked.scores.double(), torch.tensor(ENDS, dtype=torch.float64)).tolist()
+    ends = torch.quantile(float64_on_cpu(ranked.scores), torch.tensor(ENDS, dtype=torch.float64)).tolist()
     for i, panel in enumerate(panels):
         extent = (-0.5, width - 0.5, height - 0.5, -0.5)
         if frames:
             panel.imshow(np.asarray(ranked.shown()[i]), extent=extent)
-        values = ranked.scores[i].double().cpu().numpy()
+        values = float64_on_cpu(ranked.scores[i]).numpy()
         options = {"alpha": 0.6, "interpolation": "bilinear"} if frames else {}
         shown = panel.imshow(values, cmap=COLOURS, vmin=ends[0], vmax=ends[1], extent=extent, **options)
         panel.set_title(f"frame {i}, mean {values.mean():.2f}", fontsize=9)
@@ -190,7 +191,7 @@ def _strip(count: int, height: int, width: int) -> tuple[Figure, Sequence[Any]]:
 
 
 def _show(panel: Axes, heat: Float[Tensor, "gh gw"], title: str) -> Any:
-    values = heat.double().cpu().numpy()
+    values = float64_on_cpu(heat).numpy()
     low, high = np.quantile(values, ENDS)
     shown = panel.imshow(values, cmap=COLOURS, vmin=low, vmax=max(high, low + 1e-12))
     panel.set_title(title, fontsize=9)

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenrank_guidance.capture import AttentionRecord
+from tokenrank_guidance.markov.precision import device_for
 
 Grid = tuple[int, int]
 
@@ -113,6 +114,10 @@ def _upsampled_keys(matrix: Float[Tensor, "m m"], grid: Grid, finest: Grid) -> F
 def _head_mean(image: AttentionRecord, dtype: torch.dtype) -> Float[Tensor, "batch n n"]:
     """One head at a time: all heads of one layer at 64×64 would be half a gigabyte."""
     dtype = torch.promote_types(dtype, torch.float32)
+    device = device_for(dtype, image.q.device)
+    if device != image.q.device:
+        mask = None if image.mask is None else image.mask.to(device)
+        image = replace(image, q=image.q.to(device), k=image.k.to(device), mask=mask)
     total = image.q.new_zeros(image.batch, image.tokens, image.tokens, dtype=dtype)
     for index, mean in enumerate(total):
         one = image.select(index)

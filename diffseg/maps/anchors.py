@@ -142,7 +142,7 @@ def _suppressed(request: AnchorRequest) -> Int[Tensor, " anchors"]:
 
 def _sample(request: AnchorRequest) -> Int[Tensor, " anchors"]:
     """Distinct tokens drawn ∝ TokenRank, in the order drawn."""
-    weights = request.rank.double().cpu()
+    weights = request.rank.cpu().double()
     return torch.multinomial(weights, _clamped(request), generator=request.generator)
 
 

@@ -38,7 +38,8 @@ def _between(
     few: int, many: int, like: Tensor
 ) -> tuple[Int[Tensor, " many"], Int[Tensor, " many"], Float[Tensor, " many"]]:
     """For `many` pixels the two of `few` tokens that each lies between, and how far towards the second."""
-    places = (torch.arange(many, dtype=torch.float64, device=like.device) + 0.5) * few / many - 0.5
+    places = (torch.arange(many, dtype=torch.float64) + 0.5) * few / many - 0.5
     places = places.clamp(0, few - 1)
     first = places.floor().long()
-    return first, (first + 1).clamp(max=few - 1), (places - first).to(like.dtype)
+    share = (places - first).to(like.device, like.dtype)
+    return first.to(like.device), (first + 1).clamp(max=few - 1).to(like.device), share

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from diffseg.maps.merge import average, merge_proposals, neighbours
-from tokenrank_guidance.markov.precision import full_precision
+from tokenrank_guidance.markov.precision import float64_on_cpu, full_precision, has_float64
 
 MOST_REGIONS = 32
 SPARE = 8  # directions beyond those asked for, without which the last would converge slowly
@@ -84,7 +84,8 @@ def leading_eigenvalues(chain: Float[Tensor, "n n"]) -> Iterator[Ritz]:
             image = chain @ basis
         if product in CHECKED:
             yield _ritz(basis, image)
-        basis = torch.linalg.qr(image).Q
+        on_cpu = not has_float64(chain.device)  # such GPUs have no factorisation in every torch
+        basis = torch.linalg.qr(image.cpu() if on_cpu else image).Q.to(chain)
 
 
 def _ritz(basis: Float[Tensor, "n size"], image: Float[Tensor, "n size"]) -> Ritz:
@@ -93,8 +94,8 @@ def _ritz(basis: Float[Tensor, "n size"], image: Float[Tensor, "n size"]) -> Rit
         small = basis.mT @ image
         outside = image - basis @ small
         squares = outside.mT @ outside
-    values, vectors = torch.linalg.eig(small.to("cpu", torch.float64))
-    along = squares.to("cpu", torch.float64).to(vectors.dtype) @ vectors
+    values, vectors = torch.linalg.eig(float64_on_cpu(small))
+    along = float64_on_cpu(squares).to(vectors.dtype) @ vectors
     residuals = (vectors.conj() * along).sum(0).real.clamp_min(0).sqrt()
     order = values.real.argsort(descending=True)
     return Ritz(values.real[order], residuals[order])

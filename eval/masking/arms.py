@@ -14,6 +14,7 @@ from eval.masking.ranking import Order, ranks
 from eval.masking.scorers import PatchScorer, find_scorers
 from tokenrank_guidance.capture import AttentionRecord, AttentionTap
 from tokenrank_guidance.capture.layers import Layers
+from tokenrank_guidance.markov.precision import float64_on_cpu
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Ranker:
         """Where each patch stands in each arm's ranking of each image; 0 is masked first."""
         named = {record.module: record for record in records}
         scores = [self._score(arm, named, seeds, seen) for arm in self.arms]
-        return ranks(torch.stack([score.double() for score in scores]), order)
+        return ranks(torch.stack([float64_on_cpu(score) for score in scores]), order).to(scores[0].device)
 
     def _score(
         self, arm: Arm, named: Mapping[str, AttentionRecord], seeds: Sequence[int], seen: Seen | None

@@ -32,7 +32,7 @@ class Protocol:
         scaled = min_max(resized(heat, size, self.resampling))
         if not self.at_tokens:
             return scaled, foreground(scaled)
-        small = torch.from_numpy(foreground(min_max(heat.double().numpy())))
+        small = torch.from_numpy(foreground(min_max(heat.cpu().double().numpy())))
         return scaled, resized(small, size, "nearest") > 0.5
 
 
@@ -55,4 +55,4 @@ def resized(
 
     centres = {"align_corners": False} if resampling == "bilinear" else {}
     mode = "bilinear" if resampling == "bilinear" else "nearest-exact"
-    return F.interpolate(heat[None, None].double(), size, mode=mode, **centres)[0, 0].numpy()
+    return F.interpolate(heat[None, None].cpu().double(), size, mode=mode, **centres)[0, 0].numpy()

@@ -118,7 +118,7 @@ def word_request(captured: Captured) -> Generate:
 def show_words(captured: Captured, state: State, watch: Watch) -> Scene:
     """One map for each word, and its mask in the word's colour."""
     found = words_found(captured, state, watch)
-    shares = found.masks.double().mean((1, 2)).tolist()
+    shares = found.masks.cpu().double().mean((1, 2)).tolist()
     heats = [
         Heat.of(word, heat, f"mask: {100 * share:.0f} % of the picture")
         for word, heat, share in zip(found.concepts, found.heats, shares, strict=True)

@@ -183,6 +183,6 @@ def _report(
 
 def _concepts(mask: WordSegmentation, files: list[str]) -> list[Json]:
     """Each word, its mask's file and the share of the picture, or of all frames, under it."""
-    shares = (mask.masks.flatten(1).count_nonzero(1).double() / mask.masks[0].numel()).tolist()
+    shares = (mask.masks.flatten(1).count_nonzero(1).cpu().double() / mask.masks[0].numel()).tolist()
     rows = zip(mask.concepts, files, shares, strict=True)
     return [{"concept": concept, "mask": name, "share": share} for concept, name, share in rows]

@@ -82,8 +82,8 @@ def intersection_over_union(
     first: Bool[Tensor, "images h w"], second: Bool[Tensor, "images h w"]
 ) -> Float[Tensor, " images"]:
     """|A ∩ B| / |A ∪ B| of each image's masks; 1 where both are empty."""
-    both = (first & second).sum((1, 2)).double()
-    either = (first | second).sum((1, 2)).double()
+    both = (first & second).sum((1, 2)).cpu().double()
+    either = (first | second).sum((1, 2)).cpu().double()
     return torch.where(either > 0, both / either.clamp(min=1), 1.0)
 
 

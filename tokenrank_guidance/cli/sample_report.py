@@ -88,7 +88,7 @@ def _steps(arm: Arm) -> list[Json]:
             "step": step.number + 1,
             "timestep": step.timestep,
             "iou": overlap.mean().item(),
-            "masked_fraction": step.own.double().mean().item(),
+            "masked_fraction": step.own.cpu().double().mean().item(),
         }
         for step, overlap in zip(arm.steps, arm.overlap, strict=True)
     ]

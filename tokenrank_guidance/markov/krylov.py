@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tokenrank_guidance.checks import is_number, is_whole
 from tokenrank_guidance.markov.operator import TransitionOperator
+from tokenrank_guidance.markov.precision import float64_on_cpu
 
 CHECKS = 4
 
@@ -131,7 +132,7 @@ class Krylov:
     def _small(self) -> tuple[Float[Tensor, "chains used used"], Float[Tensor, "chains used"]]:
         # On the CPU: LAPACK has the general eigensolver everywhere, and some accelerators have no float64.
         used = self._used
-        whole = self._hessenberg[:, : used + 1, :used].to("cpu", torch.float64)
+        whole = float64_on_cpu(self._hessenberg[:, : used + 1, :used])
         return whole[..., :-1, :], whole[..., -1, :]
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tokenrank_guidance.markov.deferred import defers, require
 from tokenrank_guidance.markov.mask import LOG2_E, Mask
-from tokenrank_guidance.markov.precision import compute_dtype
+from tokenrank_guidance.markov.precision import compute_dtype, has_float64
 
 # In one thread of a CPU a chunk should stay in the cache between the four passes over it. Several threads
 # wait for the slowest in each pass, so few large ones cost less: on two cores, one of them busy, a bounce of
@@ -29,8 +29,9 @@ class Logits:
     """``log2(e) * (scale * q k.T + mask)``, ``(chains, n, n)``, by chunks of whole rows.
 
     To base 2, because exp2 takes a third of the time of exp on a CPU, and exp is 10 times slower again where
-    it underflows. In float32 or better; in float64 where ``scale * |q| |k|`` exceeds ``SATURATED``, and for
-    small chains where checks are deferred. ``ValueError`` for queries and keys that are not finite.
+    it underflows. In float32 or better; in float64, on a device that has it, where ``scale * |q| |k|``
+    exceeds ``SATURATED`` and for small chains where checks are deferred. ``ValueError`` for queries and keys
+    that are not finite.
     """
 
     def __init__(
@@ -44,7 +45,8 @@ class Logits:
         bound = _bound(q, k, scale)
         require(bound.isfinite(), lambda: _not_finite(bound))
         unasked = defers(q.device) and q.numel() * n <= UNASKED_PRODUCTS
-        dtype = torch.float64 if unasked or bound > SATURATED else compute_dtype(q.dtype)
+        exact = has_float64(q.device) and (unasked or bool(bound > SATURATED))
+        dtype = torch.float64 if exact else compute_dtype(q.dtype)
         self.scale = scale
         self.q = q.detach().reshape(-1, n, q.shape[-1]).to(dtype) * (scale * LOG2_E)
         self.k = k.detach().reshape(-1, n, q.shape[-1]).to(dtype)

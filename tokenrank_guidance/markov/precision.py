@@ -1,8 +1,11 @@
 """Float32 or better, whatever the model runs in."""
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 
 import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -19,3 +22,26 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
     if not torch.amp.is_autocast_available(device.type):
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
+
+
+def has_float64(device: torch.device) -> bool:
+    """Whether a device computes in float64 at all: Apple's GPUs do not, nor do some of Intel's."""
+    return device.type in ("cpu", "cuda", "meta") or _computes_in_float64(device)
+
+
+@cache
+def _computes_in_float64(device: torch.device) -> bool:
+    try:
+        return bool(torch.ones((), dtype=torch.float64, device=device).add(1) == 2)
+    except (TypeError, RuntimeError):
+        return False
+
+
+def float64_on_cpu(values: Shaped[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """A copy on the CPU in float64, converted there: see `has_float64`."""
+    return values.detach().cpu().double()
+
+
+def device_for(dtype: torch.dtype, device: torch.device) -> torch.device:
+    """This device, or the CPU for float64 that it does not have."""
+    return device if dtype != torch.float64 or has_float64(device) else torch.device("cpu")

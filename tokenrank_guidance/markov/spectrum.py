@@ -13,7 +13,7 @@ from tokenrank_guidance.markov.coerce import Maps, as_operator
 from tokenrank_guidance.markov.krylov import CHECKS, Arnoldi, Krylov
 from tokenrank_guidance.markov.operator import TransitionOperator
 from tokenrank_guidance.markov.parts import in_parts
-from tokenrank_guidance.markov.precision import full_precision
+from tokenrank_guidance.markov.precision import float64_on_cpu, full_precision
 
 # Up to how many tokens each way takes the least time. On one CPU core, milliseconds for 8 heads by `Eigvals`,
 # `Squaring` and Arnoldi's method to three digits: 16 tokens: 0.6, 0.9, 15; 64: 15, 6, 40; 256: 500, 90, 120.
@@ -116,7 +116,7 @@ def spectrum_solver(operator: TransitionOperator, iterated: Arnoldi) -> Spectrum
 
 
 def _dense(operator: TransitionOperator) -> SecondEigenvalue:
-    moduli = torch.linalg.eigvals(operator.to_dense().double().cpu()).abs().sort(-1, descending=True).values
+    moduli = torch.linalg.eigvals(float64_on_cpu(operator.to_dense())).abs().sort(-1, descending=True).values
     second = moduli[..., 1] if operator.n > 1 else torch.zeros(operator.batch_shape, dtype=torch.float64)
     value = second.clamp(max=1).to(operator.device, operator.dtype)  # a float32 row sums to 1 up to rounding
     steps = torch.zeros(operator.batch_shape, dtype=torch.long, device=operator.device)

@@ -16,6 +16,7 @@ from eval.zero_shot.heads.views import VIEWS
 from eval.zero_shot.objects import Labelled, open_objects
 from eval.zero_shot.tally import squared, tally
 from tokenrank_guidance.files.digest import weights_digest
+from tokenrank_guidance.markov.precision import float64_on_cpu
 from tokenrank_guidance.report import Json
 
 
@@ -46,7 +47,7 @@ def measured(reader: HeadsReader, one: Labelled, maps: Sequence[str]) -> Json:
     layers = reader(pixels, one.word)
     tallies = [[tally(heat, mask) for layer in layers for heat in layer.heats[name].cpu()] for name in maps]
     picture = Picture(
-        np.concatenate([layer.lambda2.double().cpu().numpy() for layer in layers]),
+        np.concatenate([float64_on_cpu(layer.lambda2).numpy() for layer in layers]),
         np.array([[found.confusion for found in own] for own in tallies]),
         np.array([[found.precision for found in own] for own in tallies]),
     )

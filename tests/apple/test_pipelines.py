@@ -1,0 +1,59 @@
+"""Whole pipelines on a device without float64: the pictures, segments and words that the CPU gives."""
+
+import numpy as np
+import pytest
+import torch
+
+from diffseg import DiffSeg
+from diffseg.zero_shot import segment
+from sag import SelfAttentionGuidance
+from tokenrank_guidance.capture import capture
+from tokenrank_guidance.components import denoiser_of
+from tokenrank_guidance.plots import bounce_figure, lambda2_figure, tokenrank_figure
+from tokenrank_guidance.tiny import load_pipeline
+
+pytestmark = pytest.mark.apple
+IMAGE = (255 * np.random.default_rng(0).random((64, 64, 3))).astype(np.uint8)
+
+
+@pytest.fixture(params=["tiny-sd", "tiny-flux"])
+def both(request, there):
+    """One model on the device and on the CPU."""
+    return load_pipeline(request.param).to(there), load_pipeline(request.param)
+
+
+def drawn(pipe, steps=2):
+    g = torch.Generator().manual_seed(0)
+    return pipe("a photo of a church", num_inference_steps=steps, output_type="np", generator=g).images
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"head_weights": "lambda2", "reuse": 2}, {"scorer": "gradient-chain"}]
+)
+def test_guided_pictures(both, options):
+    guided = []
+    for pipe in both:
+        with SelfAttentionGuidance(**options)(pipe):
+            guided.append(drawn(pipe))
+    np.testing.assert_allclose(guided[0], guided[1], atol=1e-4)
+    assert abs(guided[1] - drawn(both[1])).max() > 0.01
+
+
+@pytest.mark.parametrize("preset", ["default", "reference"])
+def test_segments(both, preset):
+    changes = {"num_anchors": 16} if preset == "reference" else {}
+    there, here = (DiffSeg.from_pipe(pipe, preset, **changes)(IMAGE).labels.cpu() for pipe in both)
+    assert (there == here).float().mean() > 0.99
+
+
+def test_words(both):
+    there, here = (segment(pipe, IMAGE, ["church"], caption="a photo of a church").labels for pipe in both)
+    assert (torch.as_tensor(there).cpu() == torch.as_tensor(here)).float().mean() > 0.99
+
+
+def test_figures(both):
+    with capture(denoiser_of(both[0]), layers="all") as maps:
+        drawn(both[0], 1)
+    tokenrank_figure(maps[-1])
+    bounce_figure(maps[-1], (1, 1))
+    lambda2_figure(maps)
