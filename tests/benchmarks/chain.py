@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,9 +22,9 @@ from torch import Tensor
 
 from eval.views import Views
 from tests.benchmarks.chain_inputs import INPUTS, InputMissingError, Pair
-from tests.benchmarks.chain_methods import BASELINE, METHODS, Method
+from tests.benchmarks.chain_methods import BASELINE, METHODS, PUBLISHED_STEPS, Method
 from tests.benchmarks.memory import peak_extra_mib
-from tests.benchmarks.saving import save_rows
+from tests.benchmarks.saving import save_rows, three_digits
 from tokenrank_guidance.markdown import markdown_table
 from tokenrank_guidance.program import run
 from tokenrank_guidance.report import REPORT, Json
@@ -177,17 +177,21 @@ def _cpu() -> str:
 
 
 def times(report: Json, name: str) -> str:
-    """On one input: a line per method, a column per heads and tokens: milliseconds by the fewest threads."""
+    """On one input: a line per method, a column per heads and tokens: milliseconds by the fewest threads.
+
+    In brackets the products with the chain, where an iteration chooses how many.
+    """
     every = [row for row in report["results"] if row["input"] == name]
     fewest = min((row["threads"] for row in every), default=1)
     cells: dict[str, Json] = {}
     for row in every:
         if row["threads"] == fewest:
-            steps = f" ({row['steps']} products)" if row["steps"] > 0 else ""
+            counted = row["steps"] > 0 and row["group"] != "passes" and row["steps"] != PUBLISHED_STEPS
+            steps = f" ({row['steps']})" if counted else ""
             column = f"{row['heads']} × {row['n']:,}"
             line = cells.setdefault(row["method"], {f"ms, {name}": row["method"]})
-            line[column] = f"{_three(1000 * row['seconds'])}{steps}"
-    return _lines(cells)
+            line[column] = f"{three_digits(1000 * row['seconds'])}{steps}"
+    return _lines(cells, (column for row in cells.values() for column in row))
 
 
 def threads(report: Json) -> str:
@@ -205,17 +209,11 @@ def threads(report: Json) -> str:
         if count == least and (method, column, most) in seconds:
             ratio = time_ / seconds[method, column, most]
             cells.setdefault(method, {title: method})[column] = f"{ratio:.2f}"
-    return _lines(cells)
+    return _lines(cells, (title, *(column for _, column, _ in seconds)))
 
 
-def _three(number: float) -> str:
-    """Three digits, without an exponent."""
-    return f"{float(f'{number:.3g}'):,.10g}"
-
-
-def _lines(cells: dict[str, Json]) -> str:
-    columns = tuple(dict.fromkeys(column for row in cells.values() for column in row))
-    return markdown_table([*cells.values()], columns) if cells else ""
+def _lines(cells: dict[str, Json], columns: Iterable[str]) -> str:
+    return markdown_table([*cells.values()], tuple(dict.fromkeys(columns))) if cells else ""
 
 
 def figure_of(report: Json) -> Figure:

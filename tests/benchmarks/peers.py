@@ -23,7 +23,7 @@ from torch import Tensor
 
 from eval.views import Views
 from tests.benchmarks.memory import peak_extra_mib
-from tests.benchmarks.saving import save_rows
+from tests.benchmarks.saving import save_rows, three_digits
 from tokenrank_guidance.markdown import markdown_table
 from tokenrank_guidance.markov import AttentionTransition, stationary_distribution
 from tokenrank_guidance.program import run
@@ -238,7 +238,7 @@ def _line(row: Json) -> dict[str, Any]:
         row["way"],
         f"{row['times_attention']:.3g}",
         "" if peak is None else f"{max(peak, 0):,.0f}",
-        f"{row['kept_mib']:,.3g}",
+        three_digits(row["kept_mib"]),
     )
     return dict(zip(HEADER, cells, strict=True))
 

@@ -20,3 +20,8 @@ def save_rows(rows: Sequence[Any], options: argparse.Namespace, views: Views, **
     write_views(options.out, views, report)
     write_json(options.out / REPORT, report)
     return report
+
+
+def three_digits(number: float) -> str:
+    """Three digits, without an exponent."""
+    return f"{float(f'{number:.3g}'):,.10g}"
