@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._pytree import tree_map
 
 from diffseg import DiffSeg
 from diffseg.zero_shot import segment
 from sag import SelfAttentionGuidance
+from tests.matrix.rows import ROWS, run
+from tests.tiny_models import Call
 from tokenrank_guidance.capture import capture
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.plots import bounce_figure, lambda2_figure, tokenrank_figure
@@ -57,3 +60,27 @@ def test_figures(both):
     tokenrank_figure(maps[-1])
     bounce_figure(maps[-1], (1, 1))
     lambda2_figure(maps)
+
+
+ROWS_TRIED = [
+    "StableDiffusion3Img2Img",
+    "Sana",
+    "WanImageToVideo",
+    "LTXCondition, first frame",
+    "Kandinsky6TI2VA, first frame",
+]
+
+
+@pytest.mark.parametrize("name", ROWS_TRIED)
+def test_guided_pipelines(there, name):
+    """Of random weights: the same pipeline before and after it goes to the device, and what it is given."""
+    pipe, given = ROWS[name].build(), ROWS[name].arguments(Call(steps=2))
+    with SelfAttentionGuidance()(pipe):
+        here = run(pipe, given)
+    pipe.to(there)
+    given = tree_map(lambda leaf: leaf.to(there) if isinstance(leaf, torch.Tensor) else leaf, given)
+    unguided = run(pipe, given).cpu()
+    with SelfAttentionGuidance()(pipe):
+        found = run(pipe, given).cpu()
+    torch.testing.assert_close(found, here, rtol=1e-3, atol=1e-3)
+    assert (found - unguided).abs().max() > 4e-3
