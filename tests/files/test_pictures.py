@@ -166,7 +166,7 @@ def test_an_opened_picture_that_is_damaged_is_named_by_what_reads_it(tmp_path):
 
 def test_masks_are_indices():
     assert decode_mask(index_mask([[0, 1], [10, 255]]), (2, 2)).tolist() == [[0, 1], [10, 255]]
-    palette = Image.fromarray(np.array([[3, 255]], dtype=np.uint8), "L").convert("P")
+    palette = Image.fromarray(np.array([[3, 255]], dtype=np.uint8)).convert("P")
     palette.putdata([3, 255])
     assert decode_mask(encoded(palette), (2, 1)).tolist() == [[3, 255]]
     bits = Image.new("1", (2, 1))

@@ -82,7 +82,7 @@ def label_layer(labels: np.ndarray, count: int) -> Image.Image:
     layer = np.zeros((*labels.shape, 4), np.uint8)
     layer[..., :3], layer[..., 3] = palette[labels], np.where(labels == NOTHING, 0, LABEL_ALPHA)
     layer[edges(labels)] = 255
-    return Image.fromarray(layer, "RGBA")
+    return Image.fromarray(layer)
 
 
 def words_found(captured: Captured, state: State, watch: Watch) -> WordSegmentation:
