@@ -26,7 +26,7 @@ from tokenrank_guidance.capture import AttentionTap, unwatched
 from tokenrank_guidance.errors import CaptureError, UnsupportedError
 from tokenrank_guidance.families.tokens import Grid
 from tokenrank_guidance.markov import DeferredChecks, deferred_checks
-from tokenrank_guidance.markov.precision import device_for, full_precision
+from tokenrank_guidance.markov.precision import capable, full_precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,8 +206,7 @@ def _held_tokens(call: DenoiserCall, grid: Grid) -> Bool[Tensor, "images *grid"]
     call.calling.edit(held.float(), grid, lambda images: seen.append(images) or images)
     frames = seen[0].unflatten(0, (len(held), -1)).amax(2)
     volume = (1,) * (3 - len(grid)) + grid
-    there = device_for(torch.float64, held.device)  # Apple's GPUs have no such pooling either
-    pooled = F.adaptive_max_pool3d(frames.to(there).unsqueeze(1), volume)
+    pooled = F.adaptive_max_pool3d(frames.to(capable(held.device)).unsqueeze(1), volume)
     return (pooled > 0).view(len(held), *grid).to(held.device)
 
 

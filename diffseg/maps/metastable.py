@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from diffseg.maps.merge import average, merge_proposals, neighbours
-from tokenrank_guidance.markov.precision import float64_on_cpu, full_precision, has_float64
+from tokenrank_guidance.markov.precision import capable, float64_on_cpu, full_precision
 
 MOST_REGIONS = 32
 SPARE = 8  # directions beyond those asked for, without which the last would converge slowly
@@ -84,8 +84,7 @@ def leading_eigenvalues(chain: Float[Tensor, "n n"]) -> Iterator[Ritz]:
             image = chain @ basis
         if product in CHECKED:
             yield _ritz(basis, image)
-        on_cpu = not has_float64(chain.device)  # such GPUs have no factorisation in every torch
-        basis = torch.linalg.qr(image.cpu() if on_cpu else image).Q.to(chain)
+        basis = torch.linalg.qr(image.to(capable(chain.device))).Q.to(chain)
 
 
 def _ritz(basis: Float[Tensor, "n size"], image: Float[Tensor, "n size"]) -> Ritz:

@@ -30,7 +30,7 @@ from tokenrank_guidance.capture.watch import AttentionCall
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.errors import UnsupportedError
 from tokenrank_guidance.families.tokens import Grid
-from tokenrank_guidance.markov.precision import device_for
+from tokenrank_guidance.markov.precision import capable
 
 UNET_METHODS = ("bounce", "image-bounce", "column", "tokenrank", "daam")
 
@@ -133,8 +133,7 @@ def _grid(record: AttentionRecord) -> Grid:
 def _starts(heat: Heat, record: AttentionRecord) -> Float[Tensor, "concepts frames tokens"]:
     """The words' cross-attention on the record's grid, as distributions over all frames."""
     grid = _grid(record)
-    there = device_for(torch.float64, heat.device)  # Apple's GPUs have not this for every grid
-    flat = F.interpolate(heat[None].to(there), grid, mode="area")[0].flatten(1).to(heat.device)
+    flat = F.interpolate(heat[None].to(capable(heat.device)), grid, mode="area")[0].flatten(1).to(heat.device)
     return (flat / flat.sum(-1, keepdim=True)).unflatten(-1, (record.batch, -1))
 
 

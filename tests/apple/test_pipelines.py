@@ -6,11 +6,14 @@ import torch
 from torch.utils._pytree import tree_map
 
 from diffseg import DiffSeg
+from diffseg.maps.labels import label_map
 from diffseg.zero_shot import segment
+from eval.zero_shot.protocol import resized
 from sag import SelfAttentionGuidance
 from tests.matrix.rows import ROWS, run
 from tests.tiny_models import Call
 from tokenrank_guidance.capture import capture
+from tokenrank_guidance.cli.overlap import intersection_over_union
 from tokenrank_guidance.components import denoiser_of
 from tokenrank_guidance.plots import bounce_figure, lambda2_figure, tokenrank_figure
 from tokenrank_guidance.tiny import load_pipeline
@@ -84,3 +87,13 @@ def test_guided_pipelines(there, name):
         found = run(pipe, given).cpu()
     torch.testing.assert_close(found, here, rtol=1e-3, atol=1e-3)
     assert (found - unguided).abs().max() > 4e-3
+
+
+def test_what_reports_say_of_masks_and_maps(there):
+    g = torch.Generator().manual_seed(0)
+    first, second = (torch.rand(2, 4, 6, generator=g) > 0.5 for _ in range(2))
+    found = intersection_over_union(first.to(there), second.to(there))
+    torch.testing.assert_close(found, intersection_over_union(first, second))
+    np.testing.assert_array_equal(resized(first[0].to(there), (8, 12)), resized(first[0], (8, 12)))
+    heats = torch.rand(3, 4, 6, generator=g)
+    assert torch.equal(label_map(heats.to(there), (9, 7)).cpu(), label_map(heats, (9, 7)))

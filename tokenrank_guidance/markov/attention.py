@@ -101,7 +101,7 @@ class AttentionTransition(TransitionOperator):
     def room(self) -> int:
         return chains_at_a_time(self.n**2 * self.dtype.itemsize, self._memory, self.device)
 
-    def run(self, first: int, end: int) -> TransitionOperator:
+    def part(self, first: int, end: int) -> TransitionOperator:
         part = self._taken(slice(first, end))
         if isinstance(part, AttentionTransition) and isinstance(part._products, HeldProducts):
             return part._taken(slice(None))  # its matrices, without what a derivative would take

@@ -62,7 +62,7 @@ class DenseTransition(TransitionOperator):
         size = self.n**2 * self.dtype.itemsize
         return chains_at_a_time(size, self._matrix.numel() * self.dtype.itemsize, self.device)
 
-    def run(self, first: int, end: int) -> "DenseTransition":
+    def part(self, first: int, end: int) -> "DenseTransition":
         return DenseTransition.trusted(self._matrix.reshape(-1, self.n, self.n)[first:end])
 
     def apply(self, x: Float[Tensor, "*x n"]) -> Float[Tensor, "*out n"]:

@@ -73,7 +73,7 @@ class TransitionOperator(ABC):
         """How many of its chains are best in memory at a time, as matrices; 0: none is made of it."""
         return 0
 
-    def run(self, first: int, end: int) -> "TransitionOperator":
+    def part(self, first: int, end: int) -> "TransitionOperator":
         """The chains from one position of the flattened batch to before another, as a batch."""
         return self.select(torch.arange(first, end, device=self.device))
 

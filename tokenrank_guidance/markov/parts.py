@@ -42,7 +42,7 @@ def in_parts(
     results = []
     for first in range(0, chains, operator.room):
         end = min(first + operator.room, chains)
-        part = operator.run(first, end)
+        part = operator.part(first, end)
         results.append(run(part, *(stack[..., first:end, :] for stack in stacks)))
         del part  # before the next one makes its matrices
     return _joined(results, lead, batch)

@@ -42,6 +42,11 @@ def float64_on_cpu(values: Shaped[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     return values.detach().cpu().double()
 
 
+def capable(device: torch.device) -> torch.device:
+    """This device, or the CPU in place of one without float64, for which torch has not every operator."""
+    return device if has_float64(device) else torch.device("cpu")
+
+
 def device_for(dtype: torch.dtype, device: torch.device) -> torch.device:
     """This device, or the CPU for float64 that it does not have."""
-    return device if dtype != torch.float64 or has_float64(device) else torch.device("cpu")
+    return capable(device) if dtype == torch.float64 else device
